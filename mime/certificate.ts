@@ -1,0 +1,163 @@
+/** Certificates: parsed once, cached; the mailboxes they name (RFC 5280 §4.2.1.6, RFC 9598) and the chain to a trusted root (RFC 5280 §6). */
+import { X509Certificate, type KeyObject } from "node:crypto";
+import { Cursor, TAG, contextTag, isOid, octetsOf, parse, type Element } from "./der.ts";
+import { Fault } from "./fault.ts";
+import { OID } from "./oids.ts";
+
+export interface Certificate {
+  readonly der: Buffer;
+  readonly pem: string;
+  /** SHA-256 of the DER, in lower-case hex. */
+  readonly fingerprint: string;
+  readonly publicKey: KeyObject;
+  /** DER of the issuer's name and of the serial number: how CMS names a certificate (RFC 5652 §10.2.4). */
+  readonly issuer: Buffer;
+  readonly serial: Buffer;
+  readonly subjectKeyId: Buffer | undefined;
+  readonly commonName: string;
+  /** The mailboxes it speaks for, as looked up (lower case). */
+  readonly mailboxes: readonly string[];
+  /** Addresses in the form of a URI; a broker's signing certificate names its own. */
+  readonly uris: readonly string[];
+  /** Dotted OIDs of the extended key usage; undefined where the extension is absent. */
+  readonly purposes: readonly string[] | undefined;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+  readonly x509: X509Certificate;
+}
+
+const LONGEST_DER_OCTETS = 64 << 10;
+const MOST_CACHED = 4_096;
+const cache = new Map<string, Certificate>();
+
+/**
+ * Parses a certificate from DER or PEM.
+ * @throws Fault `malformed`: unreadable; RSA shorter than 2048 or longer than 8192 bits; another curve than P-256, P-384, P-521.
+ */
+export function parseCertificate(encoded: Buffer | string): Certificate {
+  try {
+    const x509 = new X509Certificate(encoded);
+    if (x509.raw.length > LONGEST_DER_OCTETS) throw new Fault("malformed", "the certificate is too large");
+    const known = cache.get(x509.fingerprint256);
+    if (known) return known;
+    const certificate = read(x509);
+    if (cache.size >= MOST_CACHED) cache.clear();
+    cache.set(x509.fingerprint256, certificate);
+    return certificate;
+  } catch (cause) {
+    if (cause instanceof Fault) throw cause;
+    throw new Fault("malformed", "not a readable certificate", { cause });
+  }
+}
+
+function read(x509: X509Certificate): Certificate {
+  const tbs = new Cursor(new Cursor(parse(x509.raw)).take(TAG.sequence));
+  tbs.optional(contextTag(0, "constructed"));
+  const serial = tbs.take(TAG.integer).encoding;
+  tbs.take(TAG.sequence);
+  const issuer = tbs.take(TAG.sequence).encoding;
+  for (const _part of ["validity", "subject", "subjectPublicKeyInfo"]) tbs.take(TAG.sequence);
+  tbs.optional(contextTag(1, "primitive"));
+  tbs.optional(contextTag(2, "primitive"));
+  const extensions = extensionsOf(tbs.optional(contextTag(3, "constructed")));
+  const publicKey = x509.publicKey;
+  demandStrength(publicKey);
+  const keyId = extensions.get(OID.subjectKeyIdentifier);
+  const usage = extensions.get(OID.extKeyUsage);
+  return {
+    der: x509.raw,
+    pem: x509.toString(),
+    fingerprint: x509.fingerprint256.replaceAll(":", "").toLowerCase(),
+    publicKey,
+    issuer,
+    serial,
+    subjectKeyId: keyId && octetsOf(keyId),
+    commonName: /^CN=(.*)$/mu.exec(x509.subject)?.[1] ?? "",
+    mailboxes: mailboxesOf(extensions.get(OID.subjectAltName)),
+    uris: urisOf(extensions.get(OID.subjectAltName)),
+    purposes: usage?.children?.map((purpose) => purposeOf(purpose)),
+    notBefore: new Date(x509.validFrom),
+    notAfter: new Date(x509.validTo),
+    x509,
+  };
+}
+
+function purposeOf(element: Element): string {
+  const known = [OID.serverAuth, OID.clientAuth, OID.emailProtection].find((dotted) => isOid(element, dotted));
+  return known ?? "";
+}
+
+function extensionsOf(wrapper: Element | undefined): Map<string, Element> {
+  const wanted = [OID.subjectAltName, OID.subjectKeyIdentifier, OID.extKeyUsage];
+  const found = new Map<string, Element>();
+  for (const extension of wrapper?.children?.[0]?.children ?? []) {
+    const [type, ...rest] = extension.children ?? [];
+    const value = rest.at(-1);
+    const dotted = type && wanted.find((candidate) => isOid(type, candidate));
+    if (!dotted || !value) continue;
+    if (found.has(dotted)) throw new Fault("malformed", "an extension stands twice in a certificate"); // RFC 5280 §4.2
+    found.set(dotted, parse(octetsOf(value)));
+  }
+  return found;
+}
+
+function mailboxesOf(names: Element | undefined): string[] {
+  return (names?.children ?? []).flatMap((name) => {
+    if (name.tag === contextTag(1, "primitive")) return [name.content.toString("latin1").toLowerCase()];
+    const [type, value] = name.tag === contextTag(0, "constructed") ? (name.children ?? []) : [];
+    const text = value?.children?.[0];
+    return type && text && isOid(type, OID.smtpUtf8Mailbox) ? [text.content.toString("utf8").toLowerCase()] : [];
+  });
+}
+
+function urisOf(names: Element | undefined): string[] {
+  return (names?.children ?? []).flatMap(({ tag, content }) => (tag === contextTag(6, "primitive") ? [content.toString("latin1")] : []));
+}
+
+function demandStrength(key: KeyObject): void {
+  const { modulusLength, namedCurve, publicExponent } = key.asymmetricKeyDetails ?? {};
+  const good =
+    key.asymmetricKeyType === "rsa"
+      ? modulusLength !== undefined && modulusLength >= 2048 && modulusLength <= 8192 && publicExponent !== undefined && publicExponent > 2n
+      : key.asymmetricKeyType === "ec" && namedCurve !== undefined && ["prime256v1", "secp384r1", "secp521r1"].includes(namedCurve);
+  if (!good) throw new Fault("malformed", "the certificate's key is of a kind or size that is not accepted");
+}
+
+export interface Trust {
+  readonly roots: readonly Certificate[];
+  /** Certificates that came along and may stand between. */
+  readonly intermediates?: readonly Certificate[];
+  readonly at: Date;
+  /** Dotted OID that the extended key usage must name. */
+  readonly purpose: string;
+}
+
+const LONGEST_CHAIN = 4;
+
+/**
+ * Verifies that the certificate chains to one of the roots at that time and may be used for the purpose.
+ * @throws Fault `signature-invalid` with what is wrong.
+ */
+export function verifyChain(certificate: Certificate, trust: Trust): void {
+  if (!certificate.purposes?.includes(trust.purpose)) throw new Fault("signature-invalid", "the certificate is not meant for this use");
+  let current = certificate;
+  for (let length = 0; length < LONGEST_CHAIN; length++) {
+    if (trust.at < current.notBefore || trust.at > current.notAfter) {
+      throw new Fault("signature-invalid", `the certificate of ${current.commonName} is not valid at ${trust.at.toISOString()}`);
+    }
+    const child = current;
+    const root = trust.roots.find((candidate) => issued(candidate, child));
+    if (root) {
+      if (trust.at < root.notBefore || trust.at > root.notAfter) throw new Fault("signature-invalid", "the root certificate is not valid at that time");
+      return;
+    }
+    const next = trust.intermediates?.find((candidate) => candidate.fingerprint !== child.fingerprint && issued(candidate, child));
+    if (!next) break;
+    current = next;
+  }
+  throw new Fault("signature-invalid", `the certificate of ${certificate.commonName} does not chain to a trusted root`);
+}
+
+function issued(issuer: Certificate, child: Certificate): boolean {
+  return issuer.x509.ca && child.x509.checkIssued(issuer.x509) && child.x509.verify(issuer.publicKey);
+}

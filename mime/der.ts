@@ -1,0 +1,211 @@
+/** DER writer and bounded BER/DER reader for what Kakitome encodes itself: envelopes, tickets, certificate fields (X.690). */
+import { Fault } from "./fault.ts";
+
+export const TAG = {
+  boolean: 0x01,
+  integer: 0x02,
+  bitString: 0x03,
+  octetString: 0x04,
+  null: 0x05,
+  oid: 0x06,
+  utf8String: 0x0c,
+  generalizedTime: 0x18,
+  sequence: 0x30,
+  set: 0x31,
+} as const;
+
+/** The identifier octet of a context-specific tag (X.690 §8.1.2), number 0-30. */
+export function contextTag(number: number, form: "primitive" | "constructed"): number {
+  return 0x80 | (form === "constructed" ? 0x20 : 0) | number;
+}
+
+function lengthOctets(length: number): Buffer {
+  if (length < 0x80) return Buffer.from([length]);
+  const octets: number[] = [];
+  for (let rest = length; rest > 0; rest = Math.floor(rest / 256)) octets.unshift(rest % 256);
+  return Buffer.from([0x80 | octets.length, ...octets]);
+}
+
+/** One TLV in definite length. */
+export function encode(tag: number, ...contents: readonly Buffer[]): Buffer {
+  const length = contents.reduce((sum, part) => sum + part.length, 0);
+  return Buffer.concat([Buffer.from([tag]), lengthOctets(length), ...contents]);
+}
+
+export const sequence = (...parts: readonly Buffer[]): Buffer => encode(TAG.sequence, ...parts);
+export const octetString = (octets: Buffer): Buffer => encode(TAG.octetString, octets);
+export const utf8String = (text: string): Buffer => encode(TAG.utf8String, Buffer.from(text, "utf8"));
+export const derNull = (): Buffer => encode(TAG.null);
+
+/** SET OF, its elements in DER order (X.690 §11.6). */
+export function setOf(...parts: readonly Buffer[]): Buffer {
+  return encode(TAG.set, ...[...parts].sort((a, b) => Buffer.compare(a, b)));
+}
+
+/** A small non-negative INTEGER. */
+export function integer(value: number): Buffer {
+  const octets: number[] = [value % 256];
+  for (let rest = Math.floor(value / 256); rest > 0; rest = Math.floor(rest / 256)) octets.unshift(rest % 256);
+  if ((octets[0] ?? 0) >= 0x80) octets.unshift(0);
+  return encode(TAG.integer, Buffer.from(octets));
+}
+
+/** GeneralizedTime in UTC to the second (RFC 5652 §11.3). */
+export function generalizedTime(time: Date): Buffer {
+  return encode(TAG.generalizedTime, Buffer.from(`${time.toISOString().replace(/[-:T]/gu, "").slice(0, 14)}Z`));
+}
+
+/** Reads the octets of a GeneralizedTime in UTC to the second. @throws Fault `malformed`. */
+export function parseGeneralizedTime(octets: Buffer): Date {
+  const parts = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/u.exec(octets.toString("latin1"));
+  const time = parts ? new Date(`${parts[1]}-${parts[2]}-${parts[3]}T${parts[4]}:${parts[5]}:${parts[6]}Z`) : undefined;
+  if (!time || Number.isNaN(time.getTime())) throw new Fault("malformed", "not a GeneralizedTime in UTC");
+  return time;
+}
+
+/** OBJECT IDENTIFIER from dotted text; arcs of any size (the UUID arc 2.25 needs 128 bits, X.667). */
+export function oid(dotted: string): Buffer {
+  const arcs = dotted.split(".").map((arc) => BigInt(arc));
+  const [first = 0n, second = 0n, ...rest] = arcs;
+  const octets = [first * 40n + second, ...rest].flatMap((arc) => {
+    const sevens = [Number(arc & 0x7fn)];
+    for (let left = arc >> 7n; left > 0n; left >>= 7n) sevens.unshift(Number(left & 0x7fn) | 0x80);
+    return sevens;
+  });
+  return encode(TAG.oid, Buffer.from(octets));
+}
+
+/** One element that was read. `content` is a view of the input for definite lengths; `end` is the offset behind the element. */
+export interface Element {
+  readonly tag: number;
+  readonly content: Buffer;
+  /** Present for constructed elements only. */
+  readonly children: readonly Element[] | undefined;
+  /** The element's whole encoding as it stood in the input. */
+  readonly encoding: Buffer;
+}
+
+export interface Limits {
+  readonly depth: number;
+  readonly elements: number;
+}
+
+/** Enough for every structure of our own; the ciphertext of a large letter in segments needs `elements` raised with its size. */
+export const SMALL: Limits = { depth: 24, elements: 4_000 };
+
+const refuse = (why: string): Fault => new Fault("malformed", `not well-formed ASN.1: ${why}`);
+
+/**
+ * Reads one BER or DER element that fills the input. Indefinite lengths are read (Thunderbird writes them), multi-byte tags are not.
+ * @throws Fault `malformed`: truncated, trailing octets, too deep, too many elements.
+ */
+export function parse(input: Buffer, limits: Limits = SMALL): Element {
+  let left = limits.elements;
+  const read = (start: number, end: number, depth: number): { element: Element; next: number } => {
+    if (depth > limits.depth) throw refuse("nested too deep");
+    if (left-- <= 0) throw refuse("too many elements");
+    const tag = input[start];
+    const first = input[start + 1];
+    if (tag === undefined || first === undefined || start + 2 > end) throw refuse("truncated");
+    if ((tag & 0x1f) === 0x1f) throw refuse("a multi-byte tag");
+    const constructed = (tag & 0x20) !== 0;
+    if (first === 0x80) {
+      if (!constructed) throw refuse("a primitive of indefinite length");
+      return readIndefinite(tag, start, end, depth);
+    }
+    let at = start + 2;
+    let length = first;
+    if (first > 0x80) {
+      const octets = first & 0x7f;
+      if (octets > 6 || at + octets > end) throw refuse("a length that cannot be");
+      length = input.readUIntBE(at, octets);
+      at += octets;
+    }
+    const next = at + length;
+    if (next > end) throw refuse("truncated");
+    const content = input.subarray(at, next);
+    const children: Element[] | undefined = constructed ? [] : undefined;
+    for (let child = at; children && child < next; ) {
+      const got = read(child, next, depth + 1);
+      children.push(got.element);
+      child = got.next;
+    }
+    return { element: { tag, content, children, encoding: input.subarray(start, next) }, next };
+  };
+  const readIndefinite = (tag: number, start: number, end: number, depth: number): { element: Element; next: number } => {
+    const children: Element[] = [];
+    let at = start + 2;
+    while (!(input[at] === 0 && input[at + 1] === 0)) {
+      const got = read(at, end, depth + 1);
+      children.push(got.element);
+      at = got.next;
+    }
+    if (at + 2 > end) throw refuse("truncated");
+    return { element: { tag, content: input.subarray(start + 2, at), children, encoding: input.subarray(start, at + 2) }, next: at + 2 };
+  };
+  const { element, next } = read(0, input.length, 0);
+  if (next !== input.length) throw refuse("octets follow the end");
+  return element;
+}
+
+/** Walks the children of a constructed element in order; each call states what must come next. */
+export class Cursor {
+  readonly #elements: readonly Element[];
+  #at = 0;
+
+  /** @throws Fault `malformed`: the element is not constructed, or has another tag. */
+  constructor(element: Element, tag: number = TAG.sequence) {
+    if (element.tag !== tag || !element.children) throw refuse("another element was expected");
+    this.#elements = element.children;
+  }
+
+  /** The next element, which must have the tag. @throws Fault `malformed`. */
+  take(tag: number): Element {
+    const element = this.optional(tag);
+    if (!element) throw refuse("an element is missing");
+    return element;
+  }
+
+  /** The next element if it has the tag. */
+  optional(tag: number): Element | undefined {
+    const element = this.#elements[this.#at];
+    if (element?.tag !== tag) return undefined;
+    this.#at++;
+    return element;
+  }
+
+  /** The next element, whatever it is. @throws Fault `malformed` at the end. */
+  any(): Element {
+    const element = this.#elements[this.#at];
+    if (!element) throw refuse("an element is missing");
+    this.#at++;
+    return element;
+  }
+
+  /** @throws Fault `malformed` where elements are left. */
+  end(): void {
+    if (this.#at !== this.#elements.length) throw refuse("an element too many");
+  }
+}
+
+/** The octets of an OCTET STRING (or an implicit tag of one), joined where BER cut it into segments. @throws Fault `malformed`. */
+export function octetsOf(element: Element): Buffer {
+  if (!element.children) return element.content;
+  return Buffer.concat(element.children.map((segment) => {
+    if (segment.tag !== TAG.octetString && segment.tag !== (TAG.octetString | 0x20)) throw refuse("a foreign segment in an OCTET STRING");
+    return octetsOf(segment);
+  }));
+}
+
+/** The small non-negative number in an INTEGER. @throws Fault `malformed`. */
+export function integerOf(element: Element): number {
+  if (element.tag !== TAG.integer || element.content.length === 0 || element.content.length > 6 || (element.content[0] ?? 0) >= 0x80) {
+    throw refuse("a small INTEGER was expected");
+  }
+  return element.content.readUIntBE(0, element.content.length);
+}
+
+/** Whether the element is this OBJECT IDENTIFIER (dotted text). */
+export function isOid(element: Element, dotted: string): boolean {
+  return element.tag === TAG.oid && element.encoding.equals(oid(dotted));
+}

@@ -1,0 +1,118 @@
+/** The payload that is signed and sealed: the whole message with its header protected (RFC 9788), its body byte for byte as it was submitted. */
+import type { Mailbox } from "./address.ts";
+import { parseAddressList } from "./address.ts";
+import { parseEntity, type ContentType } from "./entity.ts";
+import { Fault } from "./fault.ts";
+import { field, fieldsNamed, joinMessage, onlyValue, splitMessage, valueOf, type HeaderField, type SplitMessage } from "./headers.ts";
+
+/** Fields that go outside as the sender wrote them; everything else travels inside only (docs/protocol.md, section 2.1). */
+const OUTSIDE = ["from", "to", "cc", "date", "message-id"];
+/** Fields that belong to the way and not to the letter. */
+const NOT_CARRIED = ["bcc", "return-path", "hp-outer", "registered-mail-nonce"];
+const NONCE_FIELD = "Registered-Mail-Nonce";
+
+/** What is written behind a Content-Type that was there, and the whole field where there was none: restoring takes off exactly this. */
+const HP_SUFFIX = ';\r\n hp="cipher"\r\n';
+const HP_WHOLE = 'Content-Type: text/plain; charset=us-ascii; hp="cipher"\r\n';
+
+/** The header fields that a sealed copy shows to the world. @param subject the words outside, `[...]` unless the policy says otherwise */
+export function outerFields(message: SplitMessage, subject: string): HeaderField[] {
+  return [...message.fields.filter(({ name }) => OUTSIDE.includes(name)), field("Subject", subject)];
+}
+
+/**
+ * Builds the payload.
+ * @param outer the fields as they will stand outside; each is recorded as HP-Outer (RFC 9788 §2.2)
+ * @param nonce 16 random octets or more, so that a short text cannot be guessed from a commitment
+ * @param bcc the only blind recipient this copy is for; no other copy names it
+ */
+export function buildPayload(message: SplitMessage, options: { outer: readonly HeaderField[]; nonce: Buffer; bcc?: Mailbox }): Buffer {
+  const carried = message.fields.filter(({ name }) => !NOT_CARRIED.includes(name));
+  const typeAt = carried.findIndex(({ name }) => name === "content-type");
+  const fields = carried.map((item, at) => (at === typeAt ? { ...item, raw: withSuffix(item.raw) } : item));
+  if (options.bcc) fields.push(field("Bcc", options.bcc.address));
+  for (const { raw } of options.outer) fields.push({ name: "hp-outer", raw: Buffer.concat([Buffer.from("HP-Outer: "), raw]) });
+  fields.push(field(NONCE_FIELD, options.nonce.toString("base64url")));
+  if (typeAt < 0) fields.push({ name: "content-type", raw: Buffer.from(HP_WHOLE) });
+  return joinMessage(fields, message.body);
+}
+
+function withSuffix(raw: Buffer): Buffer {
+  const end = raw.subarray(-2).toString("latin1") === "\r\n" ? raw.length - 2 : raw.length;
+  return Buffer.concat([raw.subarray(0, end), Buffer.from(HP_SUFFIX)]);
+}
+
+export interface Payload {
+  /** The letter's own fields, as the sender's gateway received them. */
+  readonly fields: readonly HeaderField[];
+  readonly body: Buffer;
+  readonly from: Mailbox;
+  /** Everyone named in To, Cc and Bcc. */
+  readonly recipients: readonly Mailbox[];
+  readonly messageId: string;
+}
+
+/**
+ * Reads a payload whose signature was verified.
+ * @throws Fault `malformed`: the header is not protected, or From, Message-ID or the nonce is missing or stands twice
+ */
+export function parsePayload(bytes: Buffer): Payload {
+  const { fields, body } = splitMessage(bytes);
+  if (protection(bytes)?.parameters.get("hp") !== "cipher") throw new Fault("malformed", "the header is not protected");
+  const nonce = onlyValue(fields, "registered-mail-nonce");
+  if (!nonce || Buffer.from(nonce, "base64url").length < 16) throw new Fault("malformed", "the nonce is missing or short");
+  const [from, ...others] = parseAddressList(onlyValue(fields, "from") ?? "");
+  if (!from || others.length > 0) throw new Fault("malformed", "a letter has one author");
+  const messageId = onlyValue(fields, "message-id");
+  if (!messageId) throw new Fault("malformed", "the Message-ID is missing");
+  const recipients = ["to", "cc", "bcc"].flatMap((name) => fieldsNamed(fields, name).flatMap((item) => mailboxesIn(item)));
+  const own = fields.filter(({ name }) => name !== "hp-outer" && name !== "registered-mail-nonce");
+  return { fields: own.flatMap((item) => withoutProtection(item)), body, from, recipients, messageId };
+}
+
+function protection(bytes: Buffer): ContentType | undefined {
+  const first = fieldsNamed(splitMessage(bytes).fields, "content-type").at(0);
+  if (!first) return undefined;
+  if (first.raw.subarray(-HP_SUFFIX.length).equals(Buffer.from(HP_SUFFIX))) return { type: "", parameters: new Map([["hp", "cipher"]]) };
+  return parseEntity(joinMessage([first], Buffer.alloc(0))).contentType;
+}
+
+/** A letter may name people in ways that no parser reads; they are then nobody, and the binding fails closed. */
+function mailboxesIn(item: HeaderField): Mailbox[] {
+  try {
+    return parseAddressList(valueOf(item));
+  } catch {
+    return [];
+  }
+}
+
+function withoutProtection(item: HeaderField): HeaderField[] {
+  if (item.name !== "content-type") return [item];
+  if (item.raw.equals(Buffer.from(HP_WHOLE))) return [];
+  const end = item.raw.length - HP_SUFFIX.length;
+  if (!item.raw.subarray(end).equals(Buffer.from(HP_SUFFIX))) return [item];
+  return [{ ...item, raw: Buffer.concat([item.raw.subarray(0, end), Buffer.from("\r\n")]) }];
+}
+
+/** Structural fields say how a body is built; they are never taken from the letter when its body stays inside a signature (RFC 9788 §1.1). */
+const isStructural = ({ name }: HeaderField): boolean => name.startsWith("content-") || name === "mime-version";
+
+/**
+ * The letter as it is filed for its reader.
+ * @param form `plain`: exactly what the sender submitted. `signed`: the signed entity unchanged below the restored header.
+ * @param results fields of the receiving gateway, which stand on top; what pretends inside to be such a field is dropped
+ */
+export function restore(payload: Payload, signedEntity: Buffer, form: "plain" | "signed", results: readonly HeaderField[]): Buffer {
+  const kept = payload.fields.filter((item) => !results.some((result) => speaksInName(item, result)));
+  if (form === "plain") return joinMessage([...results, ...kept], payload.body);
+  const entity = splitMessage(signedEntity);
+  const header = [...results, ...kept.filter((item) => !isStructural(item)), field("MIME-Version", "1.0"), ...entity.fields];
+  return joinMessage(header, entity.body);
+}
+
+/** Authentication-Results of other hosts are the sender's affair; those in our name are lies (RFC 8601 §5). */
+function speaksInName(item: HeaderField, result: HeaderField): boolean {
+  if (item.name !== result.name) return false;
+  const host = (one: HeaderField): string => valueOf(one).split(/[\s;]/u)[0]?.toLowerCase() ?? "";
+  return item.name !== "authentication-results" || host(item) === host(result);
+}

@@ -1,0 +1,128 @@
+/** Sealing (S4): AuthEnvelopedData for a key that the broker holds back, and for the holder of a certificate (RFC 5083, RFC 5084, docs/protocol.md section 2). */
+import {
+  constants,
+  createCipheriv,
+  createHash,
+  diffieHellman,
+  generateKeyPairSync,
+  publicEncrypt,
+  randomBytes,
+  type KeyObject,
+} from "node:crypto";
+import type { Certificate } from "./certificate.ts";
+import { TAG, contextTag, derNull, encode, generalizedTime, integer, octetString, oid, sequence, utf8String } from "./der.ts";
+import type { ContentKey } from "./key.ts";
+import { OID } from "./oids.ts";
+
+/** What a held envelope says to everyone: whose table holds the key, under which ticket, until when. */
+export interface Shell {
+  /** The session ID sealed to the broker; opaque here. */
+  readonly ticket: Buffer;
+  readonly brokerUrl: string;
+  /** To the second. */
+  readonly expiresAt: Date;
+}
+
+export const NONCE_OCTETS = 12;
+export const TAG_OCTETS = 16;
+/** The constant that opens a wrapped key: RFC 3394 §2.2.3.1. */
+export const WRAP_IV = Buffer.alloc(8, 0xa6);
+export const WRAP_ALGORITHM = sequence(oid(OID.aes256Wrap));
+
+/** RSAES-OAEP with SHA-256 for both of its hashes (RFC 4055 §4.1), with and without the NULL that some write behind the digest. */
+export const OAEP_ALGORITHMS = [derNull(), Buffer.alloc(0)].map((parameters) => {
+  const sha256 = sequence(oid(OID.sha256), parameters);
+  return sequence(
+    oid(OID.rsaesOaep),
+    sequence(
+      encode(contextTag(0, "constructed"), sha256),
+      encode(contextTag(1, "constructed"), sequence(oid(OID.mgf1), sha256)),
+    ),
+  );
+});
+
+/** Seals under Kc: exactly one KEKRecipientInfo whose key identifier is the ticket. */
+export function sealWithKey(plaintext: Buffer, key: ContentKey, shell: Shell): Buffer {
+  const kekId = sequence(
+    octetString(shell.ticket),
+    generalizedTime(shell.expiresAt),
+    sequence(oid(OID.brokerUrl), utf8String(shell.brokerUrl)),
+  );
+  return envelope(plaintext, (contentKey) =>
+    encode(contextTag(2, "constructed"), integer(4), kekId, WRAP_ALGORITHM, octetString(key.lend((kek) => wrap(kek, contentKey)))),
+  );
+}
+
+/** Seals to the holder of the certificate: key agreement on P-256 (RFC 5753 §3.1), or RSAES-OAEP with SHA-256 (RFC 3560). */
+export function sealToCertificate(plaintext: Buffer, certificate: Certificate): Buffer {
+  const recipient = sequence(certificate.issuer, certificate.serial);
+  return envelope(plaintext, (contentKey) =>
+    certificate.publicKey.asymmetricKeyType === "rsa"
+      ? keyTransport(contentKey, certificate.publicKey, recipient)
+      : keyAgreement(contentKey, certificate.publicKey, recipient),
+  );
+}
+
+function envelope(plaintext: Buffer, recipientInfo: (contentKey: Buffer) => Buffer): Buffer {
+  const contentKey = randomBytes(32);
+  try {
+    const nonce = randomBytes(NONCE_OCTETS);
+    const cipher = createCipheriv("aes-256-gcm", contentKey, nonce, { authTagLength: TAG_OCTETS });
+    const ciphertext = [cipher.update(plaintext), cipher.final()];
+    const algorithm = sequence(oid(OID.aes256Gcm), sequence(octetString(nonce), integer(TAG_OCTETS)));
+    return sequence(
+      oid(OID.authEnvelopedData),
+      encode(
+        contextTag(0, "constructed"),
+        sequence(
+          integer(0),
+          encode(TAG.set, recipientInfo(contentKey)),
+          sequence(oid(OID.data), algorithm, encode(contextTag(0, "primitive"), ...ciphertext)),
+          octetString(cipher.getAuthTag()),
+        ),
+      ),
+    );
+  } finally {
+    contentKey.fill(0);
+  }
+}
+
+/** AES key wrap: RFC 3394 §2.2.1. */
+function wrap(kek: Buffer, contentKey: Buffer): Buffer {
+  const cipher = createCipheriv("id-aes256-wrap", kek, WRAP_IV);
+  return Buffer.concat([cipher.update(contentKey), cipher.final()]);
+}
+
+function keyTransport(contentKey: Buffer, key: KeyObject, recipient: Buffer): Buffer {
+  const encrypted = publicEncrypt({ key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: "sha256" }, contentKey);
+  return sequence(integer(0), recipient, OAEP_ALGORITHMS[0] ?? derNull(), octetString(encrypted));
+}
+
+function keyAgreement(contentKey: Buffer, key: KeyObject, recipient: Buffer): Buffer {
+  const ephemeral = generateKeyPairSync("ec", { namedCurve: "prime256v1" });
+  const kek = agreedKey(diffieHellman({ privateKey: ephemeral.privateKey, publicKey: key }), WRAP_ALGORITHM, undefined);
+  const point = ephemeral.publicKey.export({ type: "spki", format: "der" }).subarray(-65);
+  const originatorKey = encode(contextTag(1, "constructed"), sequence(oid(OID.ecPublicKey)), encode(TAG.bitString, Buffer.from([0]), point));
+  const info = encode(
+    contextTag(1, "constructed"),
+    integer(3),
+    encode(contextTag(0, "constructed"), originatorKey),
+    sequence(oid(OID.ecdhSha256), WRAP_ALGORITHM),
+    sequence(sequence(recipient, octetString(wrap(kek, contentKey)))),
+  );
+  kek.fill(0);
+  return info;
+}
+
+/** The key-encryption key out of an agreed secret: X9.63 KDF with SHA-256 over ECC-CMS-SharedInfo (RFC 5753 §7.2). The secret is wiped. */
+export function agreedKey(secret: Buffer, wrapAlgorithm: Buffer, userKeyingMaterial: Buffer | undefined): Buffer {
+  const keyBits = Buffer.from([0, 0, 1, 0]);
+  const sharedInfo = sequence(
+    wrapAlgorithm,
+    ...(userKeyingMaterial ? [encode(contextTag(0, "constructed"), octetString(userKeyingMaterial))] : []),
+    encode(contextTag(2, "constructed"), octetString(keyBits)),
+  );
+  const kek = createHash("sha256").update(secret).update(Buffer.from([0, 0, 0, 1])).update(sharedInfo).digest();
+  secret.fill(0);
+  return kek;
+}
