@@ -1,0 +1,53 @@
+/** Starting and stopping: what was started last stops first, and a signal of the system stops everything once. */
+
+export interface Running {
+  stop(): Promise<void>;
+}
+
+/** Collects what was started; `stop` undoes it in reverse order and goes on past failures. */
+export class Lifecycle implements Running {
+  readonly #stops: (() => Promise<void> | void)[] = [];
+  readonly #abort = new AbortController();
+
+  /** Aborted as soon as stopping begins. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  onStop(stop: () => Promise<void> | void): void {
+    this.#stops.push(stop);
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort(new Error("stopping"));
+    for (let stop = this.#stops.pop(); stop; stop = this.#stops.pop()) {
+      try {
+        await stop();
+      } catch {
+        // the next one must still be stopped
+      }
+    }
+  }
+}
+
+/** Resolves when the process is asked to end (SIGTERM, SIGINT). */
+export function stopRequested(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve(name));
+  });
+}
+
+/** Waits; resolves early with false when the signal aborts. @param milliseconds how long */
+export function pause(milliseconds: number, signal: AbortSignal): Promise<boolean> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve(false);
+    const done = (waited: boolean) => (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", aborted);
+      resolve(waited);
+    };
+    const aborted = done(false);
+    const timer = setTimeout(done(true), milliseconds);
+    signal.addEventListener("abort", aborted, { once: true });
+  });
+}

@@ -1,0 +1,165 @@
+/** Reads a configuration file: every mistake at once, each with file, line and column and what to write instead. */
+import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { LineCounter, isNode, isScalar, isMap, parseDocument, type Document } from "yaml";
+import type { z } from "zod";
+import { Fault } from "../mime/fault.ts";
+import { brokerSchema, gatewaySchema, type BrokerConfig, type GatewayConfig } from "./schema.ts";
+
+const LARGEST_FILE_OCTETS = 1 << 20;
+
+/** One mistake in a file. */
+interface Mistake {
+  readonly offset: number;
+  readonly text: string;
+}
+
+/** @throws Fault `malformed` with one line a mistake: `broker.yaml:4:3 ...` */
+export function loadBroker(file: string): BrokerConfig {
+  return load(file, brokerSchema);
+}
+
+/** @throws Fault `malformed` with one line a mistake: `gateway.yaml:4:3 ...` */
+export function loadGateway(file: string): GatewayConfig {
+  return load(file, gatewaySchema);
+}
+
+/** Which of the two a file is, by the key that only a gateway has. @throws Fault `malformed`. */
+export function loadEither(file: string): { kind: "broker"; config: BrokerConfig } | { kind: "gateway"; config: GatewayConfig } {
+  const top: unknown = parseDocument(read(file)).toJS();
+  const isGateway = typeof top === "object" && top !== null && ("mailboxes" in top || "broker" in top);
+  return isGateway ? { kind: "gateway", config: loadGateway(file) } : { kind: "broker", config: loadBroker(file) };
+}
+
+function read(file: string): string {
+  try {
+    const text = readFileSync(file, "utf8");
+    if (text.length > LARGEST_FILE_OCTETS) throw new Fault("malformed", `${file}: larger than 1 MiB`);
+    return text;
+  } catch (cause) {
+    if (cause instanceof Fault) throw cause;
+    throw new Fault("malformed", `${file}: cannot be read (${cause instanceof Error ? cause.message : String(cause)})`, { cause });
+  }
+}
+
+function load<T>(file: string, schema: z.ZodType<T>): T {
+  const lines = new LineCounter();
+  const document = parseDocument(read(file), { lineCounter: lines, prettyErrors: false });
+  const mistakes: Mistake[] = document.errors.map(({ pos, message }) => ({ offset: pos[0], text: message }));
+  const result = mistakes.length === 0 ? schema.safeParse(withAbsolutePaths(document.toJS({ maxAliasCount: 50 }), dirname(resolve(file)))) : undefined;
+  if (result?.success) return result.data;
+  for (const issue of result?.error.issues ?? []) mistakes.push(...mistakesOf(issue, document, schema));
+  mistakes.sort((a, b) => a.offset - b.offset);
+  const report = mistakes.map(({ offset, text }) => {
+    const { line, col } = lines.linePos(offset);
+    return `${file}:${Math.max(line, 1)}:${Math.max(col, 1)} ${text}`;
+  });
+  throw new Fault("malformed", [...new Set(report)].join("\n"));
+}
+
+const PATH_KEYS = new Set(["data", "certificate", "key", "ca", "passwordFile"]);
+
+/** Relative paths are counted from the file that names them. */
+function withAbsolutePaths(value: unknown, folder: string): unknown {
+  if (Array.isArray(value)) return value.map((item) => withAbsolutePaths(item, folder));
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]: [string, unknown]) => [
+      key,
+      PATH_KEYS.has(key) && typeof item === "string" && item !== "" ? resolve(folder, item) : withAbsolutePaths(item, folder),
+    ]),
+  );
+}
+
+type Path = readonly PropertyKey[];
+
+function mistakesOf(issue: z.core.$ZodIssue, document: Document, schema: z.ZodType): Mistake[] {
+  if (issue.code === "unrecognized_keys") {
+    return issue.keys.map((key) => ({
+      offset: keyOffset(document, issue.path, key),
+      text: `unknown key "${key}"${within(issue.path)}${suggestion(key, keysAt(schema, issue.path))}`,
+    }));
+  }
+  if (issue.code === "invalid_union" && issue.errors.length > 0) {
+    const nearest = [...issue.errors].sort((a, b) => depth(b) - depth(a))[0] ?? [];
+    return nearest.flatMap((inner) => mistakesOf({ ...inner, path: [...issue.path, ...inner.path] }, document, schema));
+  }
+  const missing = issue.code === "invalid_type" && /received undefined/u.test(issue.message);
+  const name = issue.path.length === 0 ? "the file" : issue.path.map(String).join(".");
+  return [{ offset: offsetOf(document, issue.path), text: missing ? `${name} is missing` : `${name}: ${issue.message}` }];
+}
+
+const depth = (issues: readonly z.core.$ZodIssue[]): number => Math.max(0, ...issues.map(({ path, code }) => path.length + (code === "invalid_type" ? 0 : 1)));
+const within = (path: Path): string => (path.length === 0 ? "" : ` in ${path.map(String).join(".")}`);
+
+/** Where the value stands, or the nearest thing around it that is there. */
+function offsetOf(document: Document, path: Path): number {
+  for (let length = path.length; length >= 0; length--) {
+    const node = document.getIn(path.slice(0, length), true);
+    if (isNode(node) && node.range) return node.range[0];
+  }
+  return 0;
+}
+
+function keyOffset(document: Document, path: Path, key: string): number {
+  const node = path.length === 0 ? document.contents : document.getIn(path, true);
+  const pair = isMap(node) ? node.items.find((item) => isScalar(item.key) && item.key.value === key) : undefined;
+  return isScalar(pair?.key) && pair.key.range ? pair.key.range[0] : offsetOf(document, path);
+}
+
+/** The keys that the schema knows at this place: its own validation of an empty object tells them. */
+function keysAt(schema: z.ZodType, path: Path): string[] {
+  let current: unknown = schema;
+  for (const step of path) current = childOf(current, step);
+  const shape = shapeOf(current);
+  return shape ? Object.keys(shape) : [];
+}
+
+function innermost(schema: unknown): unknown {
+  let current = schema;
+  for (let turns = 0; turns < 10; turns++) {
+    const definition = property(property(current, "_zod"), "def");
+    const inner = property(definition, "innerType") ?? property(definition, "in");
+    if (inner === undefined) return current;
+    current = inner;
+  }
+  return current;
+}
+
+function childOf(schema: unknown, step: PropertyKey): unknown {
+  const inner = innermost(schema);
+  const element = property(property(property(inner, "_zod"), "def"), "element");
+  if (typeof step === "number" || element !== undefined) return element;
+  return property(shapeOf(inner), step);
+}
+
+function shapeOf(schema: unknown): object | undefined {
+  const inner = innermost(schema);
+  const options = property(property(property(inner, "_zod"), "def"), "options");
+  const candidates: unknown[] = Array.isArray(options) ? options : [inner];
+  const shapes = candidates.map((candidate) => property(property(property(innermost(candidate), "_zod"), "def"), "shape"));
+  return shapes.find((shape): shape is object => typeof shape === "object" && shape !== null);
+}
+
+function property(value: unknown, key: PropertyKey): unknown {
+  return typeof value === "object" && value !== null ? Reflect.get(value, key) : undefined;
+}
+
+function suggestion(key: string, known: readonly string[]): string {
+  const near = known
+    .map((candidate) => ({ candidate, distance: editDistance(key.toLowerCase(), candidate.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance)[0];
+  return near && near.distance <= Math.max(1, Math.floor(key.length / 3)) ? ` (did you mean "${near.candidate}"?)` : "";
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at);
+  for (const [i, letter] of [...a].entries()) {
+    const next = [i + 1];
+    for (const [j, other] of [...b].entries()) {
+      next.push(Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + (letter === other ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}

@@ -1,0 +1,153 @@
+/** What an administrator may write, with every default: the schemas of broker.yaml and gateway.yaml. */
+import { z } from "zod";
+import { parseDomain, parseMailbox } from "../mime/address.ts";
+import { duration, octets } from "./units.ts";
+
+/** A schema from a parser that throws: its message becomes the complaint at that place of the file. */
+function parsed<T>(parse: (text: string) => T): z.ZodType<T, string> {
+  return z.string().transform((text, context) => {
+    try {
+      return parse(text);
+    } catch (thrown) {
+      context.addIssue({ code: "custom", message: thrown instanceof Error ? thrown.message : String(thrown) });
+      return z.NEVER;
+    }
+  });
+}
+
+const mailbox = parsed(parseMailbox);
+const time = (standard: string) => parsed(duration).prefault(standard);
+const size = (standard: string) => parsed(octets).prefault(standard);
+const port = z.int().min(1).max(65_535);
+const host = z.string().min(1).max(253);
+
+/** `host:port`, IPv6 hosts in brackets. */
+const listen = parsed((text) => {
+  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([^:\s]+)):(\d{1,5})$/u.exec(text);
+  const number = Number(match?.[3]);
+  if (!match || number > 65_535) throw new Error(`"${text}" is not host:port, such as 127.0.0.1:2587`);
+  return { host: match[1] ?? match[2] ?? "", port: number };
+});
+
+const httpsUrl = parsed((text) => {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url?.protocol !== "https:" || url.pathname !== "/" || url.search !== "" || url.username !== "") {
+    throw new Error(`"${text}" is not an address such as https://broker.example:8443`);
+  }
+  return url.origin;
+});
+
+/** A path; load.ts makes it absolute, counted from the file that names it. */
+const path = z.string().min(1).meta({ path: true });
+
+/** Certificates and names are checked wherever TLS is used; `none` is for the loopback and must be written out. */
+const tls = z.enum(["implicit", "starttls", "none"]);
+
+const account = {
+  host,
+  port,
+  tls,
+  /** PEM of the authorities to trust instead of the system's. */
+  ca: path.optional(),
+  user: z.string().min(1).optional(),
+  passwordFile: path.optional(),
+};
+
+const bothOrNone = (value: { user?: string | undefined; passwordFile?: string | undefined }): boolean =>
+  (value.user === undefined) === (value.passwordFile === undefined);
+const relay = z.strictObject(account).refine(bothOrNone, "user and passwordFile belong together");
+
+export const brokerSchema = z.strictObject({
+  /** Where gateways reach the broker; also its name in envelopes and evidence. */
+  url: httpsUrl,
+  listen,
+  /** Folder of keys, certificates and the embedded table; made by `kakitome init broker`. */
+  data: path,
+  table: z
+    .union([z.literal("embedded"), z.strictObject({ redis: z.string().regex(/^rediss?:\/\//u), passwordFile: path.optional(), prefix: z.string().default("kakitome:") })])
+    .default("embedded"),
+  receipts: z.strictObject({
+    /** A person should read what is answered to it. */
+    from: mailbox,
+    relay,
+    retryFirst: time("10s"),
+    retryLongest: time("30m"),
+  }),
+  expiry: z.strictObject({ standard: time("30d"), longest: time("90d") }).prefault({}),
+  /** A letter that no next hop took vanishes after this. */
+  vanishAfter: time("24h"),
+  retention: time("30d"),
+  certificates: z.strictObject({ lifetime: time("365d") }).prefault({}),
+});
+
+const user = z.strictObject({
+  name: z.string().min(1).max(254),
+  /** Made by `kakitome user add`. */
+  password: z.string().regex(/^\$scrypt\$/u, 'must be made by "kakitome user add"'),
+  /** Whom this user may send as. */
+  identities: z.array(mailbox).min(1),
+});
+
+const imap = z
+  .strictObject({
+    ...account,
+    watch: z.string().min(1).default("INBOX"),
+    /** Where opened letters are filed. */
+    opened: z.string().min(1).default("INBOX"),
+    /** Where the sealed originals go after the confirmation; `remove` deletes them. */
+    sealed: z.string().min(1).default("remove"),
+    /** How often a server without IDLE is asked. */
+    poll: time("30s"),
+  })
+  .refine(({ user: name, passwordFile }) => name !== undefined && passwordFile !== undefined, "user and passwordFile are needed");
+
+const ownMailbox = z.strictObject({
+  address: mailbox,
+  aliases: z.array(mailbox).default([]),
+  /** `signed`: the letter with its signature as it was sealed; `plain`: exactly as it was submitted. */
+  deliver: z.enum(["signed", "plain"]).default("signed"),
+  /** Without it the mailbox sends only: nobody looks for letters and receipts. */
+  imap: imap.optional(),
+});
+
+export const gatewaySchema = z
+  .strictObject({
+    /** Host name of this gateway: in greetings, Received and Authentication-Results. */
+    name: parsed(parseDomain),
+    /** Folder of keys, spool and journal. */
+    data: path,
+    broker: z.strictObject({ url: httpsUrl, timeout: time("20s") }),
+    submission: z
+      .strictObject({
+        listen: z.array(z.strictObject({ address: listen, tls: z.enum(["implicit", "starttls"]) })).min(1),
+        certificate: path,
+        key: path,
+        largest: size("35MiB"),
+        mostRecipients: z.int().min(1).max(1_000).default(100),
+      })
+      .optional(),
+    users: z.array(user).default([]),
+    mailboxes: z.array(ownMailbox).min(1),
+    /** What happens to recipients who have no certificates: refused at RCPT, or passed on unsealed. */
+    policy: z
+      .strictObject({
+        unenrolled: z.enum(["refuse", "pass"]).default("refuse"),
+        domains: z.record(z.string(), z.enum(["refuse", "pass"])).default({}),
+        /** What stands outside instead of the Subject. */
+        subject: z.string().min(1).max(200).default("[...]"),
+        expiry: time("30d"),
+        /** The second layer, sealed to the recipient: without it the broker's key alone would open a letter. */
+        dual: z.boolean().default(true),
+      })
+      .prefault({}),
+    relay: relay.optional(),
+    retry: z.strictObject({ first: time("10s"), longest: time("30m"), giveUpAfter: time("2d") }).prefault({}),
+  })
+  .refine((value) => !value.submission || value.relay, { path: ["relay"], message: "needed where submission is configured: the next hop" });
+
+export type BrokerConfig = z.output<typeof brokerSchema>;
+export type GatewayConfig = z.output<typeof gatewaySchema>;
+export type RelayConfig = z.output<typeof relay>;
+export type ImapConfig = z.output<typeof imap>;
+export type OwnMailbox = z.output<typeof ownMailbox>;
+export type User = z.output<typeof user>;
