@@ -1,0 +1,109 @@
+// npm test: makes the clone ready, installs the real servers where they are missing, checks the code, and runs the tests.
+// "npm test -- test/mime" runs only these tests and no check. The last line counts: N passed, N failed[, N skipped].
+import { spawnSync } from "node:child_process";
+import { accessSync, constants, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build, install } from "./ready.mjs";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+
+/** What the tests run, and the Debian package that brings it. */
+const packages = {
+  "redis-server": "redis-server",
+  "/usr/lib/dovecot/imap": "dovecot-imapd",
+  "/usr/lib/dovecot/lmtp": "dovecot-lmtpd",
+  postfix: "postfix",
+  swaks: "swaks",
+  openssl: "openssl",
+  "s-nail": "s-nail",
+};
+
+function isThere(command) {
+  const folders = command.startsWith("/") ? [""] : [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin"];
+  return folders.some((folder) => {
+    try {
+      accessSync(join(folder, command), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function missingPackages() {
+  return Object.keys(packages)
+    .filter((command) => !isThere(command))
+    .map((command) => packages[command]);
+}
+
+/** While this listens, Ctrl-C ends apt-get but not us. */
+function finishFirst() {}
+
+/** Debian starts a service as soon as it is installed; while a policy says 101 it does not. One that is there already stays. */
+function withoutStartingServices(work) {
+  const policy = "/usr/sbin/policy-rc.d";
+  if (existsSync(policy)) return work();
+  process.on("SIGINT", finishFirst).on("SIGTERM", finishFirst);
+  writeFileSync(policy, "#!/bin/sh\nexit 101\n", { mode: 0o755 });
+  try {
+    return work();
+  } finally {
+    rmSync(policy);
+    process.off("SIGINT", finishFirst).off("SIGTERM", finishFirst);
+  }
+}
+
+function installServers() {
+  const missing = missingPackages();
+  if (missing.length === 0) return;
+  if (process.getuid?.() === 0 && isThere("apt-get")) {
+    console.error(`Installing the servers the tests run (once): ${missing.join(" ")} ...`);
+    const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+    const apt = (...args) => spawnSync("apt-get", args, { env, stdio: ["ignore", 2, 2] }).status === 0;
+    withoutStartingServices(() => apt("update", "-q") && apt("install", "-q", "-y", "--no-install-recommends", ...missing));
+  }
+  const wanting = missingPackages();
+  if (wanting.length === 0) return;
+  console.error("The tests run real servers. Please install them, then run npm test again:");
+  console.error(`  sudo apt-get install --no-install-recommends ${wanting.join(" ")}`);
+  process.exit(1);
+}
+
+function check() {
+  return spawnSync(process.execPath, [join("scripts", "check.mjs")], { cwd: root, stdio: ["ignore", "inherit", "inherit"] }).status === 0;
+}
+
+/** Runs jest; "report" is empty when it did not come as far as writing one. */
+function runTests(args) {
+  const folder = mkdtempSync(join(tmpdir(), "kakitome-report-"));
+  const file = join(folder, "report.json");
+  try {
+    const jest = ["--experimental-vm-modules", join("node_modules", "jest", "bin", "jest.js")];
+    const options = ["--maxWorkers=2", "--json", `--outputFile=${file}`];
+    const env = { ...process.env, NODE_NO_WARNINGS: "1" };
+    const done = spawnSync(process.execPath, [...jest, ...options, ...args], { cwd: root, env, stdio: "inherit" });
+    return { good: done.status === 0, report: existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {} };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+install();
+build();
+installServers();
+
+const args = process.argv.slice(2);
+const checked = args.length > 0 || check();
+const { good, report } = runTests(args);
+
+const passed = report.numPassedTests ?? 0;
+const failed = (report.numFailedTests ?? 0) + (report.numRuntimeErrorTestSuites ?? 0); // A file that cannot be run counts as one.
+const skipped = (report.numPendingTests ?? 0) + (report.numTodoTests ?? 0);
+
+if (!checked) console.error("The check failed: see above.");
+if (report.numTotalTests === undefined) console.error("Jest did not run to its end.");
+else if (passed + failed === 0) console.error("No test ran.");
+console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
+process.exitCode = checked && good && failed === 0 && passed > 0 ? 0 : 1;
