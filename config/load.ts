@@ -46,7 +46,8 @@ function load<T>(file: string, schema: z.ZodType<T>): T {
   const lines = new LineCounter();
   const document = parseDocument(read(file), { lineCounter: lines, prettyErrors: false });
   const mistakes: Mistake[] = document.errors.map(({ pos, message }) => ({ offset: pos[0], text: message }));
-  const result = mistakes.length === 0 ? schema.safeParse(withAbsolutePaths(document.toJS({ maxAliasCount: 50 }), dirname(resolve(file)))) : undefined;
+  const result =
+    mistakes.length === 0 ? schema.safeParse(withAbsolutePaths(document.toJS({ maxAliasCount: 50 }), dirname(resolve(file)))) : undefined;
   if (result?.success) return result.data;
   for (const issue of result?.error.issues ?? []) mistakes.push(...mistakesOf(issue, document, schema));
   mistakes.sort((a, b) => a.offset - b.offset);
@@ -89,7 +90,8 @@ function mistakesOf(issue: z.core.$ZodIssue, document: Document, schema: z.ZodTy
   return [{ offset: offsetOf(document, issue.path), text: missing ? `${name} is missing` : `${name}: ${issue.message}` }];
 }
 
-const depth = (issues: readonly z.core.$ZodIssue[]): number => Math.max(0, ...issues.map(({ path, code }) => path.length + (code === "invalid_type" ? 0 : 1)));
+const depth = (issues: readonly z.core.$ZodIssue[]): number =>
+  Math.max(0, ...issues.map(({ path, code }) => path.length + (code === "invalid_type" ? 0 : 1)));
 const within = (path: Path): string => (path.length === 0 ? "" : ` in ${path.map(String).join(".")}`);
 
 /** Where the value stands, or the nearest thing around it that is there. */

@@ -64,7 +64,10 @@ export const brokerSchema = z.strictObject({
   /** Folder of keys, certificates and the embedded table; made by `kakitome init broker`. */
   data: path,
   table: z
-    .union([z.literal("embedded"), z.strictObject({ redis: z.string().regex(/^rediss?:\/\//u), passwordFile: path.optional(), prefix: z.string().default("kakitome:") })])
+    .union([
+      z.literal("embedded"),
+      z.strictObject({ redis: z.string().regex(/^rediss?:\/\//u), passwordFile: path.optional(), prefix: z.string().default("kakitome:") }),
+    ])
     .default("embedded"),
   receipts: z.strictObject({
     /** A person should read what is answered to it. */

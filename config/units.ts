@@ -12,7 +12,10 @@ function quantity(text: string, units: Readonly<Record<string, number>>, example
   const match = /^(\d{1,9})([A-Za-z]+)$/u.exec(text);
   const factor = match?.[2] && Object.hasOwn(units, match[2]) ? units[match[2]] : undefined;
   if (!match || factor === undefined) {
-    throw new Fault("malformed", `"${text}" is not a quantity: write a whole number and one of ${Object.keys(units).join(", ")}, such as ${example}`);
+    throw new Fault(
+      "malformed",
+      `"${text}" is not a quantity: write a whole number and one of ${Object.keys(units).join(", ")}, such as ${example}`,
+    );
   }
   return Number(match[1]) * factor;
 }

@@ -96,10 +96,8 @@ export function parseAddressList(value: string): Mailbox[] {
       inAngle = true;
       angle = "";
     } else if (text === ">" && inAngle) inAngle = false;
-    else if (inAngle)
-      throw new Fault("malformed", "an address is not closed"); // source routes <@a,@b:c@d> are obsolete and refused
-    else if (text === ":")
-      words = []; // a group's name
+    else if (inAngle) throw new Fault("malformed", "an address is not closed"); // source routes <@a,@b:c@d> are obsolete and refused
+    else if (text === ":") words = []; // a group's name
     else finish(); // "," or ";"
   }
   if (inAngle) throw new Fault("malformed", "an address is not closed");

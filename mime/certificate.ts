@@ -148,7 +148,8 @@ export function verifyChain(certificate: Certificate, trust: Trust): void {
     const child = current;
     const root = trust.roots.find((candidate) => issued(candidate, child));
     if (root) {
-      if (trust.at < root.notBefore || trust.at > root.notAfter) throw new Fault("signature-invalid", "the root certificate is not valid at that time");
+      if (trust.at < root.notBefore || trust.at > root.notAfter)
+        throw new Fault("signature-invalid", "the root certificate is not valid at that time");
       return;
     }
     const next = trust.intermediates?.find((candidate) => candidate.fingerprint !== child.fingerprint && issued(candidate, child));

@@ -83,7 +83,8 @@ function signerOf(info: pkijs.SignerInfo): SignerParts {
 
 function keyIdOf(sid: asn1js.BaseBlock): Buffer {
   const inner = sid instanceof asn1js.Constructed ? sid.valueBlock.value[0] : sid;
-  if (!(inner instanceof asn1js.OctetString) && !(inner instanceof asn1js.Primitive)) throw new Fault("malformed", "an unknown SignerIdentifier");
+  if (!(inner instanceof asn1js.OctetString) && !(inner instanceof asn1js.Primitive))
+    throw new Fault("malformed", "an unknown SignerIdentifier");
   return Buffer.from(inner.valueBlock.valueHexView);
 }
 

@@ -125,7 +125,7 @@ export function parse(input: Buffer, limits: Limits = SMALL): Element {
     if (next > end) throw refuse("truncated");
     const content = input.subarray(at, next);
     const children: Element[] | undefined = constructed ? [] : undefined;
-    for (let child = at; children && child < next; ) {
+    for (let child = at; children && child < next;) {
       const got = read(child, next, depth + 1);
       children.push(got.element);
       child = got.next;
@@ -191,10 +191,12 @@ export class Cursor {
 /** The octets of an OCTET STRING (or an implicit tag of one), joined where BER cut it into segments. @throws Fault `malformed`. */
 export function octetsOf(element: Element): Buffer {
   if (!element.children) return element.content;
-  return Buffer.concat(element.children.map((segment) => {
-    if (segment.tag !== TAG.octetString && segment.tag !== (TAG.octetString | 0x20)) throw refuse("a foreign segment in an OCTET STRING");
-    return octetsOf(segment);
-  }));
+  return Buffer.concat(
+    element.children.map((segment) => {
+      if (segment.tag !== TAG.octetString && segment.tag !== (TAG.octetString | 0x20)) throw refuse("a foreign segment in an OCTET STRING");
+      return octetsOf(segment);
+    }),
+  );
 }
 
 /** The small non-negative number in an INTEGER. @throws Fault `malformed`. */

@@ -154,4 +154,3 @@ function verifyLetter(entity: Buffer, binding: Binding): { payload: Payload; sig
   if (broken) throw new Fault("signature-invalid", broken[1]);
   return { payload, signer: verified.signer };
 }
-

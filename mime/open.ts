@@ -211,4 +211,3 @@ function byAgreement(recipientInfo: Element, openers: readonly Opener[]): Buffer
 function spkiOf(point: Buffer): Buffer {
   return sequence(sequence(oid(OID.ecPublicKey), oid(OID.prime256v1)), encode(TAG.bitString, Buffer.from([0]), point));
 }
-

@@ -27,7 +27,10 @@ export function buildReceipt({ evidence, from, host, time }: ReceiptOrder, signe
   const status = joinMessage(
     [field("Content-Type", "message/delivery-status")],
     Buffer.concat([
-      joinMessage([field("Reporting-MTA", `dns; ${host}`), field("Arrival-Date", RFC822_DATE(new Date(evidence.declaredAt)))], Buffer.alloc(0)),
+      joinMessage(
+        [field("Reporting-MTA", `dns; ${host}`), field("Arrival-Date", RFC822_DATE(new Date(evidence.declaredAt)))],
+        Buffer.alloc(0),
+      ),
       joinMessage(
         [
           field("Final-Recipient", `rfc822; ${evidence.recipient}`),

@@ -33,8 +33,10 @@ export function requestedKey(der: Buffer): KeyObject {
     parts.take(TAG.integer);
     parts.take(TAG.sequence);
     const key = createPublicKey({ key: parts.take(TAG.sequence).encoding, format: "der", type: "spki" });
-    const accepted = key.asymmetricKeyDetails?.namedCurve === "prime256v1" && isOid(new Cursor(algorithm).take(TAG.oid), OID.ecdsaWithSha256);
-    if (!accepted || !verify("sha256", info.encoding, key, signature)) throw new Fault("malformed", "the request is not signed by its P-256 key");
+    const accepted =
+      key.asymmetricKeyDetails?.namedCurve === "prime256v1" && isOid(new Cursor(algorithm).take(TAG.oid), OID.ecdsaWithSha256);
+    if (!accepted || !verify("sha256", info.encoding, key, signature))
+      throw new Fault("malformed", "the request is not signed by its P-256 key");
     return key;
   } catch (cause) {
     throw new Fault("malformed", "not a certification request for a P-256 key", { cause });

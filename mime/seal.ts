@@ -34,10 +34,7 @@ export const OAEP_ALGORITHMS = [derNull(), Buffer.alloc(0)].map((parameters) => 
   const sha256 = sequence(oid(OID.sha256), parameters);
   return sequence(
     oid(OID.rsaesOaep),
-    sequence(
-      encode(contextTag(0, "constructed"), sha256),
-      encode(contextTag(1, "constructed"), sequence(oid(OID.mgf1), sha256)),
-    ),
+    sequence(encode(contextTag(0, "constructed"), sha256), encode(contextTag(1, "constructed"), sequence(oid(OID.mgf1), sha256))),
   );
 });
 
@@ -102,7 +99,11 @@ function keyAgreement(contentKey: Buffer, key: KeyObject, recipient: Buffer): Bu
   const ephemeral = generateKeyPairSync("ec", { namedCurve: "prime256v1" });
   const kek = agreedKey(diffieHellman({ privateKey: ephemeral.privateKey, publicKey: key }), WRAP_ALGORITHM, undefined);
   const point = ephemeral.publicKey.export({ type: "spki", format: "der" }).subarray(-65);
-  const originatorKey = encode(contextTag(1, "constructed"), sequence(oid(OID.ecPublicKey)), encode(TAG.bitString, Buffer.from([0]), point));
+  const originatorKey = encode(
+    contextTag(1, "constructed"),
+    sequence(oid(OID.ecPublicKey)),
+    encode(TAG.bitString, Buffer.from([0]), point),
+  );
   const info = encode(
     contextTag(1, "constructed"),
     integer(3),
@@ -122,7 +123,11 @@ export function agreedKey(secret: Buffer, wrapAlgorithm: Buffer, userKeyingMater
     ...(userKeyingMaterial ? [encode(contextTag(0, "constructed"), octetString(userKeyingMaterial))] : []),
     encode(contextTag(2, "constructed"), octetString(keyBits)),
   );
-  const kek = createHash("sha256").update(secret).update(Buffer.from([0, 0, 0, 1])).update(sharedInfo).digest();
+  const kek = createHash("sha256")
+    .update(secret)
+    .update(Buffer.from([0, 0, 0, 1]))
+    .update(sharedInfo)
+    .digest();
   secret.fill(0);
   return kek;
 }

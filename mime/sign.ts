@@ -76,7 +76,8 @@ function signingCertificate({ der }: Certificate): Buffer {
  */
 export function verify(der: Buffer, trust: Trust, detached?: Buffer): Verified {
   const parts = readSignedData(der);
-  if ((parts.content === undefined) === (detached === undefined)) throw new Fault("signature-invalid", "the content stands in the wrong place");
+  if ((parts.content === undefined) === (detached === undefined))
+    throw new Fault("signature-invalid", "the content stands in the wrong place");
   const content = parts.content ?? detached ?? Buffer.alloc(0);
   const [info, ...others] = parts.signers;
   if (!info || others.length > 0) throw new Fault("signature-invalid", "exactly one signer is accepted");
@@ -97,7 +98,13 @@ export function verify(der: Buffer, trust: Trust, detached?: Buffer): Verified {
     throw new Fault("signature-invalid", "the signature does not verify");
   }
   verifyChain(signer, { ...trust, intermediates: [...(trust.intermediates ?? []), ...certificates] });
-  return { content, contentType: parts.contentType, signer, signature: info.signature, signingTime: timeOf(attributes.optional(OID.signingTime)) };
+  return {
+    content,
+    contentType: parts.contentType,
+    signer,
+    signature: info.signature,
+    signingTime: timeOf(attributes.optional(OID.signingTime)),
+  };
 }
 
 function names(info: SignerParts, certificate: Certificate): boolean {

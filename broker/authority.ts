@@ -1,0 +1,142 @@
+/** The broker's certificate authority: a root of its own, and the certificates of broker, gateways and mailboxes (S0; RFC 5280). */
+import { createHash, createPublicKey, randomBytes, webcrypto, type KeyObject } from "node:crypto";
+import * as asn1js from "asn1js";
+import * as pkijs from "pkijs";
+import type { Mailbox } from "../mime/address.ts";
+import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import { OID } from "../mime/oids.ts";
+import { newKey } from "../mime/request.ts";
+import type { Signer } from "../mime/sign.ts";
+
+/** What a certificate is for. `session` opens tickets; `channel` is a gateway's TLS client. */
+export type Profile = "server" | "broker-signing" | "session" | "channel" | "mailbox-signing" | "mailbox-encryption";
+
+/** Bits of KeyUsage (RFC 5280 §4.2.1.3), first octet. */
+const DIGITAL_SIGNATURE = 0x80;
+const NON_REPUDIATION = 0x40;
+const KEY_AGREEMENT = 0x08;
+const CERTIFICATE_SIGNING = 0x06;
+
+const PROFILES: Readonly<Record<Profile, { usage: number; purpose: string | undefined }>> = {
+  server: { usage: DIGITAL_SIGNATURE, purpose: OID.serverAuth },
+  "broker-signing": { usage: DIGITAL_SIGNATURE | NON_REPUDIATION, purpose: OID.emailProtection },
+  session: { usage: KEY_AGREEMENT, purpose: undefined },
+  channel: { usage: DIGITAL_SIGNATURE, purpose: OID.clientAuth },
+  "mailbox-signing": { usage: DIGITAL_SIGNATURE | NON_REPUDIATION, purpose: OID.emailProtection },
+  "mailbox-encryption": { usage: KEY_AGREEMENT, purpose: OID.emailProtection },
+};
+
+export interface CertificateOrder {
+  readonly profile: Profile;
+  readonly publicKey: KeyObject;
+  readonly commonName: string;
+  readonly mailboxes?: readonly Mailbox[];
+  /** Host names or IP addresses of a TLS server. */
+  readonly hosts?: readonly string[];
+  /** The broker's own address, which only its signing certificate names. */
+  readonly url?: string;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+}
+
+/** Makes a new root: a self-signed certificate with a fresh key. */
+export async function createRoot(name: string, notBefore: Date, notAfter: Date): Promise<Signer> {
+  const key = newKey();
+  const publicKey = createPublicKey(key);
+  const certificate = skeleton(name, publicKey, notBefore, notAfter);
+  certificate.issuer = certificate.subject;
+  certificate.extensions = [
+    extension(OID.basicConstraints, true, new pkijs.BasicConstraints({ cA: true }).toSchema()),
+    extension(OID.keyUsage, true, usageBits(CERTIFICATE_SIGNING)),
+    extension(OID.subjectKeyIdentifier, false, new asn1js.OctetString({ valueHex: keyIdOf(publicKey) })),
+  ];
+  return { key, certificate: await signed(certificate, key) };
+}
+
+/** Issues a certificate under the root. */
+export async function issue(root: Signer, order: CertificateOrder): Promise<Certificate> {
+  const { usage, purpose } = PROFILES[order.profile];
+  const certificate = skeleton(order.commonName, order.publicKey, order.notBefore, order.notAfter);
+  certificate.issuer = pkijs.Certificate.fromBER(new Uint8Array(root.certificate.der)).subject;
+  certificate.extensions = [
+    extension(OID.basicConstraints, true, new pkijs.BasicConstraints({ cA: false }).toSchema()),
+    extension(OID.keyUsage, true, usageBits(usage)),
+    extension(OID.subjectKeyIdentifier, false, new asn1js.OctetString({ valueHex: keyIdOf(order.publicKey) })),
+    extension(
+      OID.authorityKeyIdentifier,
+      false,
+      new pkijs.AuthorityKeyIdentifier({
+        keyIdentifier: new asn1js.OctetString({ valueHex: keyIdOf(root.certificate.publicKey) }),
+      }).toSchema(),
+    ),
+  ];
+  if (purpose) certificate.extensions.push(extension(OID.extKeyUsage, false, new pkijs.ExtKeyUsage({ keyPurposes: [purpose] }).toSchema()));
+  const names = namesOf(order);
+  if (names.length > 0) certificate.extensions.push(extension(OID.subjectAltName, false, new pkijs.GeneralNames({ names }).toSchema()));
+  return signed(certificate, root.key);
+}
+
+function skeleton(commonName: string, publicKey: KeyObject, notBefore: Date, notAfter: Date): pkijs.Certificate {
+  const serial = randomBytes(16);
+  serial[0] = ((serial[0] ?? 0) & 0x7f) | 0x40; // positive and of full length, RFC 5280 §4.1.2.2
+  const certificate = new pkijs.Certificate({
+    version: 2,
+    serialNumber: new asn1js.Integer({ valueHex: serial }),
+    notBefore: new pkijs.Time({ type: 0, value: notBefore }),
+    notAfter: new pkijs.Time({ type: notAfter.getUTCFullYear() < 2050 ? 0 : 1, value: notAfter }), // RFC 5280 §4.1.2.5
+    subjectPublicKeyInfo: new pkijs.PublicKeyInfo({
+      schema: asn1js.fromBER(new Uint8Array(publicKey.export({ type: "spki", format: "der" }))).result,
+    }),
+  });
+  const name = new asn1js.Utf8String({ value: commonName.slice(0, 64) }); // ub-common-name, RFC 5280 Appendix A
+  certificate.subject.typesAndValues.push(new pkijs.AttributeTypeAndValue({ type: OID.commonName, value: name }));
+  return certificate;
+}
+
+/** SHA-1 of the public key bits: only a label (RFC 5280 §4.2.1.2, method 1). */
+function keyIdOf(key: KeyObject): Buffer {
+  return createHash("sha1")
+    .update(key.export({ type: "spki", format: "der" }).subarray(-65))
+    .digest();
+}
+
+function extension(extnID: string, critical: boolean, value: { toBER(): ArrayBuffer }): pkijs.Extension {
+  return new pkijs.Extension({ extnID, critical, extnValue: value.toBER() });
+}
+
+function usageBits(bits: number): asn1js.BitString {
+  const unusedBits = 31 - Math.clz32(bits & -bits);
+  return new asn1js.BitString({ valueHex: new Uint8Array([bits]).buffer, unusedBits });
+}
+
+function namesOf({ mailboxes = [], hosts = [], url }: CertificateOrder): pkijs.GeneralName[] {
+  return [
+    ...mailboxes.map(({ address }) =>
+      /^[\x20-\x7E]*$/u.test(address) ? new pkijs.GeneralName({ type: 1, value: address }) : utf8Name(address),
+    ),
+    ...hosts.map((name) => {
+      const ip = name.split(".").map(Number);
+      const isIpv4 = ip.length === 4 && ip.every((part) => Number.isInteger(part) && part >= 0 && part < 256);
+      return new pkijs.GeneralName(
+        isIpv4 ? { type: 7, value: new asn1js.OctetString({ valueHex: new Uint8Array(ip) }) } : { type: 2, value: name },
+      );
+    }),
+    ...(url === undefined ? [] : [new pkijs.GeneralName({ type: 6, value: url })]),
+  ];
+}
+
+/** SmtpUTF8Mailbox for addresses outside ASCII (RFC 9598 §3). */
+function utf8Name(address: string): pkijs.GeneralName {
+  const value = [
+    new asn1js.ObjectIdentifier({ value: OID.smtpUtf8Mailbox }),
+    new asn1js.Constructed({ idBlock: { tagClass: 3, tagNumber: 0 }, value: [new asn1js.Utf8String({ value: address })] }),
+  ];
+  return new pkijs.GeneralName({ type: 0, value: new asn1js.Constructed({ idBlock: { tagClass: 3, tagNumber: 0 }, value }) });
+}
+
+async function signed(certificate: pkijs.Certificate, key: KeyObject): Promise<Certificate> {
+  const pkcs8 = new Uint8Array(key.export({ type: "pkcs8", format: "der" }));
+  const imported = await webcrypto.subtle.importKey("pkcs8", pkcs8, { name: "ECDSA", namedCurve: "P-256" }, false, ["sign"]);
+  await certificate.sign(imported, "SHA-256");
+  return parseCertificate(Buffer.from(certificate.toSchema(true).toBER()));
+}

@@ -1,0 +1,91 @@
+/** What the broker's steps share, and who is asking: the channel is the gateway, the actor is the mailbox (docs/protocol.md, section 6). */
+import type { z } from "zod";
+import type { Log } from "../config/log.ts";
+import type { Milliseconds } from "../config/units.ts";
+import type { Mailbox } from "../mime/address.ts";
+import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import { Fault } from "../mime/fault.ts";
+import { OID } from "../mime/oids.ts";
+import type { Opener } from "../mime/open.ts";
+import { verify, type Signer } from "../mime/sign.ts";
+import type { MasterKey } from "./master-key.ts";
+import type { GatewayRecord, Table } from "./table.ts";
+import { parseBody } from "./wire.ts";
+
+export interface Broker {
+  /** The broker's own address. */
+  readonly url: string;
+  readonly table: Table;
+  readonly masterKey: MasterKey;
+  /** The root: issues certificates. */
+  readonly root: Signer;
+  /** Signs answers, evidence and receipts. */
+  readonly signer: Signer;
+  /** Opens tickets; the first one also seals new ones. */
+  readonly sessionKeys: readonly Opener[];
+  readonly receiptsFrom: Mailbox;
+  readonly limits: {
+    readonly standardExpiry: Milliseconds;
+    readonly longestExpiry: Milliseconds;
+    readonly vanishAfter: Milliseconds;
+    readonly certificateLifetime: Milliseconds;
+  };
+  readonly log: Log;
+  now(): Date;
+  /** Told after each confirmation that a receipt waits. */
+  receiptWaits(): void;
+}
+
+/** A mailbox that asked for a step, proved by its signature, through the gateway that enrolled it. */
+export interface Actor<Body> {
+  readonly gateway: GatewayRecord;
+  /** The certificate that signed. */
+  readonly certificate: Certificate;
+  /** Addresses the certificate speaks for, as looked up. */
+  readonly mailboxes: readonly string[];
+  readonly encryptionCertificate: Certificate;
+  readonly body: Body;
+}
+
+/** A signed body older or newer than this by the broker's clock is refused. */
+const CLOCK_TOLERANCE_MS = 10 * 60_000;
+
+interface SignedHead {
+  readonly broker: string;
+  readonly gateway: string;
+  readonly request: string;
+  readonly time: Date;
+}
+
+/**
+ * Reads a signed body and proves its actor.
+ * @throws Fault `signature-invalid`, `malformed`: the body; `forbidden`: a mailbox that is not enrolled through this gateway, another addressee, a clock too far off
+ */
+export async function authenticate<Body extends SignedHead>(
+  broker: Broker,
+  gateway: GatewayRecord,
+  schema: z.ZodType<Body>,
+  signed: Buffer,
+): Promise<Actor<Body>> {
+  const now = broker.now();
+  const { content, signer } = verify(signed, { roots: [broker.root.certificate], at: now, purpose: OID.emailProtection });
+  const record = await broker.table.findMailbox(signer.mailboxes[0] ?? "");
+  const enrolledHere =
+    record?.gateway === gateway.fingerprint && parseCertificate(record.signingCertificate).fingerprint === signer.fingerprint;
+  if (!record || !enrolledHere) throw new Fault("forbidden", "the signer is not a mailbox of this gateway");
+  const body = parseBody(schema, content);
+  if (body.broker !== broker.url || body.gateway !== gateway.fingerprint)
+    throw new Fault("forbidden", "the body was signed for another broker or gateway");
+  if (Math.abs(body.time.getTime() - now.getTime()) > CLOCK_TOLERANCE_MS) {
+    throw new Fault("forbidden", "the clocks differ too far", {
+      advice: `The broker's clock says ${now.toISOString()}; set the gateway's clock.`,
+    });
+  }
+  return {
+    gateway,
+    certificate: signer,
+    mailboxes: signer.mailboxes,
+    encryptionCertificate: parseCertificate(record.encryptionCertificate),
+    body,
+  };
+}

@@ -1,0 +1,279 @@
+/** The door into the broker for gateways: each step of the protocol as one call; answers are verified and opened before they are returned. */
+import { createHash, randomBytes, type KeyObject } from "node:crypto";
+import { Pool, type Dispatcher } from "undici";
+import type { z } from "zod";
+import type { Mailbox } from "../mime/address.ts";
+import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import { verifyAsBroker, type BrokerTrust } from "../mime/evidence.ts";
+import { Fault } from "../mime/fault.ts";
+import { ContentKey } from "../mime/key.ts";
+import type { Opener } from "../mime/open.ts";
+import { certificationRequest } from "../mime/request.ts";
+import type { Signer, Verified } from "../mime/sign.ts";
+import { faultOf } from "./problem.ts";
+import {
+  LARGEST_BODY_OCTETS,
+  SIGNED_TYPE,
+  authorityBody,
+  confirmedBody,
+  directoryBody,
+  enrolledBody,
+  grantsBody,
+  mailboxEnrolledBody,
+  openAnswer,
+  parseBody,
+  releaseBody,
+  signBody,
+} from "./wire.ts";
+
+export { ticketHash } from "./ticket.ts";
+
+/** A mailbox that acts: its signing key, and the keys that open what is sealed to it. */
+export interface Identity {
+  readonly signer: Signer;
+  readonly openers: readonly Opener[];
+}
+
+/** What the broker gives for one recipient (S3). The key is to be wiped by who asked. */
+export interface Grant {
+  readonly recipient: Mailbox;
+  readonly key: ContentKey;
+  readonly ticket: Buffer;
+  readonly expiresAt: Date;
+  readonly encryptionCertificate: Certificate;
+}
+
+/** What the broker gives for a ticket (S7). The key is to be wiped by who asked. */
+export interface Release {
+  readonly key: ContentKey;
+  readonly sender: Mailbox;
+  readonly recipient: Mailbox;
+  readonly messageId: string;
+  readonly commit: string;
+  readonly nextTicket: Buffer;
+}
+
+export interface Declared {
+  readonly sender: Mailbox;
+  readonly messageId: string;
+  readonly expiresAt: Date;
+  readonly recipients: readonly { readonly address: Mailbox; readonly commit: string }[];
+}
+
+/** A gateway's channel to its broker. */
+export interface Channel {
+  readonly url: string;
+  readonly root: Certificate;
+  readonly certificate: Certificate;
+  readonly key: KeyObject;
+  /** Milliseconds for one call. */
+  readonly timeout: number;
+  now(): Date;
+}
+
+/** Few kept-alive connections, however many mailboxes stand behind the gateway: a new one per call costs twenty times as much. */
+const CONNECTIONS = 8;
+
+export class BrokerClient {
+  readonly #channel: Channel;
+  readonly #pool: Pool;
+
+  constructor(channel: Channel) {
+    this.#channel = channel;
+    const pem = channel.key.export({ type: "pkcs8", format: "pem" });
+    this.#pool = new Pool(channel.url, {
+      connections: CONNECTIONS,
+      connect: { ca: channel.root.pem, cert: channel.certificate.pem, key: pem, minVersion: "TLSv1.3" },
+      headersTimeout: channel.timeout,
+      bodyTimeout: channel.timeout,
+      keepAliveTimeout: 4_000, // below the server's 5 s, so that no call meets a closing connection
+    });
+  }
+
+  /** How the broker's signatures are verified. */
+  get trust(): BrokerTrust {
+    return { roots: [this.#channel.root], at: this.#channel.now(), broker: this.#channel.url };
+  }
+
+  /** A mailbox's encryption certificate; undefined where it is not enrolled. */
+  async lookUp(mailbox: Mailbox, signal: AbortSignal): Promise<Certificate | undefined> {
+    try {
+      const body = await this.#call("GET", `/v1/directory/${encodeURIComponent(mailbox.address)}`, undefined, signal);
+      return parseCertificate(parseBody(directoryBody, body).encryptionCertificate);
+    } catch (thrown) {
+      if (thrown instanceof Fault && thrown.code === "no-certificate") return undefined;
+      throw thrown;
+    }
+  }
+
+  /** Enrols a mailbox of this gateway (S0) for keys that stay here. */
+  async enrolMailbox(
+    order: { address: Mailbox; aliases: readonly Mailbox[]; signingKey: KeyObject; encryptionKey: KeyObject },
+    signal: AbortSignal,
+  ): Promise<{ signing: Certificate; encryption: Certificate }> {
+    const body = await this.#json(
+      "/v1/mailboxes",
+      mailboxEnrolledBody,
+      {
+        address: order.address.address,
+        aliases: order.aliases.map(({ address }) => address),
+        signing: certificationRequest(order.signingKey, order.address.address).toString("base64"),
+        encryption: certificationRequest(order.encryptionKey, order.address.address).toString("base64"),
+      },
+      signal,
+    );
+    return { signing: parseCertificate(body.signingCertificate), encryption: parseCertificate(body.encryptionCertificate) };
+  }
+
+  /** S1-S3: declares a letter. @returns one grant for each recipient, in their order. @throws Fault `no-certificate`, `forbidden`, `unavailable` */
+  async declare(order: Declared, identity: Identity, signal: AbortSignal): Promise<Grant[]> {
+    const head = this.#head("declare");
+    const verified = await this.#signed("/v1/declare", identity, signal, {
+      ...head,
+      sender: order.sender.address,
+      messageId: order.messageId,
+      expiresAt: order.expiresAt.toISOString(),
+      recipients: order.recipients.map(({ address, commit }) => ({ address: address.address, commit })),
+    });
+    const { request, grants } = openAnswer(grantsBody, verified, identity.openers);
+    const complete = request === head.request && grants.length === order.recipients.length;
+    if (!complete || grants.some(({ recipient }, at) => recipient.key !== order.recipients[at]?.address.key)) {
+      throw new Fault("internal", "the broker answered another declaration");
+    }
+    return grants.map((grant) => ({
+      ...grant,
+      key: ContentKey.adopt(grant.key),
+      encryptionCertificate: parseCertificate(grant.encryptionCertificate),
+    }));
+  }
+
+  /** S6-S7: presents a ticket. @throws Fault `session-gone`, `forbidden`, `unavailable` */
+  async present(ticket: Buffer, identity: Identity, signal: AbortSignal): Promise<Release> {
+    const head = this.#head("present");
+    const verified = await this.#signed("/v1/present", identity, signal, { ...head, ticket: ticket.toString("base64") });
+    const release = openAnswer(releaseBody, verified, identity.openers);
+    if (release.request !== head.request) throw new Fault("internal", "the broker answered another presentation");
+    return { ...release, key: ContentKey.adopt(release.key) };
+  }
+
+  /** S10: confirms that the letter was opened, verified and filed. @returns the evidence's name. @throws Fault `session-gone`, `unavailable` */
+  async confirm(nextTicket: Buffer, identity: Identity, signal: AbortSignal): Promise<{ evidence: string; confirmedAt: Date }> {
+    const head = this.#head("confirm");
+    const body = { ...head, nextTicket: nextTicket.toString("base64"), result: "opened" };
+    const { content } = await this.#signed("/v1/confirm", identity, signal, body);
+    const answer = parseBody(confirmedBody, content);
+    if (answer.request !== head.request) throw new Fault("internal", "the broker answered another confirmation");
+    return answer;
+  }
+
+  /** Reports that the next hop took these letters. */
+  async dispatched(tickets: readonly Buffer[], signal: AbortSignal): Promise<void> {
+    await this.#call("POST", "/v1/dispatched", jsonOf(tickets), signal);
+  }
+
+  /** Takes back letters that no next hop took. */
+  async withdraw(tickets: readonly Buffer[], signal: AbortSignal): Promise<void> {
+    await this.#call("POST", "/v1/withdraw", jsonOf(tickets), signal);
+  }
+
+  /** Whether the broker can serve right now. @throws Fault `unavailable` */
+  async ready(signal: AbortSignal): Promise<void> {
+    await this.#call("GET", "/v1/ready", undefined, signal);
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.destroy();
+  }
+
+  #head<Step extends string>(step: Step): { step: Step; broker: string; gateway: string; request: string; time: string } {
+    return {
+      step,
+      broker: this.#channel.url,
+      gateway: this.#channel.certificate.fingerprint,
+      request: randomBytes(18).toString("base64url"),
+      time: this.#channel.now().toISOString(),
+    };
+  }
+
+  async #signed(path: string, identity: Identity, signal: AbortSignal, body: object): Promise<Verified> {
+    const signed = signBody(body, identity.signer, this.#channel.now());
+    return verifyAsBroker(await this.#call("POST", path, { type: SIGNED_TYPE, bytes: signed }, signal), this.trust);
+  }
+
+  async #json<T>(path: string, schema: z.ZodType<T>, body: object, signal: AbortSignal): Promise<T> {
+    return parseBody(
+      schema,
+      await this.#call("POST", path, { type: "application/json", bytes: Buffer.from(JSON.stringify(body)) }, signal),
+    );
+  }
+
+  #call(method: "GET" | "POST", path: string, body: Body | undefined, signal: AbortSignal): Promise<Buffer> {
+    return call(this.#pool, method, path, body, AbortSignal.any([signal, AbortSignal.timeout(this.#channel.timeout)]));
+  }
+}
+
+interface Body {
+  readonly type: string;
+  readonly bytes: Buffer;
+}
+
+function jsonOf(tickets: readonly Buffer[]): Body {
+  return { type: "application/json", bytes: Buffer.from(JSON.stringify({ tickets: tickets.map((ticket) => ticket.toString("base64")) })) };
+}
+
+async function call(pool: Pool, method: "GET" | "POST", path: string, body: Body | undefined, signal: AbortSignal): Promise<Buffer> {
+  let response: Dispatcher.ResponseData;
+  let bytes: Buffer;
+  try {
+    response = await pool.request({ method, path, signal, ...(body && { body: body.bytes, headers: { "content-type": body.type } }) });
+    bytes = await bounded(response);
+  } catch (cause) {
+    throw cause instanceof Fault ? cause : new Fault("unavailable", "the broker cannot be reached", { cause });
+  }
+  if (response.statusCode < 300) return bytes;
+  let problem: unknown;
+  try {
+    problem = JSON.parse(bytes.toString("utf8"));
+  } catch {
+    problem = undefined;
+  }
+  throw faultOf(response.statusCode, problem);
+}
+
+async function bounded(response: Dispatcher.ResponseData): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of response.body) {
+    const bytes = Buffer.from(chunk as Uint8Array);
+    length += bytes.length;
+    if (length > 4 * LARGEST_BODY_OCTETS) throw new Fault("unavailable", "the broker's answer is too large");
+    chunks.push(bytes);
+  }
+  return Buffer.concat(chunks);
+}
+
+/**
+ * Enrols a gateway (S0): fetches the broker's root, compares its fingerprint with the one that was handed over by other means, and only
+ * then sends the token.
+ * @throws Fault `forbidden`: another fingerprint; `unauthenticated`: the token is not good; `unavailable`
+ */
+export async function enrolGateway(
+  order: { url: string; fingerprint: string; token: string; name: string; key: KeyObject },
+  signal: AbortSignal,
+): Promise<{ root: Certificate; certificate: Certificate }> {
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(30_000)]);
+  const blind = new Pool(order.url, { connect: { rejectUnauthorized: false, minVersion: "TLSv1.3" } });
+  const authority = parseBody(authorityBody, await call(blind, "GET", "/v1/authority", undefined, limit).finally(() => blind.destroy()));
+  const root = parseCertificate(authority.root);
+  const wanted = order.fingerprint.replaceAll(":", "").toLowerCase();
+  if (createHash("sha256").update(root.der).digest("hex") !== wanted) {
+    throw new Fault("forbidden", `the broker at ${order.url} has the fingerprint ${root.fingerprint}, not ${wanted}`);
+  }
+  if (authority.broker !== order.url)
+    throw new Fault("forbidden", `the broker calls itself ${authority.broker}, not ${order.url}: use that address`);
+  const pool = new Pool(order.url, { connect: { ca: root.pem, minVersion: "TLSv1.3" } });
+  const request = certificationRequest(order.key, order.name).toString("base64");
+  const body = { type: "application/json", bytes: Buffer.from(JSON.stringify({ token: order.token, name: order.name, request })) };
+  const enrolled = parseBody(enrolledBody, await call(pool, "POST", "/v1/gateways", body, limit).finally(() => pool.destroy()));
+  return { root, certificate: parseCertificate(enrolled.certificate) };
+}

@@ -1,0 +1,148 @@
+/** Wires the broker together from its configuration; nothing is decided here. */
+import { createPublicKey } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Lifecycle, pause, type Running } from "../config/lifecycle.ts";
+import { reasonOf, type Log } from "../config/log.ts";
+import type { BrokerConfig } from "../config/schema.ts";
+import { readPrivateKey, readSecret } from "../config/secrets.ts";
+import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import { Fault } from "../mime/fault.ts";
+import { newKey } from "../mime/request.ts";
+import { issue } from "./authority.ts";
+import type { Broker } from "./broker.ts";
+import { invite } from "./enrol.ts";
+import { FILES, initBroker } from "./init.ts";
+import { localMasterKey } from "./master-key.ts";
+import { Outbox, smtpMailer } from "./outbox.ts";
+import { startServer } from "./server.ts";
+import { openEmbeddedTable } from "./table-embedded.ts";
+import { openRedisTable } from "./table-redis.ts";
+import type { Table } from "./table.ts";
+
+export { initBroker };
+
+const SWEEP_EVERY_MS = 60_000;
+
+function fileIn(config: BrokerConfig, name: string): string {
+  return join(config.data, name);
+}
+
+function readCertificate(path: string): Certificate {
+  try {
+    return parseCertificate(readFileSync(path, "utf8"));
+  } catch (cause) {
+    throw new Fault("malformed", `${path} cannot be read: run "kakitome init broker" first, or set data in the configuration`, { cause });
+  }
+}
+
+async function openTable(config: BrokerConfig): Promise<Table> {
+  const options = { retention: config.retention };
+  if (config.table === "embedded") return openEmbeddedTable(fileIn(config, FILES.table), options);
+  const { redis, passwordFile, prefix } = config.table;
+  const url = new URL(redis);
+  if (passwordFile !== undefined) url.password = encodeURIComponent(readSecret(passwordFile).reveal());
+  return openRedisTable({ ...options, url: url.href, prefix });
+}
+
+/** The root that gateways compare when they enrol. */
+export function rootOf(config: BrokerConfig): Certificate {
+  return readCertificate(fileIn(config, FILES.root));
+}
+
+/** Makes a one-time token for a gateway. @param entries addresses and domains it may act for */
+export async function inviteGateway(
+  config: BrokerConfig,
+  entries: readonly string[],
+  now: Date,
+): Promise<{ token: string; expiresAt: Date }> {
+  const table = await openTable(config);
+  try {
+    return await invite(table, entries, now);
+  } finally {
+    await table.close();
+  }
+}
+
+/** Issues a TLS server certificate under the broker's root, for doors that trust it, as the demo's do. */
+export async function issueServerCertificate(
+  config: BrokerConfig,
+  hosts: readonly string[],
+  now: Date,
+): Promise<{ key: string; certificate: string }> {
+  const root = { key: readPrivateKey(fileIn(config, FILES.rootKey)), certificate: rootOf(config) };
+  const key = newKey();
+  const order = { profile: "server" as const, publicKey: createPublicKey(key), commonName: hosts[0] ?? "", hosts, notBefore: now };
+  const certificate = await issue(root, { ...order, notAfter: new Date(now.getTime() + config.certificates.lifetime) });
+  return { key: key.export({ type: "pkcs8", format: "pem" }).toString(), certificate: certificate.pem };
+}
+
+/** Starts the broker. @returns when it listens; `stop` lets running requests end and closes the table */
+export async function startBroker(
+  config: BrokerConfig,
+  log: Log,
+  now: () => Date = () => new Date(),
+): Promise<Running & { readonly port: number }> {
+  const running = new Lifecycle();
+  try {
+    const key = (name: string) => readPrivateKey(fileIn(config, name));
+    const certificate = (name: string) => readCertificate(fileIn(config, name));
+    const table = await openTable(config);
+    running.onStop(() => table.close());
+    await table.ready();
+    const { relay, retryFirst, retryLongest } = config.receipts;
+    const broker: Broker = {
+      url: config.url,
+      table,
+      masterKey: localMasterKey(Buffer.from(readSecret(fileIn(config, FILES.masterKey)).reveal(), "hex")),
+      root: { key: key(FILES.rootKey), certificate: certificate(FILES.root) },
+      signer: { key: key(FILES.signingKey), certificate: certificate(FILES.signing) },
+      sessionKeys: [{ key: key(FILES.sessionKey), certificate: certificate(FILES.session) }],
+      receiptsFrom: config.receipts.from,
+      limits: {
+        standardExpiry: config.expiry.standard,
+        longestExpiry: config.expiry.longest,
+        vanishAfter: config.vanishAfter,
+        certificateLifetime: config.certificates.lifetime,
+      },
+      log,
+      now,
+      receiptWaits: () => outbox.wake(),
+    };
+    const mailer = smtpMailer({
+      host: relay.host,
+      port: relay.port,
+      tls: relay.tls,
+      ca: relay.ca === undefined ? undefined : readFileSync(relay.ca, "utf8"),
+      auth:
+        relay.user !== undefined && relay.passwordFile !== undefined
+          ? { user: relay.user, pass: readSecret(relay.passwordFile).reveal() }
+          : undefined,
+    });
+    running.onStop(() => mailer.close());
+    const outbox = new Outbox(broker, mailer, { retryFirst, retryLongest });
+    const workers = [outbox.run(running.signal), sweep(broker, running.signal)];
+    running.onStop(async () => void (await Promise.all(workers)));
+    const server = await startServer(broker, config.listen, {
+      key: readSecret(fileIn(config, FILES.serverKey)).reveal(),
+      cert: certificate(FILES.server).pem,
+    });
+    running.onStop(() => server.stop());
+    log.info({ event: "broker.started", url: config.url, port: server.port, fingerprint: broker.root.certificate.fingerprint });
+    return { port: server.port, stop: () => running.stop() };
+  } catch (thrown) {
+    await running.stop();
+    throw thrown;
+  }
+}
+
+async function sweep(broker: Broker, signal: AbortSignal): Promise<void> {
+  do {
+    try {
+      const changed = await broker.table.sweep(broker.now().getTime());
+      if (changed > 0) broker.log.info({ event: "table.swept", rows: changed });
+    } catch (thrown) {
+      broker.log.warn({ event: "table.sweep-waits", reason: reasonOf(thrown) });
+    }
+  } while (await pause(SWEEP_EVERY_MS, signal));
+}

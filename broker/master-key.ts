@@ -1,0 +1,54 @@
+/** Kc at rest: wrapped under a key that is never in the table, bound to everything the row says (docs/protocol.md, section 6). */
+import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
+import { Fault } from "../mime/fault.ts";
+import { ContentKey } from "../mime/key.ts";
+import type { Declaration } from "./session.ts";
+
+/** Wraps and unwraps content keys; the key itself stays behind the port. */
+export interface MasterKey {
+  wrap(key: ContentKey, row: Declaration): Buffer;
+  /** @throws Fault `internal`: the row was edited, or wrapped under another key */
+  unwrap(wrapped: Buffer, row: Declaration): ContentKey;
+}
+
+const NONCE_OCTETS = 12;
+const TAG_OCTETS = 16;
+
+/** A master key of 32 octets in this process. */
+export function localMasterKey(octets: Buffer): MasterKey {
+  if (octets.length !== 32) throw new Fault("malformed", "the master key must have 32 octets");
+  return {
+    wrap(key, row) {
+      const nonce = randomBytes(NONCE_OCTETS);
+      const cipher = createCipheriv("aes-256-gcm", octets, nonce, { authTagLength: TAG_OCTETS }).setAAD(boundTo(row));
+      const wrapped = key.lend((content) => Buffer.concat([cipher.update(content), cipher.final()]));
+      return Buffer.concat([nonce, wrapped, cipher.getAuthTag()]);
+    },
+    unwrap(wrapped, row) {
+      try {
+        const nonce = wrapped.subarray(0, NONCE_OCTETS);
+        const decipher = createDecipheriv("aes-256-gcm", octets, nonce, { authTagLength: TAG_OCTETS }).setAAD(boundTo(row));
+        decipher.setAuthTag(wrapped.subarray(-TAG_OCTETS));
+        return ContentKey.adopt(Buffer.concat([decipher.update(wrapped.subarray(NONCE_OCTETS, -TAG_OCTETS)), decipher.final()]));
+      } catch (cause) {
+        throw new Fault("internal", "a row does not fit its wrapped key: it was edited, or the master key changed", { cause });
+      }
+    },
+  };
+}
+
+/** The row's immutable fields, each with its length before it so that no two rows read the same. */
+function boundTo(row: Declaration): Buffer {
+  const fields = [
+    row.session,
+    row.gateway,
+    row.sender,
+    row.recipient,
+    row.messageId,
+    row.commit,
+    row.ticketHash,
+    row.declaredAt,
+    row.expiresAt,
+  ];
+  return Buffer.from(fields.map((value) => `${Buffer.byteLength(String(value))}:${value}`).join(","));
+}

@@ -1,0 +1,143 @@
+/** S11: mails receipts, durably and recognisably: signed once, kept before they are sent, the same bytes at every attempt. */
+import { createTransport, type Transporter } from "nodemailer";
+import { reasonOf } from "../config/log.ts";
+import { pause } from "../config/lifecycle.ts";
+import type { Milliseconds } from "../config/units.ts";
+import { parseMailbox } from "../mime/address.ts";
+import { Fault } from "../mime/fault.ts";
+import { buildReceipt } from "../mime/report.ts";
+import type { Broker } from "./broker.ts";
+import type { Confirmed } from "./session.ts";
+import type { OutboxEntry } from "./table.ts";
+
+/** Hands one mail over. @throws whatever the next hop says */
+export interface ReceiptMailer {
+  send(recipient: string, mail: Buffer): Promise<void>;
+  close(): void;
+}
+
+/** A mailer over SMTP. Receipts have the empty reverse-path, so that no failure is ever answered (RFC 5321 §4.5.5). */
+export function smtpMailer(options: {
+  host: string;
+  port: number;
+  tls: "implicit" | "starttls" | "none";
+  ca: string | undefined;
+  auth: { user: string; pass: string } | undefined;
+}): ReceiptMailer {
+  const transport: Transporter = createTransport({
+    host: options.host,
+    port: options.port,
+    pool: true,
+    secure: options.tls === "implicit",
+    requireTLS: options.tls === "starttls",
+    ignoreTLS: options.tls === "none",
+    ...(options.ca !== undefined && { tls: { ca: options.ca } }),
+    ...(options.auth && { auth: options.auth }),
+    connectionTimeout: 30_000,
+    greetingTimeout: 30_000,
+    socketTimeout: 120_000,
+    disableFileAccess: true,
+    disableUrlAccess: true,
+  });
+  return {
+    async send(recipient, mail) {
+      await transport.sendMail({ envelope: { from: "", to: parseMailbox(recipient).address }, raw: mail });
+    },
+    close: () => transport.close(),
+  };
+}
+
+export interface OutboxTimes {
+  readonly retryFirst: Milliseconds;
+  readonly retryLongest: Milliseconds;
+}
+
+/** The worker. `wake` tells it that an entry came; by itself it looks again after `retryLongest`, for entries of a former life. */
+export class Outbox {
+  readonly #broker: Broker;
+  readonly #mailer: ReceiptMailer;
+  readonly #times: OutboxTimes;
+  readonly #attempts = new Map<string, { count: number; notBefore: number }>();
+  #wake: () => void = () => undefined;
+
+  constructor(broker: Broker, mailer: ReceiptMailer, times: OutboxTimes) {
+    this.#broker = broker;
+    this.#mailer = mailer;
+    this.#times = times;
+  }
+
+  wake(): void {
+    this.#wake();
+  }
+
+  /** Runs until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const woken = new AbortController();
+      this.#wake = () => woken.abort();
+      await this.#pass(signal).catch((thrown: unknown) => this.#broker.log.warn({ event: "outbox.waits", reason: reasonOf(thrown) }));
+      const next = Math.min(...[...this.#attempts.values()].map(({ notBefore }) => notBefore), Date.now() + this.#times.retryLongest);
+      await pause(Math.max(next - Date.now(), 10), AbortSignal.any([signal, woken.signal]));
+    }
+  }
+
+  async #pass(signal: AbortSignal): Promise<void> {
+    const entries = await this.#broker.table.pending();
+    for (const entry of entries) {
+      if (signal.aborted) return;
+      if ((this.#attempts.get(entry.evidence)?.notBefore ?? 0) <= Date.now()) await this.#deliver(entry);
+    }
+  }
+
+  async #deliver(entry: OutboxEntry): Promise<void> {
+    const { table, log } = this.#broker;
+    try {
+      const row = await table.find(entry.session);
+      if (row?.state !== "confirmed") throw new Fault("internal", "an outbox entry without its confirmed row");
+      const mail = (await table.receipt(entry)) ?? (await table.keepReceipt(entry, this.#build(row)));
+      await this.#mailer.send(row.sender, mail);
+      await table.done(entry);
+      this.#attempts.delete(entry.evidence);
+      log.info({ event: "receipt.sent", step: "S11", session: row.ticketHash.slice(0, 12), evidence: entry.evidence });
+    } catch (thrown) {
+      await this.#failed(entry, thrown);
+    }
+  }
+
+  async #failed(entry: OutboxEntry, thrown: unknown): Promise<void> {
+    const { table, log } = this.#broker;
+    const code = typeof thrown === "object" && thrown !== null && "responseCode" in thrown ? thrown.responseCode : undefined;
+    if (typeof code === "number" && code >= 500) {
+      log.error({ event: "receipt.refused", evidence: entry.evidence, reason: reasonOf(thrown) });
+      this.#attempts.delete(entry.evidence);
+      await table.done(entry); // refused for good; its bytes stay in the table for the retention time
+      return;
+    }
+    const count = (this.#attempts.get(entry.evidence)?.count ?? 0) + 1;
+    const wait = Math.min(this.#times.retryFirst * 2 ** (count - 1), this.#times.retryLongest);
+    this.#attempts.set(entry.evidence, { count, notBefore: Date.now() + wait });
+    log.warn({ event: "receipt.waits", evidence: entry.evidence, attempt: count, reason: reasonOf(thrown) });
+  }
+
+  #build(row: Confirmed): Buffer {
+    const { signer, url, receiptsFrom } = this.#broker;
+    const time = this.#broker.now();
+    const iso = (milliseconds: number): string => new Date(milliseconds).toISOString();
+    const evidence = {
+      version: 1 as const,
+      evidence: row.evidence,
+      event: "ContentHandover" as const,
+      broker: url,
+      sender: row.sender,
+      recipient: row.recipient,
+      messageId: row.messageId,
+      commit: row.commit,
+      session: row.ticketHash,
+      declaredAt: iso(row.declaredAt),
+      releasedAt: iso(row.releasedAt),
+      confirmedAt: iso(row.confirmedAt),
+      recipientCertificate: row.certificate,
+    };
+    return buildReceipt({ evidence, from: receiptsFrom.address, host: receiptsFrom.domain, time }, signer);
+  }
+}

@@ -1,0 +1,39 @@
+/** Faults as problem documents; the only HTTP status numbers of the broker (RFC 9457). */
+import { Fault, isFaultCode, type FaultCode } from "../mime/fault.ts";
+
+const PROBLEMS = {
+  malformed: [400, "The request cannot be read"],
+  "too-large": [413, "The request is too large"],
+  unauthenticated: [401, "A certificate of this broker is needed"],
+  forbidden: [403, "Not for this certificate"],
+  "no-certificate": [422, "The mailbox is not enrolled"],
+  "session-gone": [404, "There is nothing for this ticket"],
+  "cannot-open": [422, "It cannot be opened"],
+  "signature-invalid": [422, "The signature does not hold"],
+  unavailable: [503, "Not now; try again later"],
+  internal: [500, "The broker failed; try again later"],
+} as const satisfies Record<FaultCode, readonly [number, string]>;
+
+export interface Problem {
+  readonly type: string;
+  readonly title: string;
+  readonly status: (typeof PROBLEMS)[FaultCode][0];
+  readonly detail?: string;
+}
+
+const TYPE = "urn:kakitome:fault:";
+
+/** What the outside learns of a fault: its word, and the advice where there is one; never the inner message. */
+export function problemOf(fault: Fault): Problem {
+  const [status, title] = PROBLEMS[fault.code];
+  return { type: `${TYPE}${fault.code}`, title, status, ...(fault.advice !== undefined && { detail: fault.advice }) };
+}
+
+/** The fault that a problem document stands for; what is no such document is `unavailable`. */
+export function faultOf(status: number, body: unknown): Fault {
+  const type: unknown = typeof body === "object" && body !== null && "type" in body ? body.type : undefined;
+  const code = typeof type === "string" && type.startsWith(TYPE) ? type.slice(TYPE.length) : undefined;
+  if (!isFaultCode(code)) return new Fault("unavailable", `the broker answered ${status}`);
+  const detail: unknown = typeof body === "object" && body !== null && "detail" in body ? body.detail : undefined;
+  return new Fault(code, `the broker answered ${status}: ${PROBLEMS[code][1]}`, typeof detail === "string" ? { advice: detail } : {});
+}

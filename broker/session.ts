@@ -1,0 +1,71 @@
+/** One registered letter for one recipient: the states of its row and what is known in each (docs/protocol.md, section 6). */
+import { createHash, randomBytes } from "node:crypto";
+
+/** SHA-256 of a session ID in lower-case hex: how a row is named and found. The session ID itself is never stored. */
+export type SessionHash = string;
+
+/** The row as it was declared; none of this changes afterwards, and all of it is bound into the wrapped key. */
+export interface Declaration {
+  readonly session: SessionHash;
+  /** Channel identity (certificate fingerprint, hex) of the gateway that declared it. */
+  readonly gateway: string;
+  /** Mailbox keys (lower case). */
+  readonly sender: string;
+  readonly recipient: string;
+  readonly messageId: string;
+  /** SHA-256 of the value that only an opener learns, hex. */
+  readonly commit: string;
+  /** SHA-256 of the ticket, hex: names the session in evidence and logs of the gateways. */
+  readonly ticketHash: string;
+  /** Milliseconds since the epoch, the broker's clock. */
+  readonly declaredAt: number;
+  readonly expiresAt: number;
+}
+
+/** The key can still be given out for the first time. `declared`: not yet known to be on its way. */
+export interface Waiting extends Declaration {
+  readonly state: "declared" | "dispatched";
+  readonly wrappedKey: Buffer;
+}
+
+/** The key was given to the recipient's gateway; the same gateway gets the same answer until it confirms. */
+export interface Released extends Declaration {
+  readonly state: "released";
+  readonly wrappedKey: Buffer;
+  readonly releasedAt: number;
+  readonly nextSession: SessionHash;
+  /** The next session ID sealed to the broker's own key, as it was first given out. */
+  readonly nextTicket: Buffer;
+}
+
+/** Opened and confirmed; the key is gone. */
+export interface Confirmed extends Declaration {
+  readonly state: "confirmed";
+  readonly releasedAt: number;
+  readonly nextSession: SessionHash;
+  readonly confirmedAt: number;
+  /** Names the evidence and the receipt. */
+  readonly evidence: string;
+  /** SHA-256 of the certificate that signed the confirmation, hex. */
+  readonly certificate: string;
+}
+
+/** Ended without being opened; the key is gone. `withdrawn`: the mail could not be handed over. */
+export interface Ended extends Declaration {
+  readonly state: "expired" | "withdrawn";
+  readonly releasedAt: number | undefined;
+  readonly endedAt: number;
+}
+
+export type Session = Waiting | Released | Confirmed | Ended;
+
+const SESSION_ID_OCTETS = 16;
+
+/** A fresh session ID: 128 random bits. */
+export function newSessionId(): Buffer {
+  return randomBytes(SESSION_ID_OCTETS);
+}
+
+export function sessionHash(sessionId: Buffer): SessionHash {
+  return createHash("sha256").update(sessionId).digest("hex");
+}

@@ -1,0 +1,280 @@
+/** The session table in one file on this machine (SQLite): one transaction for each step of a row, its audit and its outbox entry. */
+import { setImmediate as yieldToOthers } from "node:timers/promises";
+import { Fault } from "../mime/fault.ts";
+import type { Confirmed, Declaration, Released, Session, SessionHash } from "./session.ts";
+import { EmbeddedFile, type Value } from "./table-embedded-file.ts";
+import { gatewayOf, mailboxOf, usableInvite } from "./table-record.ts";
+import { checkedHash, confirmedOf, releasedOf, sessionOf } from "./table-row.ts";
+import type { GatewayRecord, Invite, MailboxRecord, OutboxEntry, Table, TableOptions } from "./table.ts";
+
+/** @throws Fault `unavailable`: the file cannot be opened, or another version of Kakitome wrote it. */
+export async function openEmbeddedTable(path: string, options: TableOptions): Promise<Table> {
+  return new EmbeddedTable(new EmbeddedFile(path), options);
+}
+
+/** How many due rows the sweep settles in one transaction. */
+const BATCH = 100;
+
+const INSERT = `INSERT INTO session (session, state, gateway, sender, recipient, messageId, "commit", ticketHash, declaredAt, expiresAt,
+  vanishAt, wrappedKey, due) VALUES (?, 'declared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+
+class EmbeddedTable implements Table {
+  readonly #file: EmbeddedFile;
+  readonly #retention: number;
+
+  constructor(file: EmbeddedFile, options: TableOptions) {
+    this.#file = file;
+    this.#retention = options.retention;
+  }
+
+  async ready(): Promise<void> {
+    this.#file.ready();
+  }
+
+  async close(): Promise<void> {
+    this.#file.close();
+  }
+
+  async declare(rows: readonly (Declaration & { wrappedKey: Buffer })[], vanishAt: number): Promise<void> {
+    this.#file.step(() => {
+      for (const row of rows) this.#declare(row, vanishAt);
+    });
+  }
+
+  async dispatched(sessions: readonly SessionHash[], gateway: string, at: number): Promise<void> {
+    this.#file.step(() => {
+      for (const session of sessions) {
+        const row = this.#session(session);
+        if (row?.gateway !== gateway || row.state !== "declared") continue;
+        this.#file.run("UPDATE session SET state = 'dispatched', due = expiresAt WHERE session = ?", session);
+        this.#audit("dispatched", session, at, gateway);
+      }
+    });
+  }
+
+  async withdraw(session: SessionHash, gateway: string, at: number): Promise<boolean> {
+    return this.#file.step(() => {
+      const row = this.#session(session);
+      if (row?.gateway !== gateway) return false;
+      if (row.state !== "declared" && row.state !== "dispatched") return row.state === "withdrawn";
+      const end = "UPDATE session SET state = 'withdrawn', wrappedKey = NULL, endedAt = ?, due = ? WHERE session = ?";
+      this.#file.run(end, at, this.#forgetAt(at), session);
+      this.#audit("withdrawn", session, at, gateway);
+      return true;
+    });
+  }
+
+  async release(order: {
+    session: SessionHash;
+    recipient: string;
+    at: number;
+    next: { session: SessionHash; ticket: Buffer };
+  }): Promise<Released | undefined> {
+    const { session, recipient, at, next } = order;
+    return this.#file.step(() => {
+      const row = this.#presented("release", session, recipient, at);
+      if (row === undefined || at >= row.expiresAt) return undefined;
+      if (row.state === "released") return row;
+      if (row.state !== "declared" && row.state !== "dispatched") return undefined;
+      const give =
+        "UPDATE session SET state = 'released', releasedAt = ?, nextSession = ?, nextTicket = ?, due = expiresAt WHERE session = ?";
+      this.#file.run(give, at, checkedHash(next.session), next.ticket, session);
+      this.#audit("released", session, at, recipient);
+      return releasedOf(this.#row(session) ?? {});
+    });
+  }
+
+  async confirm(order: {
+    session: SessionHash;
+    nextSession: SessionHash;
+    recipient: string;
+    at: number;
+    evidence: string;
+    certificate: string;
+  }): Promise<Confirmed | undefined> {
+    const { session, nextSession, recipient, at, evidence, certificate } = order;
+    return this.#file.step(() => {
+      const row = this.#presented("confirm", session, recipient, at);
+      if (row === undefined || !("nextSession" in row) || row.nextSession !== nextSession) return undefined;
+      if (row.state === "confirmed") return row;
+      // Not due before its receipt is mailed: until then it must not be forgotten.
+      const end = `UPDATE session SET state = 'confirmed', wrappedKey = NULL, nextTicket = NULL, confirmedAt = ?, evidence = ?,
+        certificate = ?, due = NULL WHERE session = ?`;
+      this.#file.run(end, at, evidence, certificate, session);
+      this.#audit("confirmed", session, at, recipient);
+      this.#file.run("INSERT INTO outbox (evidence, session) VALUES (?, ?)", evidence, session);
+      return confirmedOf(this.#row(session) ?? {});
+    });
+  }
+
+  async find(session: SessionHash): Promise<Session | undefined> {
+    return this.#session(session);
+  }
+
+  async sweep(at: number): Promise<number> {
+    let changed = 0;
+    for (;;) {
+      const due = this.#file.step(() => {
+        const rows = this.#file.rows("SELECT session FROM session WHERE due <= ? ORDER BY due LIMIT ?", at, BATCH);
+        for (const { session } of rows) if (this.#settle(String(session), at)) changed++;
+        return rows.length;
+      });
+      if (due < BATCH) break;
+      await yieldToOthers();
+    }
+    this.#file.scrub();
+    return changed;
+  }
+
+  async pending(): Promise<OutboxEntry[]> {
+    const rows = this.#file.rows("SELECT evidence, session FROM outbox ORDER BY id");
+    return rows.map(({ evidence, session }) => ({ evidence: String(evidence), session: checkedHash(String(session)) }));
+  }
+
+  async keepReceipt(entry: OutboxEntry, bytes: Buffer): Promise<Buffer> {
+    return this.#file.step(() => {
+      const row = this.#session(entry.session);
+      if (row?.state !== "confirmed" || row.evidence !== entry.evidence)
+        throw new Fault("internal", "no receipt is due under this evidence");
+      const keep = "INSERT INTO receipt (session, evidence, bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+      this.#file.run(keep, entry.session, entry.evidence, bytes);
+      return this.#receipt(entry) ?? bytes;
+    });
+  }
+
+  async receipt(entry: OutboxEntry): Promise<Buffer | undefined> {
+    return this.#receipt(entry);
+  }
+
+  async done(entry: OutboxEntry): Promise<void> {
+    this.#file.step(() => {
+      if (this.#file.run("DELETE FROM outbox WHERE session = ? AND evidence = ?", entry.session, entry.evidence) === 0) return;
+      const row = this.#session(entry.session);
+      if (row?.state !== "confirmed") return;
+      this.#file.run("UPDATE session SET due = ? WHERE session = ?", this.#forgetAt(row.confirmedAt), entry.session);
+    });
+  }
+
+  async addInvite(invite: Invite): Promise<void> {
+    const { token, scope, expiresAt } = invite;
+    this.#put("invite", token, { token, scope, expiresAt });
+  }
+
+  async takeInvite(token: string, at: number): Promise<Invite | undefined> {
+    return this.#file.step(() => {
+      const json = this.#record("invite", token);
+      this.#file.run("DELETE FROM registry WHERE kind = 'invite' AND name = ?", token);
+      return json === undefined ? undefined : usableInvite(json, at);
+    });
+  }
+
+  async putGateway(gateway: GatewayRecord): Promise<void> {
+    this.#put("gateway", gateway.fingerprint, gateway);
+  }
+
+  async findGateway(fingerprint: string): Promise<GatewayRecord | undefined> {
+    const json = this.#record("gateway", fingerprint);
+    return json === undefined ? undefined : gatewayOf(json);
+  }
+
+  async putMailbox(mailbox: MailboxRecord): Promise<void> {
+    this.#put("mailbox", mailbox.address, mailbox);
+  }
+
+  async findMailbox(address: string): Promise<MailboxRecord | undefined> {
+    const json = this.#record("mailbox", address);
+    return json === undefined ? undefined : mailboxOf(json);
+  }
+
+  #declare(row: Declaration & { wrappedKey: Buffer }, vanishAt: number): void {
+    const { gateway, sender, recipient, messageId, commit, ticketHash, declaredAt, expiresAt, wrappedKey } = row;
+    const session = checkedHash(row.session);
+    const known = this.#row(session);
+    if (known !== undefined) {
+      const fields = { gateway, sender, recipient, messageId, commit, ticketHash, declaredAt, expiresAt, wrappedKey };
+      if (Object.entries(fields).every(([name, value]) => isSame(known[name], value))) return;
+      throw new Fault("internal", "another row has the name of this session");
+    }
+    const due = Math.min(vanishAt, expiresAt);
+    const declaration = [session, gateway, sender, recipient, messageId, commit, ticketHash, declaredAt, expiresAt];
+    this.#file.run(INSERT, ...declaration, vanishAt, wrappedKey, due);
+    this.#audit("declared", session, declaredAt, gateway);
+  }
+
+  /** The row, if it is this recipient's; a foreign presenter is recorded. */
+  #presented(step: "release" | "confirm", session: SessionHash, recipient: string, at: number): Session | undefined {
+    const row = this.#session(session);
+    if (row === undefined || row.recipient === recipient) return row;
+    this.#audit(`${step} refused`, session, at, recipient);
+    return undefined;
+  }
+
+  /** What the sweep's time makes of a row. @returns whether it changed; if not, it is due later */
+  #settle(session: SessionHash, at: number): boolean {
+    const row = this.#row(session);
+    const known = sessionOf(row ?? {});
+    if (known.state === "confirmed") return this.#forgetIfDue(session, known.confirmedAt, at);
+    if (known.state === "expired" || known.state === "withdrawn") return this.#forgetIfDue(session, known.endedAt, at);
+    if (known.state === "declared" && Number(row?.["vanishAt"]) <= at) return this.#forget(session, at, "vanished");
+    return this.#expire(session, at);
+  }
+
+  #expire(session: SessionHash, at: number): true {
+    const end = `UPDATE session SET state = 'expired', wrappedKey = NULL, nextSession = NULL, nextTicket = NULL, endedAt = ?, due = ?
+      WHERE session = ?`;
+    this.#file.run(end, at, this.#forgetAt(at), session);
+    this.#audit("expired", session, at, "broker");
+    return true;
+  }
+
+  /** The retention may have been made longer since the row ended. */
+  #forgetIfDue(session: SessionHash, endedAt: number, at: number): boolean {
+    const due = this.#forgetAt(endedAt);
+    if (due <= at) return this.#forget(session, at, "forgotten");
+    this.#file.run("UPDATE session SET due = ? WHERE session = ?", due, session);
+    return false;
+  }
+
+  #forget(session: SessionHash, at: number, event: "vanished" | "forgotten"): true {
+    this.#file.run("DELETE FROM session WHERE session = ?", session);
+    this.#file.run("DELETE FROM receipt WHERE session = ?", session);
+    this.#audit(event, session, at, "broker");
+    return true;
+  }
+
+  /** "Longer than the retention ago" begins one millisecond after it. */
+  #forgetAt(endedAt: number): number {
+    return endedAt + this.#retention + 1;
+  }
+
+  #session(session: SessionHash): Session | undefined {
+    const row = this.#row(session);
+    return row && sessionOf(row);
+  }
+
+  #row(session: SessionHash): Readonly<Record<string, Value>> | undefined {
+    return this.#file.row("SELECT * FROM session WHERE session = ?", checkedHash(session));
+  }
+
+  #receipt(entry: OutboxEntry): Buffer | undefined {
+    const row = this.#file.row("SELECT bytes FROM receipt WHERE session = ? AND evidence = ?", entry.session, entry.evidence);
+    return row && (row["bytes"] as Buffer);
+  }
+
+  #audit(event: string, session: SessionHash, at: number, who: string): void {
+    this.#file.run("INSERT INTO audit (event, session, at, who) VALUES (?, ?, ?, ?)", event, session, at, who);
+  }
+
+  #put(kind: string, name: string, record: GatewayRecord | MailboxRecord | Invite): void {
+    const put = "INSERT INTO registry (kind, name, record) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET record = excluded.record";
+    this.#file.run(put, kind, name, JSON.stringify(record));
+  }
+
+  #record(kind: string, name: string): string | undefined {
+    return this.#file.row("SELECT record FROM registry WHERE kind = ? AND name = ?", kind, name)?.["record"] as string | undefined;
+  }
+}
+
+function isSame(stored: Value | undefined, value: string | number | Buffer): boolean {
+  return Buffer.isBuffer(value) ? Buffer.isBuffer(stored) && stored.equals(value) : stored === value;
+}

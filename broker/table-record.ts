@@ -1,0 +1,78 @@
+/** The registry's records as both homes store them, JSON, and the checks of what comes back (enrolment, before S1). */
+import { Fault } from "../mime/fault.ts";
+import type { GatewayRecord, Invite, MailboxRecord } from "./table.ts";
+
+/** @throws Fault `internal` when the stored record is broken. */
+export function gatewayOf(json: string): GatewayRecord {
+  const record = new StoredRecord("gateway", json);
+  return {
+    fingerprint: record.text("fingerprint"),
+    name: record.text("name"),
+    scope: record.texts("scope"),
+    enrolledAt: record.time("enrolledAt"),
+  };
+}
+
+/** @throws Fault `internal` when the stored record is broken. */
+export function mailboxOf(json: string): MailboxRecord {
+  const record = new StoredRecord("mailbox", json);
+  return {
+    address: record.text("address"),
+    gateway: record.text("gateway"),
+    signingCertificate: record.text("signingCertificate"),
+    encryptionCertificate: record.text("encryptionCertificate"),
+    enrolledAt: record.time("enrolledAt"),
+  };
+}
+
+/**
+ * The invite, if it can still be used.
+ * @throws Fault `internal` when the stored record is broken.
+ */
+export function usableInvite(json: string, at: number): Invite | undefined {
+  const record = new StoredRecord("invite", json);
+  const invite = { token: record.text("token"), scope: record.texts("scope"), expiresAt: record.time("expiresAt") };
+  return at < invite.expiresAt ? invite : undefined;
+}
+
+class StoredRecord {
+  readonly #kind: string;
+  readonly #fields: Readonly<Record<string, unknown>>;
+
+  constructor(kind: string, json: string) {
+    this.#kind = kind;
+    const value = parsed(kind, json);
+    if (typeof value !== "object" || value === null) throw broken(kind, "not an object");
+    this.#fields = value as Record<string, unknown>;
+  }
+
+  text(name: string): string {
+    const value = this.#fields[name];
+    if (typeof value !== "string") throw broken(this.#kind, name);
+    return value;
+  }
+
+  texts(name: string): string[] {
+    const value = this.#fields[name];
+    if (!Array.isArray(value) || !value.every((item) => typeof item === "string")) throw broken(this.#kind, name);
+    return value;
+  }
+
+  time(name: string): number {
+    const value = this.#fields[name];
+    if (typeof value !== "number" || !Number.isSafeInteger(value)) throw broken(this.#kind, name);
+    return value;
+  }
+}
+
+function parsed(kind: string, json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch (cause) {
+    throw new Fault("internal", `a stored ${kind} is broken: not JSON`, { cause });
+  }
+}
+
+function broken(kind: string, what: string): Fault {
+  return new Fault("internal", `a stored ${kind} is broken: ${what}`);
+}

@@ -1,0 +1,135 @@
+/** What a stored row must look like: both homes of the session table build the Session union here, and a broken row is refused. */
+import { Fault } from "../mime/fault.ts";
+import type { Confirmed, Declaration, Ended, Released, Session, SessionHash } from "./session.ts";
+
+/** One field as a home hands it back; Redis knows only bytes. */
+type StoredValue = string | number | Buffer | null | undefined;
+
+/** The fields carry the names of the Session union, plus `state`. */
+export type StoredRow = Readonly<Record<string, StoredValue>>;
+
+const SESSION_HASH = /^[0-9a-f]{64}$/;
+
+/**
+ * The gate before every key and every row: only a SHA-256 in hex passes, so that a session ID in the clear is never stored.
+ * @throws Fault `internal`
+ */
+export function checkedHash(session: SessionHash): SessionHash {
+  if (!SESSION_HASH.test(session)) throw new Fault("internal", "a session is named by its SHA-256 in hex and by nothing else");
+  return session;
+}
+
+/** @throws Fault `internal`: a field is missing or of the wrong kind, the state is unknown, or a finished row still holds a key. */
+export function sessionOf(row: StoredRow): Session {
+  const declaration = declarationOf(row);
+  const state = text(row, "state");
+  switch (state) {
+    case "declared":
+    case "dispatched":
+      return { ...declaration, state, wrappedKey: octets(row, "wrappedKey") };
+    case "released":
+      return {
+        ...declaration,
+        state,
+        wrappedKey: octets(row, "wrappedKey"),
+        releasedAt: time(row, "releasedAt"),
+        nextSession: hash(row, "nextSession"),
+        nextTicket: octets(row, "nextTicket"),
+      };
+    case "confirmed":
+      keyless(row);
+      return {
+        ...declaration,
+        state,
+        releasedAt: time(row, "releasedAt"),
+        nextSession: hash(row, "nextSession"),
+        confirmedAt: time(row, "confirmedAt"),
+        evidence: text(row, "evidence"),
+        certificate: text(row, "certificate"),
+      };
+    case "expired":
+    case "withdrawn":
+      return endedOf(row, declaration, state);
+    default:
+      throw broken(row, "state");
+  }
+}
+
+/** @throws Fault `internal`: as `sessionOf`, or the row is in another state. */
+export function releasedOf(row: StoredRow): Released {
+  const session = sessionOf(row);
+  if (session.state !== "released") throw broken(row, "state");
+  return session;
+}
+
+/** @throws Fault `internal`: as `sessionOf`, or the row is in another state. */
+export function confirmedOf(row: StoredRow): Confirmed {
+  const session = sessionOf(row);
+  if (session.state !== "confirmed") throw broken(row, "state");
+  return session;
+}
+
+function declarationOf(row: StoredRow): Declaration {
+  return {
+    session: hash(row, "session"),
+    gateway: text(row, "gateway"),
+    sender: text(row, "sender"),
+    recipient: text(row, "recipient"),
+    messageId: text(row, "messageId"),
+    commit: text(row, "commit"),
+    ticketHash: text(row, "ticketHash"),
+    declaredAt: time(row, "declaredAt"),
+    expiresAt: time(row, "expiresAt"),
+  };
+}
+
+function endedOf(row: StoredRow, declaration: Declaration, state: Ended["state"]): Ended {
+  keyless(row);
+  return {
+    ...declaration,
+    state,
+    releasedAt: isAbsent(row["releasedAt"]) ? undefined : time(row, "releasedAt"),
+    endedAt: time(row, "endedAt"),
+  };
+}
+
+function keyless(row: StoredRow): void {
+  for (const name of ["wrappedKey", "nextTicket"]) if (!isAbsent(row[name])) throw broken(row, `${name} outlived the key's end`);
+}
+
+function isAbsent(value: StoredValue): value is null | undefined {
+  return value === null || value === undefined;
+}
+
+function text(row: StoredRow, name: string): string {
+  const value = row[name];
+  if (typeof value === "string") return value;
+  if (Buffer.isBuffer(value)) return value.toString("utf8");
+  throw broken(row, name);
+}
+
+function hash(row: StoredRow, name: string): SessionHash {
+  const value = text(row, name);
+  if (!SESSION_HASH.test(value)) throw broken(row, name);
+  return value;
+}
+
+function time(row: StoredRow, name: string): number {
+  const value = row[name];
+  const number = typeof value === "number" ? value : /^\d{1,16}$/.test(text(row, name)) ? Number(text(row, name)) : Number.NaN;
+  if (!Number.isSafeInteger(number)) throw broken(row, name);
+  return number;
+}
+
+function octets(row: StoredRow, name: string): Buffer {
+  const value = row[name];
+  if (!Buffer.isBuffer(value) || value.length === 0) throw broken(row, name);
+  return value;
+}
+
+/** Names the field, never its value. */
+function broken(row: StoredRow, what: string): Fault {
+  const session = row["session"];
+  const short = typeof session === "string" ? session.slice(0, 8) : "unknown";
+  return new Fault("internal", `the stored row of session ${short} is broken: ${what}`);
+}

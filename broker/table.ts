@@ -1,0 +1,120 @@
+/** The session table: a port with two homes, Redis and an embedded store, which pass one and the same suite (test/broker/table.test.ts). */
+import type { Confirmed, Declaration, Released, Session, SessionHash } from "./session.ts";
+
+/**
+ * Rows of registered letters. Every method is one atomic, durable step: when its promise resolves, the step survives kill -9, and
+ * the row, its audit entry and its outbox entry were written together or not at all. A home that does not answer throws Fault `unavailable`.
+ */
+export interface SessionTable {
+  /** Writes new rows in state `declared`. A row that is never dispatched vanishes at `vanishAt` (ms since the epoch). */
+  declare(rows: readonly (Declaration & { wrappedKey: Buffer })[], vanishAt: number): Promise<void>;
+
+  /** Marks rows of this gateway as handed to the next hop; rows in any other state, or of another gateway, stay as they are. */
+  dispatched(sessions: readonly SessionHash[], gateway: string, at: number): Promise<void>;
+
+  /** Erases the key of a row of this gateway that was not released. @returns whether it did, now or earlier */
+  withdraw(session: SessionHash, gateway: string, at: number): Promise<boolean>;
+
+  /**
+   * Gives the key out (S7): the first time it stores `next`, afterwards it returns what was stored.
+   * @returns undefined where there is nothing to give to this recipient: unknown, foreign (recorded), expired, ended, confirmed
+   */
+  release(order: {
+    session: SessionHash;
+    recipient: string;
+    at: number;
+    next: { session: SessionHash; ticket: Buffer };
+  }): Promise<Released | undefined>;
+
+  /**
+   * Erases the key, and queues the receipt in the same step (S10-S11). Repeated with the same next session it returns what was stored.
+   * @returns undefined where there is nothing to confirm for this recipient with this next session
+   */
+  confirm(order: {
+    session: SessionHash;
+    nextSession: SessionHash;
+    recipient: string;
+    at: number;
+    evidence: string;
+    certificate: string;
+  }): Promise<Confirmed | undefined>;
+
+  find(session: SessionHash): Promise<Session | undefined>;
+
+  /**
+   * Erases the keys of rows past their expiry (state `expired`), removes rows that were never dispatched and rows that ended longer
+   * than the retention ago. @returns how many rows changed
+   */
+  sweep(at: number): Promise<number>;
+}
+
+/** A receipt that has to be mailed. */
+export interface OutboxEntry {
+  readonly evidence: string;
+  readonly session: SessionHash;
+}
+
+export interface Outbox {
+  /** Every entry that is not done, oldest first where the home knows an order. */
+  pending(): Promise<OutboxEntry[]>;
+
+  /** Keeps the bytes of a receipt; the first ones win. @returns the bytes that are kept */
+  keepReceipt(entry: OutboxEntry, bytes: Buffer): Promise<Buffer>;
+
+  /** The bytes kept for an entry. */
+  receipt(entry: OutboxEntry): Promise<Buffer | undefined>;
+
+  /** Takes the entry out of the outbox; the receipt's bytes stay for the retention time. */
+  done(entry: OutboxEntry): Promise<void>;
+}
+
+/** A gateway that was enrolled. */
+export interface GatewayRecord {
+  /** SHA-256 of its channel certificate, hex. */
+  readonly fingerprint: string;
+  readonly name: string;
+  /** Addresses and domains it may act for, lower case. */
+  readonly scope: readonly string[];
+  readonly enrolledAt: number;
+}
+
+/** A mailbox that was enrolled, with its certificates as PEM. */
+export interface MailboxRecord {
+  /** Mailbox key (lower case). */
+  readonly address: string;
+  /** Fingerprint of the gateway that enrolled it. */
+  readonly gateway: string;
+  readonly signingCertificate: string;
+  readonly encryptionCertificate: string;
+  readonly enrolledAt: number;
+}
+
+/** A one-time permission to enrol a gateway; the token itself is never stored. */
+export interface Invite {
+  /** SHA-256 of the token, hex. */
+  readonly token: string;
+  readonly scope: readonly string[];
+  readonly expiresAt: number;
+}
+
+export interface Registry {
+  addInvite(invite: Invite): Promise<void>;
+  /** Uses an invite up, once. @returns undefined where it is unknown, used or expired */
+  takeInvite(token: string, at: number): Promise<Invite | undefined>;
+  putGateway(gateway: GatewayRecord): Promise<void>;
+  findGateway(fingerprint: string): Promise<GatewayRecord | undefined>;
+  putMailbox(mailbox: MailboxRecord): Promise<void>;
+  findMailbox(address: string): Promise<MailboxRecord | undefined>;
+}
+
+export interface Table extends SessionTable, Outbox, Registry {
+  /** Resolves when the home answers and is set up so that it cannot lose what it acknowledged. @throws Fault `unavailable` with what to mend */
+  ready(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What every home needs to know. */
+export interface TableOptions {
+  /** How long ended rows and receipts are kept, in milliseconds. */
+  readonly retention: number;
+}

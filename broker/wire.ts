@@ -1,0 +1,129 @@
+/** The bodies of every step on the wire, shared by broker and client: what is signed, what is sealed, what is plain (docs/protocol.md, section 6). */
+import { z } from "zod";
+import { parseMailbox } from "../mime/address.ts";
+import type { Certificate } from "../mime/certificate.ts";
+import { Fault } from "../mime/fault.ts";
+import { openWithPrivateKey, type Opener } from "../mime/open.ts";
+import { sealToCertificate } from "../mime/seal.ts";
+import { sign, type Signer, type Verified } from "../mime/sign.ts";
+
+/** Calls and the room they have; a declaration of 1,000 recipients stays below. */
+export const LARGEST_BODY_OCTETS = 1 << 20;
+export const SIGNED_TYPE = "application/pkcs7-mime; smime-type=signed-data";
+
+const address = z.string().transform((text, context) => {
+  try {
+    return parseMailbox(text);
+  } catch {
+    context.addIssue({ code: "custom", message: "not a mail address" });
+    return z.NEVER;
+  }
+});
+const hex = z.string().regex(/^[0-9a-f]{64}$/u);
+const base64 = z
+  .string()
+  .max(16_384)
+  .regex(/^[A-Za-z0-9+/]+={0,2}$/u)
+  .transform((text) => Buffer.from(text, "base64"));
+const messageId = z.string().regex(/^[\x21-\x7E\u0080-\uFFFF]{1,900}$/u);
+const instant = z.iso.datetime().transform((text) => new Date(text));
+
+/** What every signed body carries, so that it says who asked whom for what and cannot be replayed elsewhere. */
+const signedHead = {
+  /** The broker's address. */
+  broker: z.string(),
+  /** Fingerprint of the channel certificate of the gateway that asks. */
+  gateway: hex,
+  /** 128 random bits or more. */
+  request: z.string().regex(/^[\w-]{22,64}$/u),
+  time: instant,
+};
+
+export const declareBody = z.strictObject({
+  step: z.literal("declare"),
+  ...signedHead,
+  sender: address,
+  messageId,
+  expiresAt: instant,
+  recipients: z
+    .array(z.strictObject({ address, commit: hex }))
+    .min(1)
+    .max(1_000),
+});
+
+export const grantsBody = z.strictObject({
+  request: z.string(),
+  grants: z.array(
+    z.strictObject({ recipient: address, key: base64, ticket: base64, expiresAt: instant, encryptionCertificate: z.string().max(16_384) }),
+  ),
+});
+
+export const presentBody = z.strictObject({ step: z.literal("present"), ...signedHead, ticket: base64 });
+
+export const releaseBody = z.strictObject({
+  request: z.string(),
+  key: base64,
+  sender: address,
+  recipient: address,
+  messageId,
+  commit: hex,
+  nextTicket: base64,
+});
+
+export const confirmBody = z.strictObject({ step: z.literal("confirm"), ...signedHead, nextTicket: base64, result: z.literal("opened") });
+
+export const confirmedBody = z.strictObject({ request: z.string(), evidence: z.string(), confirmedAt: instant });
+
+export const ticketsBody = z.strictObject({ tickets: z.array(base64).min(1).max(1_000) });
+
+export const enrolBody = z.strictObject({ token: z.string().max(200), name: z.string().min(1).max(64), request: base64 });
+export const enrolledBody = z.strictObject({ certificate: z.string() });
+
+export const mailboxBody = z.strictObject({ address, aliases: z.array(address).max(50), signing: base64, encryption: base64 });
+export const mailboxEnrolledBody = z.strictObject({ signingCertificate: z.string(), encryptionCertificate: z.string() });
+
+export const directoryBody = z.strictObject({ address, signingCertificate: z.string(), encryptionCertificate: z.string() });
+
+/** Anyone may read it; it is trusted only as far as the root's fingerprint was compared. */
+export const authorityBody = z.strictObject({ broker: z.string(), root: z.string() });
+
+/** Reads a body. @throws Fault `malformed`. */
+export function parseBody<T>(schema: z.ZodType<T>, json: Buffer | string): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(json.toString());
+  } catch (cause) {
+    throw new Fault("malformed", "the body is not JSON", { cause });
+  }
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const [first] = result.error.issues;
+  throw new Fault("malformed", `the body is not what this step needs: ${first?.path.join(".")} ${first?.message}`);
+}
+
+/** A body signed by a mailbox or by the broker, attached SignedData. */
+export function signBody(body: object, signer: Signer, time: Date): Buffer {
+  return sign(Buffer.from(JSON.stringify(body)), signer, { time, detached: false }).der;
+}
+
+/** An answer with a key in it: sealed to the mailbox's certificate, then signed by the broker (S3, S7; claims 3, 8, 9). */
+export function sealAnswer(answer: object, recipient: Certificate, broker: Signer, time: Date): Buffer {
+  const plain = Buffer.from(JSON.stringify(answer));
+  try {
+    return sign(sealToCertificate(plain, recipient), broker, { time, detached: false }).der;
+  } finally {
+    plain.fill(0);
+  }
+}
+
+/** The inverse for the party it was sealed to, once the broker's signature was verified. @throws Fault `cannot-open`, `malformed`. */
+export function openAnswer<T>(schema: z.ZodType<T>, { content }: Verified, openers: readonly Opener[]): T {
+  const plain = openWithPrivateKey(content, openers);
+  try {
+    return parseBody(schema, plain);
+  } finally {
+    plain.fill(0);
+  }
+}
+
+export type DeclareBody = z.output<typeof declareBody>;

@@ -1,0 +1,55 @@
+/** `kakitome init broker`: keys, certificates and a configuration for a new broker. */
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import type { Command } from "commander";
+import { stringify } from "yaml";
+import { initBroker } from "../broker/main.ts";
+import { parseMailbox } from "../mime/address.ts";
+import { Fault } from "../mime/fault.ts";
+
+interface Options {
+  dir: string;
+  url: string;
+  listen?: string;
+  receiptsFrom: string;
+  relay: string;
+  relayTls: string;
+}
+
+export function addInit(program: Command): void {
+  program
+    .command("init")
+    .description("make what a new installation needs")
+    .command("broker")
+    .description("make a broker's root, certificates, master key and configuration")
+    .option("--dir <folder>", "where", "broker")
+    .requiredOption("--url <url>", "how gateways reach it, such as https://broker.example:8443")
+    .option("--listen <host:port>", "where it listens; the port of the URL on every address unless given")
+    .requiredOption("--receipts-from <address>", "the address receipts come from; a person should read it")
+    .requiredOption("--relay <host:port>", "the mail server that takes the receipts")
+    .option("--relay-tls <implicit|starttls|none>", "how that server is reached", "starttls")
+    .action(async (options: Options) => {
+      const folder = resolve(options.dir);
+      const file = join(folder, "broker.yaml");
+      const url = new URL(options.url);
+      const from = parseMailbox(options.receiptsFrom);
+      const [, host, port] = /^(.+):(\d+)$/u.exec(options.relay) ?? [];
+      if (!host || !port) throw new Fault("malformed", `--relay ${options.relay}: write host:port`);
+      if (existsSync(file)) throw new Fault("forbidden", `${file} is there already; nothing was changed`);
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      const root = await initBroker(join(folder, "data"), { url: url.origin, receiptsFrom: from, now: new Date() });
+      const config = {
+        url: url.origin,
+        listen: options.listen ?? `0.0.0.0:${url.port || 443}`,
+        data: "data",
+        table: "embedded",
+        receipts: { from: from.address, relay: { host, port: Number(port), tls: options.relayTls } },
+      };
+      const head = "# Made by kakitome init broker. Every further setting is explained in config/broker.example.yaml.\n";
+      writeFileSync(file, head + stringify(config), { mode: 0o600 });
+      console.log(`Configuration: ${file}`);
+      console.log(`Fingerprint:   ${root.fingerprint}`);
+      console.log(`Start:         kakitome broker run --config ${file}`);
+      console.log(`Invite:        kakitome broker invite --config ${file} --for DOMAIN-OR-ADDRESS`);
+    });
+}

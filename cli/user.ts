@@ -1,0 +1,47 @@
+/** `kakitome user add`: a user who may submit mail, with a scrypt hash in the gateway's configuration. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { createInterface } from "node:readline/promises";
+import type { Command } from "commander";
+import { isSeq, parseDocument } from "yaml";
+import { loadGateway } from "../config/load.ts";
+import { hashPassword } from "../gateway/main.ts";
+import { parseMailbox } from "../mime/address.ts";
+import { Fault } from "../mime/fault.ts";
+
+async function readPassword(): Promise<string> {
+  if (process.stdin.isTTY) process.stderr.write("Password (shown as you type): ");
+  const lines = createInterface({ input: process.stdin });
+  try {
+    for await (const line of lines) return line;
+    return "";
+  } finally {
+    lines.close();
+  }
+}
+
+export function addUser(program: Command): void {
+  program
+    .command("user")
+    .description("users who may submit mail")
+    .command("add")
+    .description("add a user, or give one a new password; the password is the first line of standard input")
+    .argument("<name>", "the name for AUTH")
+    .requiredOption("--identity <address...>", "addresses the user may send as")
+    .option("--config <file>", "the gateway's configuration", "gateway.yaml")
+    .action(async (name: string, { identity, config: file }: { identity: string[]; config: string }) => {
+      loadGateway(file); // a file with mistakes is not written to
+      const identities = identity.map((text) => parseMailbox(text).address);
+      const password = await readPassword();
+      if (password.length < 8) throw new Fault("malformed", "a password needs at least 8 characters");
+      const document = parseDocument(readFileSync(file, "utf8"));
+      const user = { name, password: await hashPassword(password), identities };
+      const users = document.get("users");
+      const at = isSeq(users) ? users.items.findIndex((_, index) => document.getIn(["users", index, "name"]) === name) : -1;
+      if (at >= 0) document.setIn(["users", at], document.createNode(user));
+      else if (isSeq(users)) users.add(document.createNode(user));
+      else document.set("users", document.createNode([user]));
+      writeFileSync(file, document.toString());
+      loadGateway(file);
+      console.log(`${name} may send as ${identities.join(", ")}. Restart the gateway to let it in.`);
+    });
+}

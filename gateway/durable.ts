@@ -1,0 +1,90 @@
+/** Files that survive a crash: written beside their place, synced, renamed, the folder synced. */
+import { randomBytes } from "node:crypto";
+import { mkdir, open, readFile, readdir, rename, unlink } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+
+const UNFINISHED = ".tmp";
+
+/** Makes a folder that only its owner can enter. */
+export async function makeFolder(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o700 });
+}
+
+/** Makes the folder for its one writer, and removes what a crash left unfinished in it. */
+export async function claimFolder(path: string): Promise<void> {
+  await makeFolder(path);
+  for (const name of await readdir(path)) if (name.endsWith(UNFINISHED)) await removeDurably(join(path, name));
+}
+
+/** Replaces or makes a file; when it resolves, the whole content is on the disk under its name. */
+export async function writeDurably(path: string, parts: readonly Buffer[]): Promise<void> {
+  const unfinished = `${path}.${randomBytes(6).toString("hex")}${UNFINISHED}`;
+  const file = await open(unfinished, "wx", 0o600);
+  try {
+    for (const part of parts) await file.writeFile(part);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(unfinished, path);
+  await syncFolder(dirname(path));
+}
+
+/** Removes a file; a missing one is as good. */
+export async function removeDurably(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (thrown) {
+    if (!isMissing(thrown)) throw thrown;
+  }
+  await syncFolder(dirname(path));
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, "r");
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+/** The file's bytes; undefined where it is missing. */
+export async function readIfPresent(path: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(path);
+  } catch (thrown) {
+    if (isMissing(thrown)) return undefined;
+    throw thrown;
+  }
+}
+
+/** Names in a folder that end so, without the ending; a missing folder has none. */
+export async function namesIn(folder: string, ending: string): Promise<string[]> {
+  try {
+    return (await readdir(folder)).filter((name) => name.endsWith(ending)).map((name) => basename(name, ending));
+  } catch (thrown) {
+    if (isMissing(thrown)) return [];
+    throw thrown;
+  }
+}
+
+function isMissing(thrown: unknown): boolean {
+  return thrown instanceof Error && "code" in thrown && thrown.code === "ENOENT";
+}
+
+/** Runs steps on one key one after the other; steps on other keys run beside them. */
+export class Serial {
+  readonly #last = new Map<string, Promise<unknown>>();
+
+  run<T>(key: string, step: () => Promise<T>): Promise<T> {
+    const mine = (this.#last.get(key) ?? Promise.resolve()).then(step, step);
+    const settled = mine
+      .catch(() => undefined)
+      .then(() => {
+        if (this.#last.get(key) === settled) this.#last.delete(key);
+      });
+    this.#last.set(key, settled);
+    return mine;
+  }
+}

@@ -1,0 +1,93 @@
+/** What was sent and what came of it: one record a letter, the payload's signature beside it, and the receipts that came back. */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { Serial, claimFolder, namesIn, readIfPresent, writeDurably } from "./durable.ts";
+
+export interface LetterRecipient {
+  readonly address: string;
+  /** SHA-256 of the ticket, hex. */
+  readonly session: string;
+  /** SHA-256 of the signature value of this recipient's copy, hex; names its signature file. */
+  readonly commit: string;
+  readonly state: "accepted" | "handed-over" | "failed" | "opened";
+  /** When the state was reached, ISO 8601. */
+  readonly at: string;
+  readonly reason?: string;
+  readonly evidence?: string;
+}
+
+export interface Letter {
+  readonly messageId: string;
+  readonly sender: string;
+  readonly acceptedAt: string;
+  readonly recipients: readonly LetterRecipient[];
+}
+
+const RECORD = ".json";
+
+/** File names come from digests: nothing of a mail ever names a file. */
+function nameOf(messageId: string): string {
+  return createHash("sha256").update(messageId).digest("hex");
+}
+
+export class Letters {
+  readonly #folder: string;
+  readonly #serial = new Serial();
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  async prepare(): Promise<void> {
+    await claimFolder(this.#folder);
+  }
+
+  /** Adds a letter and the signatures of its copies; a Message-ID that was sent before keeps its other recipients. */
+  async add(letter: Letter, signatures: ReadonlyMap<string, Buffer>): Promise<void> {
+    for (const [commit, der] of signatures) await writeDurably(join(this.#folder, `${commit}.p7s`), [der]);
+    await this.#serial.run(letter.messageId, async () => {
+      const before = await this.find(letter.messageId);
+      const recipients = [...(before?.recipients ?? []), ...letter.recipients];
+      await this.#write({ ...letter, recipients });
+    });
+  }
+
+  /** Changes one recipient's state. @returns whether there is such a recipient */
+  async change(messageId: string, session: string, change: Omit<Partial<LetterRecipient>, "session">): Promise<boolean> {
+    return this.#serial.run(messageId, async () => {
+      const letter = await this.find(messageId);
+      if (!letter?.recipients.some((one) => one.session === session)) return false;
+      // A receipt can overtake the next hop's answer; what was opened stays opened.
+      const recipients = letter.recipients.map((one) => (one.session === session && one.state !== "opened" ? { ...one, ...change } : one));
+      await this.#write({ ...letter, recipients });
+      return true;
+    });
+  }
+
+  async keepReceipt(evidence: string, mail: Buffer): Promise<void> {
+    await writeDurably(join(this.#folder, `${evidence}.receipt.eml`), [mail]);
+  }
+
+  async find(messageId: string): Promise<Letter | undefined> {
+    const bytes = await readIfPresent(join(this.#folder, `${nameOf(messageId)}${RECORD}`));
+    return bytes && (JSON.parse(bytes.toString()) as Letter);
+  }
+
+  /** All letters, oldest first. */
+  async all(): Promise<Letter[]> {
+    const names = await namesIn(this.#folder, RECORD);
+    const letters = await Promise.all(
+      names.map(async (name) => JSON.parse(String(await readIfPresent(join(this.#folder, `${name}${RECORD}`)))) as Letter),
+    );
+    return letters.sort((a, b) => a.acceptedAt.localeCompare(b.acceptedAt));
+  }
+
+  /** Where a receipt or a signature is kept, for a person to look at. */
+  pathOf(name: string): string {
+    return join(this.#folder, name);
+  }
+
+  async #write(letter: Letter): Promise<void> {
+    await writeDurably(join(this.#folder, `${nameOf(letter.messageId)}${RECORD}`), [Buffer.from(`${JSON.stringify(letter, null, 1)}\n`)]);
+  }
+}

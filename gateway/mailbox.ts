@@ -1,0 +1,183 @@
+/** One IMAP mailbox: what the watcher and the inbound walk do to it, and nothing else (RFC 3501, RFC 4315, RFC 6851). */
+import { ImapFlow, type MessageStructureObject } from "imapflow";
+import type { ImapConfig } from "../config/schema.ts";
+import { Fault } from "../mime/fault.ts";
+
+/** A message as it is seen before it is fetched. */
+export interface Seen {
+  readonly uid: number;
+  readonly octets: number;
+  readonly flags: readonly string[];
+  readonly internalDate: Date | undefined;
+  readonly structure: MessageStructureObject | undefined;
+}
+
+/** Keyword on letters that were not opened; it says so to mail clients and other gateways. */
+export const NOT_OPENED = "$KakitomeNotOpened";
+
+export interface MailboxAccess {
+  readonly config: ImapConfig;
+  readonly password: string;
+  /** PEM of the authorities to trust instead of the system's. */
+  readonly ca: string | undefined;
+}
+
+/** A connection to one mailbox with its watched folder open. Every failure of the server or the line is Fault `unavailable`. */
+export class Mailbox {
+  readonly #client: ImapFlow;
+  readonly #config: ImapConfig;
+
+  private constructor(client: ImapFlow, config: ImapConfig) {
+    this.#client = client;
+    this.#config = config;
+  }
+
+  /**
+   * Connects, authenticates and opens the watched folder. Without TLS only where the configuration says `none`.
+   * @param changed called whenever the folder may hold something new, and when the connection ends
+   */
+  static async open({ config, password, ca }: MailboxAccess, changed: () => void): Promise<Mailbox> {
+    const client = new ImapFlow({
+      host: config.host,
+      port: config.port,
+      secure: config.tls === "implicit",
+      ...(config.tls === "starttls" && { doSTARTTLS: true }),
+      ...(config.tls === "none" && { doSTARTTLS: false }),
+      ...(ca !== undefined && { tls: { ca } }),
+      auth: { user: config.user ?? "", pass: password },
+      logger: false,
+      disableAutoIdle: true,
+      missingIdleCommand: "NOOP",
+    });
+    client.on("error", changed); // without a listener an error of the line would end the process
+    client.on("exists", changed);
+    client.on("close", changed);
+    try {
+      await client.connect();
+      await client.mailboxOpen(config.watch);
+    } catch (cause) {
+      client.close();
+      throw new Fault("unavailable", `the mailbox ${config.user} at ${config.host} cannot be opened`, { cause });
+    }
+    return new Mailbox(client, config);
+  }
+
+  get usable(): boolean {
+    return this.#client.usable;
+  }
+
+  get canIdle(): boolean {
+    return this.#client.capabilities.has("IDLE");
+  }
+
+  get uidValidity(): string {
+    const { mailbox } = this.#client;
+    return mailbox === false ? "" : String(mailbox.uidValidity);
+  }
+
+  /** Messages above a UID, in order. */
+  seenAbove(uid: number): Promise<Seen[]> {
+    return this.#try("list messages", async () => {
+      const found: Seen[] = [];
+      const query = { uid: true, size: true, flags: true, internalDate: true, bodyStructure: true };
+      for await (const message of this.#client.fetch(`${uid + 1}:*`, query, { uid: true })) {
+        if (message.uid <= uid) continue; // `n:*` always names the last message (RFC 3501 §6.4.8)
+        found.push({
+          uid: message.uid,
+          octets: message.size ?? 0,
+          flags: [...(message.flags ?? [])],
+          internalDate: message.internalDate === undefined ? undefined : new Date(message.internalDate),
+          structure: message.bodyStructure,
+        });
+      }
+      return found.sort((a, b) => a.uid - b.uid);
+    });
+  }
+
+  /** The whole message without marking it as read; undefined where it has gone meanwhile. */
+  fetch(uid: number): Promise<Buffer | undefined> {
+    return this.#try("fetch a message", async () => {
+      const message = await this.#client.fetchOne(String(uid), { source: true }, { uid: true });
+      return message === false ? undefined : message.source;
+    });
+  }
+
+  /** Whether the folder for opened letters holds the copy of this session. @param header name and value that mark it */
+  hasOpened(header: { name: string; value: string }): Promise<boolean> {
+    return this.#try("search for an opened letter", async () => {
+      const folder = this.#config.opened;
+      await this.#client.mailboxOpen(folder);
+      const found = await this.#client.search({ header: { [header.name]: header.value } }, { uid: true });
+      if (folder !== this.#config.watch) await this.#client.mailboxOpen(this.#config.watch);
+      return Array.isArray(found) && found.length > 0;
+    });
+  }
+
+  /** Files an opened letter with the flags and the date of its original. */
+  append(letter: Buffer, { flags, internalDate }: Seen): Promise<void> {
+    return this.#try("file an opened letter", async () => {
+      await this.#makeFolder(this.#config.opened);
+      const kept = flags.filter((flag) => flag !== "\\Recent" && flag !== "\\Deleted" && flag !== NOT_OPENED);
+      const done = await this.#client.append(this.#config.opened, letter, kept, internalDate);
+      if (done === false) throw new Fault("unavailable", "the server did not take the opened letter");
+    });
+  }
+
+  flagNotOpened(uid: number): Promise<void> {
+    return this.#try("flag a letter", async () => {
+      await this.#client.messageFlagsAdd(String(uid), [NOT_OPENED], { uid: true });
+    });
+  }
+
+  /** Moves the sealed original away, or removes it; no other message is ever expunged with it. */
+  retire(uid: number): Promise<void> {
+    return this.#try("put the sealed original away", async () => {
+      const one = String(uid);
+      const exact = this.#client.capabilities.has("UIDPLUS");
+      if (this.#config.sealed !== "remove") {
+        await this.#makeFolder(this.#config.sealed);
+        if (exact || this.#client.capabilities.has("MOVE")) {
+          await this.#client.messageMove(one, this.#config.sealed, { uid: true });
+          return;
+        }
+        await this.#client.messageCopy(one, this.#config.sealed, { uid: true });
+      } else if (exact) {
+        await this.#client.messageDelete(one, { uid: true });
+        return;
+      }
+      await this.#client.messageFlagsAdd(one, ["\\Deleted"], { uid: true }); // EXPUNGE would take others' deleted messages along
+    });
+  }
+
+  /** Waits inside IDLE; returns when another command is given. */
+  async idle(): Promise<void> {
+    try {
+      await this.#client.idle();
+    } catch {
+      // the line broke: `changed` was called, and the next command says so
+    }
+  }
+
+  /** Asks the server for news where it has no IDLE. */
+  noop(): Promise<void> {
+    return this.#try("ask for news", () => this.#client.noop());
+  }
+
+  async close(): Promise<void> {
+    if (this.#client.usable) await this.#client.logout().catch(() => undefined);
+    this.#client.close();
+  }
+
+  async #makeFolder(path: string): Promise<void> {
+    if (path.toUpperCase() !== "INBOX") await this.#client.mailboxCreate(path); // an existing one is as good
+  }
+
+  async #try<T>(what: string, step: () => Promise<T>): Promise<T> {
+    try {
+      return await step();
+    } catch (cause) {
+      if (cause instanceof Fault) throw cause;
+      throw new Fault("unavailable", `the mail server did not let us ${what}`, { cause });
+    }
+  }
+}

@@ -1,0 +1,149 @@
+/** Wires a gateway together from its configuration: the door, the outbound walk and the relay, a watcher for each mailbox; nothing is decided here. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Lifecycle, type Running } from "../config/lifecycle.ts";
+import type { Log } from "../config/log.ts";
+import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
+import { readSecret } from "../config/secrets.ts";
+import { Fault } from "../mime/fault.ts";
+import { Identities, openChannel } from "./identity.ts";
+import { receive, type InboundParts } from "./inbound.ts";
+import { Journal } from "./journal.ts";
+import { Letters } from "./letters.ts";
+import { consign } from "./outbound.ts";
+import { Policy, remembering } from "./policy.ts";
+import { receiveReceipt } from "./receipts.ts";
+import { Relay } from "./relay.ts";
+import { Spool } from "./spool.ts";
+import { FOLDERS } from "./status.ts";
+import { openDoor } from "./submission.ts";
+import { Users } from "./users.ts";
+import { watch } from "./watcher.ts";
+
+export { enrol } from "./identity.ts";
+export { readStatus } from "./status.ts";
+export { hashPassword } from "./users.ts";
+
+/** Base64 in two layers, headers and a notice: what a letter of the largest size can grow to, and room. */
+const GROWTH = 2.2;
+const LARGEST_RECEIVED_OCTETS = 200 << 20;
+
+function pemAt(path: string | undefined): string | undefined {
+  try {
+    return path === undefined ? undefined : readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new Fault("malformed", `${path} cannot be read`, { cause });
+  }
+}
+
+/** Starts the gateway. @returns when its doors listen; `ports` are theirs, in the order of the configuration */
+export async function startGateway(
+  config: GatewayConfig,
+  log: Log,
+  now: () => Date = () => new Date(),
+): Promise<Running & { readonly ports: readonly number[] }> {
+  const running = new Lifecycle();
+  try {
+    const broker = await openChannel(config, now);
+    running.onStop(() => broker.close());
+    const [spool, journal, letters] = [
+      new Spool(join(config.data, FOLDERS.spool)),
+      new Journal(join(config.data, FOLDERS.journal)),
+      new Letters(join(config.data, FOLDERS.letters)),
+    ];
+    await Promise.all([spool.prepare(), journal.prepare(), letters.prepare()]);
+    const identities = new Identities(config, log);
+    const preparing = identities.prepare(broker, running.signal);
+    running.onStop(() => preparing);
+
+    const ports = config.submission && config.relay ? await openSubmission() : [];
+    const watchers = config.mailboxes.map((own) => watchMailbox(own));
+    running.onStop(async () => void (await Promise.all(watchers)));
+    log.info({ event: "gateway.started", name: config.name, mailboxes: config.mailboxes.length });
+    return { ports, stop: () => running.stop() };
+
+    async function openSubmission(): Promise<number[]> {
+      const { submission, relay: hop } = config;
+      if (!submission || !hop) return [];
+      const nextHop = {
+        ...hop,
+        name: config.name,
+        ca: pemAt(hop.ca),
+        auth:
+          hop.user !== undefined && hop.passwordFile !== undefined
+            ? { user: hop.user, pass: readSecret(hop.passwordFile).reveal() }
+            : undefined,
+      };
+      const relay = new Relay({ nextHop, retry: config.retry, spool, letters, broker, log, now }, running.signal);
+      running.onStop(() => relay.close());
+      await relay.resume();
+      const identityOf = identities.of.bind(identities);
+      const outbound = {
+        broker,
+        spool,
+        relay,
+        letters,
+        log,
+        name: config.name,
+        brokerUrl: config.broker.url,
+        rules: config.policy,
+        identityOf,
+        now,
+      };
+      const directory = remembering(async (mailbox, signal) => (await broker.lookUp(mailbox, signal)) !== undefined, now);
+      const parts = {
+        users: new Users(config.users),
+        policy: new Policy(config.policy, directory),
+        log,
+        demandSigner: (mailbox: OwnMailbox["address"]) => void identities.of(mailbox),
+        consign: consign.bind(undefined, outbound),
+      };
+      const bound: number[] = [];
+      for (const { address, tls } of submission.listen) {
+        const door = {
+          ...submission,
+          name: config.name,
+          listen: address,
+          tls,
+          key: readSecret(submission.key).reveal(),
+          certificate: pemAt(submission.certificate) ?? "",
+        };
+        const opened = await openDoor(door, parts, running.signal);
+        running.onStop(() => opened.stop());
+        bound.push(opened.port);
+      }
+      return bound;
+    }
+
+    async function watchMailbox(own: OwnMailbox): Promise<void> {
+      if (!own.imap) return;
+      const password = readSecret(own.imap.passwordFile ?? "").reveal();
+      const access = { config: own.imap, password, ca: pemAt(own.imap.ca) };
+      const inbound: InboundParts = {
+        broker,
+        brokerUrl: config.broker.url,
+        journal,
+        log,
+        name: config.name,
+        own,
+        identity: () => identities.of(own.address),
+        now,
+      };
+      await watch(
+        {
+          access,
+          address: own.address.address,
+          journal,
+          log,
+          largest: Math.max(LARGEST_RECEIVED_OCTETS, (config.submission?.largest ?? 0) * GROWTH),
+          onSealed: (mailbox, seen, signal) => receive(inbound, mailbox, seen, signal),
+          onReport: (mailbox, seen) => receiveReceipt({ broker, letters, log }, mailbox, seen),
+        },
+        running.signal,
+      );
+    }
+  } catch (thrown) {
+    await running.stop();
+    throw thrown;
+  }
+}

@@ -1,0 +1,38 @@
+/** Receipts that came back (S11): verified, matched with the letter they speak of, and kept; the mail itself stays where it is. */
+import type { BrokerClient } from "../broker/client.ts";
+import { reasonOf, type Log } from "../config/log.ts";
+import type { Evidence } from "../mime/evidence.ts";
+import { readReceipt } from "../mime/report.ts";
+import type { Letters } from "./letters.ts";
+import type { Mailbox, Seen } from "./mailbox.ts";
+
+export interface ReceiptParts {
+  readonly broker: BrokerClient;
+  readonly letters: Letters;
+  readonly log: Log;
+}
+
+/** Reads one mail that may be a receipt. @throws Fault with retry `later` where the mailbox does not answer */
+export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mailbox: Mailbox, { uid }: Seen): Promise<void> {
+  const mail = await mailbox.fetch(uid);
+  if (!mail) return;
+  let evidence: Evidence | undefined;
+  try {
+    evidence = readReceipt(mail, broker.trust);
+  } catch (thrown) {
+    log.warn({ event: "receipt.not-valid", uid, reason: reasonOf(thrown) });
+    return;
+  }
+  if (!evidence) return;
+  const { messageId, session, recipient, commit } = evidence;
+  const letter = await letters.find(messageId);
+  const known = letter?.recipients.find((one) => one.session === session);
+  if (!letter || letter.sender !== evidence.sender || known?.address.toLowerCase() !== recipient || known.commit !== commit) {
+    log.warn({ event: "receipt.not-ours", uid, evidence: evidence.evidence });
+    return;
+  }
+  if (known.state === "opened") return; // the same receipt again
+  await letters.keepReceipt(evidence.evidence, mail);
+  await letters.change(messageId, session, { state: "opened", at: evidence.confirmedAt, evidence: evidence.evidence });
+  log.info({ event: "receipt.verified", step: "S11", session: session.slice(0, 12), evidence: evidence.evidence, recipient });
+}

@@ -1,0 +1,215 @@
+/** The SMTP door for mail clients: TLS, AUTH, sender = identity, policy at RCPT, DATA up to a limit; then the outbound walk (RFC 6409, RFC 4954). */
+import { SMTPServer, type SMTPServerAddress, type SMTPServerDataStream, type SMTPServerSession } from "smtp-server";
+import type { Log } from "../config/log.ts";
+import { reasonOf } from "../config/log.ts";
+import type { Running } from "../config/lifecycle.ts";
+import { parseMailbox, type Mailbox } from "../mime/address.ts";
+import { Fault } from "../mime/fault.ts";
+import type { Decision, Policy } from "./policy.ts";
+import { AUTHENTICATION_FAILED, accepted, replyFor, type Reply } from "./reply.ts";
+import { maySendAs, type Submitter, type Users } from "./users.ts";
+
+/** One recipient of a submission, as RCPT TO and the policy made it. */
+export interface SubmittedRecipient {
+  readonly mailbox: Mailbox;
+  readonly decision: Decision;
+  /** Conditions for failure and success notices (RFC 3461 §4.1); empty where the client named none. */
+  readonly notify: readonly string[];
+  readonly originalRecipient: string | undefined;
+}
+
+/** What the door hands to the outbound walk. */
+export interface Submission {
+  readonly submitter: Submitter;
+  readonly sender: Mailbox;
+  readonly recipients: readonly SubmittedRecipient[];
+  /** The envelope identifier and what a notice returns (RFC 3461 §4.3, §4.4). */
+  readonly envelopeId: string | undefined;
+  readonly returns: "FULL" | "HDRS" | undefined;
+  readonly message: Buffer;
+  /** The trace protocol word (RFC 3848). */
+  readonly protocol: string;
+}
+
+export interface Door {
+  readonly name: string;
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly tls: "implicit" | "starttls";
+  readonly key: string;
+  readonly certificate: string;
+  /** Octets. */
+  readonly largest: number;
+  readonly mostRecipients: number;
+}
+
+export interface DoorParts {
+  readonly users: Users;
+  readonly policy: Policy;
+  readonly log: Log;
+  /** Whether letters of this mailbox can be signed right now. @throws Fault */
+  demandSigner(mailbox: Mailbox): void;
+  /** The outbound walk. @returns the id under which the letter was accepted */
+  consign(submission: Submission, signal: AbortSignal): Promise<string>;
+}
+
+const NOTHING_FOR_MS = 5 * 60_000; // RFC 5321 §4.5.3.2.7
+
+/** What the gateway remembers of a transaction beside the library's own session. */
+interface Transaction {
+  sender: Mailbox | undefined;
+  readonly recipients: Map<string, SubmittedRecipient>;
+}
+
+/** Opens one door. `stop` refuses new connections and lets running transactions end. */
+export async function openDoor(door: Door, parts: DoorParts, signal: AbortSignal): Promise<Running & { readonly port: number }> {
+  const transactions = new WeakMap<SMTPServerSession, Transaction>();
+  const answer = async <T>(
+    session: SMTPServerSession,
+    phase: string,
+    step: () => Promise<T>,
+    callback: (error: Error | null, value?: T) => void,
+  ) => {
+    try {
+      callback(null, await step());
+    } catch (thrown) {
+      const reply = replyFor(thrown);
+      parts.log.warn({ event: "submission.refused", phase, code: reply.code, session: session.id, reason: reasonOf(thrown) });
+      callback(smtpError(reply));
+    }
+  };
+  const server = new SMTPServer({
+    name: door.name,
+    banner: "Kakitome",
+    secure: door.tls === "implicit",
+    key: door.key,
+    cert: door.certificate,
+    minVersion: "TLSv1.2",
+    authMethods: ["PLAIN", "LOGIN"],
+    size: door.largest,
+    hideDSN: false,
+    hideENHANCEDSTATUSCODES: true, // the library would put a second, generic code before ours
+    disableReverseLookup: true,
+    logger: false,
+    socketTimeout: NOTHING_FOR_MS,
+    maxRecipients: door.mostRecipients,
+    onAuth(auth, session, callback) {
+      void authenticate(parts, auth.username ?? "", auth.password ?? "", session).then(
+        (user) => (user ? callback(null, { user }) : callback(smtpError(AUTHENTICATION_FAILED))),
+        (thrown: unknown) => callback(smtpError(replyFor(thrown))),
+      );
+    },
+    onMailFrom(address, session, callback) {
+      void answer(session, "MAIL", async () => void transactions.set(session, begin(parts, session, address)), callback);
+    },
+    onRcptTo(address, session, callback) {
+      void answer(session, "RCPT", async () => addRecipient(parts, transactions.get(session), address, signal), callback);
+    },
+    onData(stream, session, callback) {
+      const step = async (): Promise<string> => {
+        const message = await collect(stream, door.largest);
+        const id = await parts.consign(submissionOf(session, transactions.get(session), message), signal);
+        return accepted(id);
+      };
+      void answer(session, "DATA", step, callback);
+    },
+  });
+  server.on("error", (error) => parts.log.warn({ event: "submission.connection", reason: reasonOf(error) }));
+  const port = await listen(server, door.listen);
+  parts.log.info({ event: "submission.listening", port, tls: door.tls });
+  return { port, stop: () => new Promise((resolve) => server.close(() => resolve())) };
+}
+
+function listen(server: SMTPServer, { host, port }: Door["listen"]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.server.once("error", reject);
+    server.listen(port, host, () => {
+      const bound = server.server.address();
+      resolve(typeof bound === "object" && bound ? bound.port : port);
+    });
+  });
+}
+
+function smtpError({ code, text }: Reply): Error {
+  return Object.assign(new Error(text), { responseCode: code });
+}
+
+async function authenticate(parts: DoorParts, name: string, password: string, session: SMTPServerSession): Promise<Submitter | undefined> {
+  const submitter = await parts.users.authenticate(name, password);
+  if (!submitter) parts.log.warn({ event: "submission.authentication-failed", session: session.id, remote: session.remoteAddress });
+  return submitter;
+}
+
+function submitterOf(session: SMTPServerSession): Submitter {
+  const user: unknown = session.user;
+  if (!user) throw new Fault("unauthenticated", "no user");
+  return user as Submitter; // what onAuth above put there
+}
+
+function begin(parts: DoorParts, session: SMTPServerSession, { address }: SMTPServerAddress): Transaction {
+  const submitter = submitterOf(session);
+  const sender = mailboxOf(address);
+  demandIdentity(submitter, sender, "MAIL FROM");
+  parts.demandSigner(sender);
+  return { sender, recipients: new Map() };
+}
+
+/** @throws Fault `forbidden`: the submitter may not send as this mailbox */
+export function demandIdentity(submitter: Submitter, mailbox: Mailbox, where: string): void {
+  if (maySendAs(submitter, mailbox)) return;
+  throw new Fault("forbidden", `a foreign ${where}`, { advice: `${submitter.name} may not send as ${mailbox.address} (${where}).` });
+}
+
+function mailboxOf(address: string): Mailbox {
+  try {
+    return parseMailbox(address);
+  } catch (cause) {
+    throw new Fault("forbidden", "an address that cannot be read", {
+      cause,
+      advice: "The address cannot be read; write it as local@domain.",
+    });
+  }
+}
+
+async function addRecipient(
+  parts: DoorParts,
+  transaction: Transaction | undefined,
+  { address, dsn }: SMTPServerAddress,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!transaction) throw new Fault("internal", "RCPT without MAIL");
+  const mailbox = mailboxOf(address);
+  const decision = await parts.policy.decide(mailbox, signal);
+  transaction.recipients.set(mailbox.key, { mailbox, decision, notify: dsn?.notify ?? [], originalRecipient: dsn?.orcpt });
+}
+
+function submissionOf(session: SMTPServerSession, transaction: Transaction | undefined, message: Buffer): Submission {
+  if (!transaction?.sender) throw new Fault("internal", "DATA without MAIL");
+  const { dsn } = session.envelope;
+  return {
+    submitter: submitterOf(session),
+    sender: transaction.sender,
+    recipients: [...transaction.recipients.values()],
+    envelopeId: dsn?.envid ?? undefined,
+    returns: dsn?.ret === "FULL" || dsn?.ret === "HDRS" ? dsn.ret : undefined,
+    message,
+    protocol: session.transmissionType,
+  };
+}
+
+/** Reads DATA to its end; beyond the limit it keeps nothing more, so that the client still gets its answer. */
+async function collect(stream: SMTPServerDataStream, largest: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of stream) {
+    const bytes = Buffer.from(chunk as Uint8Array);
+    length += bytes.length;
+    if (length <= largest) chunks.push(bytes);
+    else chunks.length = 0;
+  }
+  if (length > largest || stream.sizeExceeded) {
+    throw new Fault("too-large", "DATA beyond the limit", {
+      advice: `The message is larger than ${largest} octets, the most this gateway takes.`,
+    });
+  }
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,59 @@
+/** Who may submit, and as whom: users of the configuration with scrypt hashes (RFC 7914; RFC 4954 AUTH). */
+import { randomBytes, scrypt, timingSafeEqual, type ScryptOptions } from "node:crypto";
+import type { User } from "../config/schema.ts";
+import type { Mailbox } from "../mime/address.ts";
+import { Fault } from "../mime/fault.ts";
+
+const COST: ScryptOptions = { N: 1 << 15, r: 8, p: 1, maxmem: 64 << 20 };
+const KEY_OCTETS = 32;
+
+function derive(password: string, salt: Buffer, options: ScryptOptions): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    scrypt(password.normalize("NFC"), salt, KEY_OCTETS, options, (error, key) => (error ? reject(error) : resolve(key)));
+  });
+}
+
+/** Hash for the configuration: `$scrypt$N$r$p$salt$key`, salt and key in base64url. */
+export async function hashPassword(password: string): Promise<string> {
+  const salt = randomBytes(16);
+  const key = await derive(password, salt, COST);
+  return `$scrypt$${COST.N}$${COST.r}$${COST.p}$${salt.toString("base64url")}$${key.toString("base64url")}`;
+}
+
+async function matches(password: string, hash: string): Promise<boolean> {
+  const [, , n, r, p, salt, key] = hash.split("$");
+  const options = { N: Number(n), r: Number(r), p: Number(p), maxmem: 256 << 20 };
+  const expected = Buffer.from(key ?? "", "base64url");
+  const actual = await derive(password, Buffer.from(salt ?? "", "base64url"), options);
+  return expected.length === actual.length && timingSafeEqual(expected, actual);
+}
+
+/** A user who proved the password. */
+export interface Submitter {
+  readonly name: string;
+  readonly identities: readonly Mailbox[];
+}
+
+/** Whether the submitter may send as this mailbox. */
+export function maySendAs(submitter: Submitter, mailbox: Mailbox): boolean {
+  return submitter.identities.some(({ key }) => key === mailbox.key);
+}
+
+/** The users of one gateway. */
+export class Users {
+  readonly #users: readonly User[];
+  readonly #nobody: Promise<string>;
+
+  constructor(users: readonly User[]) {
+    this.#users = users;
+    this.#nobody = hashPassword(randomBytes(16).toString("hex"));
+  }
+
+  /** @returns undefined where name or password is wrong; an unknown name takes as long as a wrong password */
+  async authenticate(name: string, password: string): Promise<Submitter | undefined> {
+    if (password.length > 1_024) throw new Fault("malformed", "a password that long cannot be meant");
+    const user = this.#users.find((one) => one.name === name);
+    const good = await matches(password, user?.password ?? (await this.#nobody));
+    return user && good ? { name: user.name, identities: user.identities } : undefined;
+  }
+}
