@@ -240,6 +240,14 @@ async function call(pool: Pool, method: "GET" | "POST", path: string, body: Body
   throw faultOf(response.statusCode, problem);
 }
 
+async function closing<T>(pool: Pool, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } finally {
+    await pool.destroy();
+  }
+}
+
 async function bounded(response: Dispatcher.ResponseData): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
@@ -263,7 +271,7 @@ export async function enrolGateway(
 ): Promise<{ root: Certificate; certificate: Certificate }> {
   const limit = AbortSignal.any([signal, AbortSignal.timeout(30_000)]);
   const blind = new Pool(order.url, { connect: { rejectUnauthorized: false, minVersion: "TLSv1.3" } });
-  const authority = parseBody(authorityBody, await call(blind, "GET", "/v1/authority", undefined, limit).finally(() => blind.destroy()));
+  const authority = parseBody(authorityBody, await closing(blind, call(blind, "GET", "/v1/authority", undefined, limit)));
   const root = parseCertificate(authority.root);
   const wanted = order.fingerprint.replaceAll(":", "").toLowerCase();
   if (createHash("sha256").update(root.der).digest("hex") !== wanted) {
@@ -274,6 +282,6 @@ export async function enrolGateway(
   const pool = new Pool(order.url, { connect: { ca: root.pem, minVersion: "TLSv1.3" } });
   const request = certificationRequest(order.key, order.name).toString("base64");
   const body = { type: "application/json", bytes: Buffer.from(JSON.stringify({ token: order.token, name: order.name, request })) };
-  const enrolled = parseBody(enrolledBody, await call(pool, "POST", "/v1/gateways", body, limit).finally(() => pool.destroy()));
+  const enrolled = parseBody(enrolledBody, await closing(pool, call(pool, "POST", "/v1/gateways", body, limit)));
   return { root, certificate: parseCertificate(enrolled.certificate) };
 }

@@ -23,7 +23,7 @@ export interface Declaration {
 }
 
 /** The key can still be given out for the first time. `declared`: not yet known to be on its way. */
-export interface Waiting extends Declaration {
+interface Waiting extends Declaration {
   readonly state: "declared" | "dispatched";
   readonly wrappedKey: Buffer;
 }

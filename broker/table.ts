@@ -5,7 +5,7 @@ import type { Confirmed, Declaration, Released, Session, SessionHash } from "./s
  * Rows of registered letters. Every method is one atomic, durable step: when its promise resolves, the step survives kill -9, and
  * the row, its audit entry and its outbox entry were written together or not at all. A home that does not answer throws Fault `unavailable`.
  */
-export interface SessionTable {
+interface SessionTable {
   /** Writes new rows in state `declared`. A row that is never dispatched vanishes at `vanishAt` (ms since the epoch). */
   declare(rows: readonly (Declaration & { wrappedKey: Buffer })[], vanishAt: number): Promise<void>;
 
@@ -54,7 +54,7 @@ export interface OutboxEntry {
   readonly session: SessionHash;
 }
 
-export interface Outbox {
+interface Outbox {
   /** Every entry that is not done, oldest first where the home knows an order. */
   pending(): Promise<OutboxEntry[]>;
 

@@ -26,6 +26,15 @@ export function addDemo(program: Command): void {
     .action(run);
 }
 
+/** The letter as Bob's mail client shows it; loaded only here, it is slow to load. */
+async function readAsBob(opened: Buffer): Promise<string> {
+  const { simpleParser } = await import("mailparser");
+  const { from, subject, text } = await simpleParser(opened);
+  return [`From: ${from?.text ?? ""}`, `Subject: ${subject ?? ""}`, "", ...(text ?? "").trimEnd().split("\n")]
+    .map((line) => `    ${line}`)
+    .join("\n");
+}
+
 async function run(options: Options): Promise<void> {
   if (options.data !== undefined) mkdirSync(options.data, { recursive: true, mode: 0o700 });
   const data = options.data === undefined ? mkdtempSync(join(tmpdir(), "kakitome-demo-")) : resolve(options.data);
@@ -43,7 +52,7 @@ async function run(options: Options): Promise<void> {
     });
     if (!programDrives || options.out !== undefined) {
       const story = await tell(place, teller, witness);
-      if (!programDrives) print(place, story);
+      if (!programDrives) await print(place, story);
       if (options.out !== undefined) {
         const commands = writeFiles(options.out, place, story);
         if (!programDrives)
@@ -62,7 +71,7 @@ async function run(options: Options): Promise<void> {
   }
 }
 
-function print(place: Place, { steps, attempts, sealed, evidence }: Story): void {
+async function print(place: Place, { steps, attempts, sealed, opened, evidence }: Story): Promise<void> {
   console.log(`Alice <${place.alice.address}> sends Bob <${place.bob.address}> a registered letter.\n`);
   for (const { step, text, at } of steps) console.log(`${step.padStart(4)} ${String(at).padStart(6)} ms  ${text}`);
   const header = sealed.subarray(0, sealed.indexOf("\r\n\r\n")).toString("utf8");
@@ -70,6 +79,7 @@ function print(place: Place, { steps, attempts, sealed, evidence }: Story): void
   for (const line of header.split("\r\n")) console.log(`    ${line}`);
   console.log("\nWho can open what travelled (each was tried):\n");
   for (const { who, opens, detail } of attempts) console.log(`    ${opens ? "yes" : "no "}  ${who}: ${detail}`);
+  console.log(`\nWhat Bob reads in his mailbox:\n\n${await readAsBob(opened)}`);
   console.log("\nThe receipt, its signature and the broker's evidence verified:\n");
   for (const [name, value] of Object.entries(evidence)) console.log(`    ${name.padEnd(21)} ${value}`);
 }

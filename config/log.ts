@@ -3,7 +3,7 @@ import { pino, type DestinationStream, type Logger } from "pino";
 import { Fault } from "../mime/fault.ts";
 
 /** What may stand in a log line: named facts, each short. `step` is the patent's step (S1-S11) that the line reports. */
-export type Facts = Readonly<Record<string, string | number | boolean | undefined>> & { readonly event: string };
+type Facts = Readonly<Record<string, string | number | boolean | undefined>> & { readonly event: string };
 
 export interface Log {
   info(facts: Facts): void;

@@ -150,7 +150,6 @@ export const gatewaySchema = z
 
 export type BrokerConfig = z.output<typeof brokerSchema>;
 export type GatewayConfig = z.output<typeof gatewaySchema>;
-export type RelayConfig = z.output<typeof relay>;
 export type ImapConfig = z.output<typeof imap>;
 export type OwnMailbox = z.output<typeof ownMailbox>;
 export type User = z.output<typeof user>;

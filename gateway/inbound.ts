@@ -23,7 +23,7 @@ export interface InboundParts {
 }
 
 /** Marks the opened copy of a session; found again after a crash. */
-export const SESSION_FIELD = "Kakitome-Session";
+const SESSION_FIELD = "Kakitome-Session";
 
 /**
  * Opens one letter and files it. Returns when there is nothing more to do with it: filed and confirmed, refused and flagged, or not ours.

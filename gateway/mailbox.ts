@@ -13,7 +13,7 @@ export interface Seen {
 }
 
 /** Keyword on letters that were not opened; it says so to mail clients and other gateways. */
-export const NOT_OPENED = "$KakitomeNotOpened";
+const NOT_OPENED = "$KakitomeNotOpened";
 
 export interface MailboxAccess {
   readonly config: ImapConfig;

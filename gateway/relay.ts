@@ -12,7 +12,7 @@ import type { Consignment, Spool, Spooled } from "./spool.ts";
 import type { Submission, SubmittedRecipient } from "./submission.ts";
 import { randomBytes } from "node:crypto";
 
-export interface NextHop {
+interface NextHop {
   readonly host: string;
   readonly port: number;
   readonly tls: "implicit" | "starttls" | "none";

@@ -30,7 +30,7 @@ export interface Entry {
 }
 
 /** `relayed`: the next hop took it. `reported`: and the broker knows. `failed`: given up, the sender was told. */
-export type Progress = "waiting" | "relayed" | "reported" | "failed";
+type Progress = "waiting" | "relayed" | "reported" | "failed";
 
 export interface Spooled {
   readonly entry: Entry;

@@ -91,7 +91,7 @@ export interface Limits {
 }
 
 /** Enough for every structure of our own; the ciphertext of a large letter in segments needs `elements` raised with its size. */
-export const SMALL: Limits = { depth: 24, elements: 4_000 };
+const SMALL: Limits = { depth: 24, elements: 4_000 };
 
 const refuse = (why: string): Fault => new Fault("malformed", `not well-formed ASN.1: ${why}`);
 
@@ -125,9 +125,9 @@ export function parse(input: Buffer, limits: Limits = SMALL): Element {
     if (next > end) throw refuse("truncated");
     const content = input.subarray(at, next);
     const children: Element[] | undefined = constructed ? [] : undefined;
-    for (let child = at; children && child < next;) {
+    for (let child = constructed ? at : next; child < next;) {
       const got = read(child, next, depth + 1);
-      children.push(got.element);
+      children?.push(got.element);
       child = got.next;
     }
     return { element: { tag, content, children, encoding: input.subarray(start, next) }, next };

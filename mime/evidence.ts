@@ -5,7 +5,7 @@ import { OID } from "./oids.ts";
 import { sign, verify, type Signer, type Verified } from "./sign.ts";
 
 /** `ContentHandover`: opened and confirmed. `ContentHandoverFailure`: it will not be opened any more. */
-export type EvidenceEvent = "ContentHandover" | "ContentHandoverFailure";
+type EvidenceEvent = "ContentHandover" | "ContentHandoverFailure";
 
 /** One statement; every time is the broker's clock in ISO 8601 UTC. */
 export interface Evidence {

@@ -27,7 +27,7 @@ export const NONCE_OCTETS = 12;
 export const TAG_OCTETS = 16;
 /** The constant that opens a wrapped key: RFC 3394 §2.2.3.1. */
 export const WRAP_IV = Buffer.alloc(8, 0xa6);
-export const WRAP_ALGORITHM = sequence(oid(OID.aes256Wrap));
+const WRAP_ALGORITHM = sequence(oid(OID.aes256Wrap));
 
 /** RSAES-OAEP with SHA-256 for both of its hashes (RFC 4055 §4.1), with and without the NULL that some write behind the digest. */
 export const OAEP_ALGORITHMS = [derNull(), Buffer.alloc(0)].map((parameters) => {

@@ -58,7 +58,7 @@ export function install() {
 
 /** Compiles the rooms into dist/ and copies what the compiler leaves: the Redis functions and the example configurations. */
 export function build() {
-  const sources = rooms.flatMap(sourcesBelow).sort();
+  const sources = rooms.flatMap(sourcesBelow).sort((a, b) => (a < b ? -1 : 1));
   const dist = join(root, "dist");
   const stamp = join(dist, ".built-from");
   const digest = digestOf([...sources, "tsconfig.json", "tsconfig.build.json", "package.json", "package-lock.json"]);
