@@ -1,0 +1,90 @@
+/** Runs the built command as a stranger would: one-off commands, and long-running ones whose log lines can be waited for. */
+import { spawn, spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { killAtExit, spareAtExit } from "../servers/guard.ts";
+
+const COMMAND = join(import.meta.dirname, "..", "..", "dist", "cli", "main.js");
+const LONGEST_WAIT_MS = 30_000;
+
+export type LogLine = Readonly<Record<string, unknown>> & { readonly event?: string };
+
+export interface Outcome {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a command to its end. */
+export function kakitome(args: readonly string[], input = ""): Outcome {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [COMMAND, ...args], { encoding: "utf8", input });
+  return { status, stdout, stderr };
+}
+
+/** Runs a command that must succeed. @returns what it printed */
+export function must(args: readonly string[], input = ""): string {
+  const { status, stdout, stderr } = kakitome(args, input);
+  if (status !== 0) throw new Error(`kakitome ${args.join(" ")} exited ${status}: ${stderr}${stdout}`);
+  return stdout;
+}
+
+export interface Process {
+  readonly lines: readonly LogLine[];
+  /** Everything it wrote, as text. */
+  text(): string;
+  /** The first line, past or future, that fits. */
+  until(what: string, fits: (line: LogLine) => boolean): Promise<LogLine>;
+  /** Stops it by a signal. @returns its exit code */
+  stop(signal?: NodeJS.Signals): Promise<number | null>;
+}
+
+/** Starts a long-running command. */
+export function startKakitome(args: readonly string[]): Process {
+  const child = spawn(process.execPath, [COMMAND, ...args], { stdio: ["ignore", "pipe", "pipe"], detached: true });
+  const group = child.pid ?? 0;
+  killAtExit(group);
+  const lines: LogLine[] = [];
+  const raw: string[] = [];
+  const waiting = new Set<() => void>();
+  const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
+  void ended.then(() => spareAtExit(group));
+  const wake = (): void => {
+    for (const look of waiting) look();
+  };
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    raw.push(line);
+    if (line.startsWith("{")) lines.push(JSON.parse(line) as LogLine);
+    wake();
+  });
+  createInterface({ input: child.stderr }).on("line", (line) => raw.push(line));
+  child.once("exit", wake);
+  return {
+    lines,
+    text: () => raw.join("\n"),
+    until(what, fits) {
+      return new Promise((resolve, reject) => {
+        const finish = (): void => {
+          clearTimeout(timer);
+          waiting.delete(look);
+        };
+        const look = (): void => {
+          const line = lines.find(fits);
+          if (line) resolve(line);
+          else if (child.exitCode !== null) reject(new Error(`ended before ${what}:\n${raw.slice(-20).join("\n")}`));
+          else return;
+          finish();
+        };
+        const timer = setTimeout(() => {
+          finish();
+          reject(new Error(`no ${what} within ${LONGEST_WAIT_MS} ms:\n${raw.slice(-20).join("\n")}`));
+        }, LONGEST_WAIT_MS);
+        waiting.add(look);
+        look();
+      });
+    },
+    async stop(signal = "SIGTERM") {
+      if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+      return ended;
+    },
+  };
+}
