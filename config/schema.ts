@@ -53,9 +53,12 @@ const account = {
   passwordFile: path.optional(),
 };
 
+/** Refinements run beside other mistakes of the same object, so that all are named at once. */
+const always = { when: ({ value }: { value: unknown }): boolean => typeof value === "object" && value !== null };
+
 const bothOrNone = (value: { user?: string | undefined; passwordFile?: string | undefined }): boolean =>
   (value.user === undefined) === (value.passwordFile === undefined);
-const relay = z.strictObject(account).refine(bothOrNone, "user and passwordFile belong together");
+const relay = z.strictObject(account).refine(bothOrNone, { ...always, message: "user and passwordFile belong together" });
 
 export const brokerSchema = z.strictObject({
   /** Where gateways reach the broker; also its name in envelopes and evidence. */
@@ -102,7 +105,10 @@ const imap = z
     /** How often a server without IDLE is asked. */
     poll: time("30s"),
   })
-  .refine(({ user: name, passwordFile }) => name !== undefined && passwordFile !== undefined, "user and passwordFile are needed");
+  .refine(({ user: name, passwordFile }) => name !== undefined && passwordFile !== undefined, {
+    ...always,
+    message: "user and passwordFile are needed",
+  });
 
 const ownMailbox = z.strictObject({
   address: mailbox,
@@ -146,7 +152,11 @@ export const gatewaySchema = z
     relay: relay.optional(),
     retry: z.strictObject({ first: time("10s"), longest: time("30m"), giveUpAfter: time("2d") }).prefault({}),
   })
-  .refine((value) => !value.submission || value.relay, { path: ["relay"], message: "needed where submission is configured: the next hop" });
+  .refine((value) => !value.submission || value.relay, {
+    ...always,
+    path: ["relay"],
+    message: "needed where submission is configured: the next hop",
+  });
 
 export type BrokerConfig = z.output<typeof brokerSchema>;
 export type GatewayConfig = z.output<typeof gatewaySchema>;
