@@ -6,7 +6,7 @@ import type { Confirmed, Declaration, Released, Session, SessionHash } from "./s
  * the row, its audit entry and its outbox entry were written together or not at all. A home that does not answer throws Fault `unavailable`.
  */
 interface SessionTable {
-  /** Writes new rows in state `declared`. A row that is never dispatched vanishes at `vanishAt` (ms since the epoch). */
+  /** Writes new rows in state `declared`, each row in a step of its own. A row that is never dispatched vanishes at `vanishAt` (ms since the epoch). */
   declare(rows: readonly (Declaration & { wrappedKey: Buffer })[], vanishAt: number): Promise<void>;
 
   /** Marks rows of this gateway as handed to the next hop; rows in any other state, or of another gateway, stay as they are. */
@@ -28,6 +28,7 @@ interface SessionTable {
 
   /**
    * Erases the key, and queues the receipt in the same step (S10-S11). Repeated with the same next session it returns what was stored.
+   * Taken past the expiry too, until the sweep has erased the row: the letter was opened.
    * @returns undefined where there is nothing to confirm for this recipient with this next session
    */
   confirm(order: {
@@ -64,7 +65,7 @@ interface Outbox {
   /** The bytes kept for an entry. */
   receipt(entry: OutboxEntry): Promise<Buffer | undefined>;
 
-  /** Takes the entry out of the outbox; the receipt's bytes stay for the retention time. */
+  /** Takes the entry out of the outbox; the receipt's bytes stay as long as its row. */
   done(entry: OutboxEntry): Promise<void>;
 }
 

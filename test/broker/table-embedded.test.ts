@@ -1,6 +1,6 @@
 /** What only the embedded session table has: a private file that holds its promises by itself, and other processes beside it. */
 import { beforeEach, describe, expect, test } from "@jest/globals";
-import { copyFileSync, existsSync, statSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import Database from "libsql";
 import { openEmbeddedTable } from "../../broker/table-embedded.ts";
@@ -44,6 +44,7 @@ test("its files can be read by their owner only, whatever the umask, and also wh
     await table.close();
     const other = join(path, "..", "other.db");
     copyFileSync(path, other);
+    chmodSync(other, 0o666);
     await (await open(other)).close();
     expect(modeOf(other)).toBe("600");
   } finally {

@@ -149,7 +149,7 @@ describe("ready", () => {
 
 describe("a Redis that does not answer", () => {
   test("is unavailable at once for every step, and the table recovers when it is back", async () => {
-    const row = letter();
+    const [row, givenUp] = [letter(), letter()];
     await table.declare([row], NOW + DAY);
     await redis.stop();
     const began = performance.now();
@@ -169,6 +169,21 @@ describe("a Redis that does not answer", () => {
     await expect(place.open()).rejects.toMatchObject({ code: "unavailable" });
     await redis.restart();
     await back();
+    expect(await table.find(row.session)).toEqual({ ...row, state: "declared" });
+    expect(await table.find(givenUp.session)).toBeUndefined();
+  });
+
+  test("because the connection broke under a step is unavailable at once, not only when the time is over", async () => {
+    const row = letter();
+    redis.cli("CLIENT", "PAUSE", "60000", "WRITE");
+    const began = performance.now();
+    const declared = table.declare([row], NOW + DAY);
+    redis.cli("CLIENT", "KILL", "TYPE", "normal");
+    await expect(declared).rejects.toMatchObject({ code: "unavailable" });
+    expect(performance.now() - began).toBeLessThan(1_000);
+    redis.cli("CLIENT", "UNPAUSE");
+    await back();
+    await table.declare([row], NOW + DAY);
     expect(await table.find(row.session)).toEqual({ ...row, state: "declared" });
   });
 

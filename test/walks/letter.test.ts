@@ -155,7 +155,7 @@ suite("a registered letter on real servers", () => {
   test("a message beyond the size limit is refused after DATA, and the connection goes on", () => {
     const big = join(place.folder, "big.eml");
     writeFileSync(big, `From: ${ALICE}\r\nTo: ${BOB}\r\n\r\n${"x".repeat(70)}\r\n`.padEnd(3 << 20, "y\r\n"));
-    const { text } = swaks(place, ["--from", `${ALICE}`, "--to", BOB, "--data", `@${big}`]);
+    const { text } = swaks(place, ["--from", ALICE, "--to", BOB, "--data", `@${big}`]);
     expect(text).toMatch(/552 5\.3\.4 The message is larger than 2097152 octets/u);
   });
 

@@ -1,0 +1,245 @@
+/** Certificates: what they say, which keys are accepted, and when they chain to a root that is trusted. */
+import { readFileSync } from "node:fs";
+import { createPublicKey } from "node:crypto";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "@jest/globals";
+import { createRoot, issue } from "../../broker/authority.ts";
+import { parseMailbox } from "../../mime/address.ts";
+import { parseCertificate, verifyChain, type Certificate } from "../../mime/certificate.ts";
+import { OID } from "../../mime/oids.ts";
+import { newKey } from "../../mime/request.ts";
+import type { Signer } from "../../mime/sign.ts";
+import { faultOf } from "./faults.ts";
+import { openSsl, type OpenSsl } from "./openssl.ts";
+import { BROKER, FROM, NOW, UNTIL, holder, makeParties, pem, rsaKey, type Parties } from "./parties.ts";
+
+let parties: Parties;
+let ssl: OpenSsl;
+beforeAll(async () => {
+  [parties, ssl] = await Promise.all([makeParties(), openSsl("certificate")]);
+});
+
+/** A self-signed certificate by stock OpenSSL. */
+function selfSigned(key: readonly string[], extensions: readonly string[] = []): Buffer {
+  const more = extensions.flatMap((extension) => ["-addext", extension]);
+  return ssl.run(["req", "-x509", "-nodes", "-newkey", ...key, "-keyout", "self.key", "-subj", "/CN=self", "-days", "9", "-outform", "DER", ...more]);
+}
+
+/** A certificate issued by stock OpenSSL, valid for the next nine days. */
+function issued(name: string, issuer: string | undefined, extensions: readonly string[], digest = "-sha256"): Certificate {
+  ssl.run(["req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", `${name}.key`, "-out", `${name}.csr`, "-subj", `/CN=${name}`]);
+  const by = issuer === undefined ? ["-signkey", `${name}.key`] : ["-CA", `${issuer}.pem`, "-CAkey", `${issuer}.key`, "-CAcreateserial"];
+  const file = ssl.put(`${name}.ext`, extensions.join("\n"));
+  ssl.run(["x509", "-req", "-in", `${name}.csr`, ...by, "-days", "9", digest, "-extfile", file, "-out", `${name}.pem`]);
+  return parseCertificate(readFileSync(join(ssl.folder, `${name}.pem`)));
+}
+
+describe("parseCertificate", () => {
+  test("reads what a mailbox certificate says", async () => {
+    const { certificate } = await holder(parties.root, "mailbox-signing", [parseMailbox("Alice@A.example"), parseMailbox("al@a.example")]);
+    expect(certificate).toMatchObject({
+      commonName: "Alice@a.example",
+      mailboxes: ["alice@a.example", "al@a.example"],
+      uris: [],
+      purposes: [OID.emailProtection],
+      notBefore: FROM,
+      notAfter: UNTIL,
+    });
+    expect(certificate.fingerprint).toMatch(/^[0-9a-f]{64}$/u);
+    expect(certificate.issuer.equals(certificate.serial)).toBe(false);
+    expect(certificate.subjectKeyId).toHaveLength(20);
+    expect(certificate.publicKey.asymmetricKeyType).toBe("ec");
+  });
+
+  test("reads a mailbox outside ASCII that our own authority wrote (RFC 9598)", async () => {
+    const { certificate } = await holder(parties.root, "mailbox-signing", [parseMailbox("bÖb@b.例え.example")]);
+    expect(certificate.mailboxes).toEqual(["böb@b.例え.example"]);
+  });
+
+  test("reads SmtpUTF8Mailbox as stock OpenSSL writes it, and no mailbox from a foreign otherName", () => {
+    const smtpUtf8 = selfSigned(["rsa:2048"], [`subjectAltName=otherName:${OID.smtpUtf8Mailbox};UTF8:Bob@b.example`]);
+    expect(parseCertificate(smtpUtf8).mailboxes).toEqual(["bob@b.example"]);
+    const upn = selfSigned(["rsa:2048"], ["subjectAltName=otherName:1.3.6.1.4.1.311.20.2.3;UTF8:alice@a.example"]);
+    expect(parseCertificate(upn).mailboxes).toEqual([]);
+  });
+
+  test("an address in the subject is no mailbox of the certificate", () => {
+    const der = ssl.run(["req", "-x509", "-nodes", "-newkey", "rsa:2048", "-keyout", "k", "-subj", "/CN=alice@a.example/emailAddress=alice@a.example", "-outform", "DER"]);
+    expect(parseCertificate(der).mailboxes).toEqual([]);
+  });
+
+  test("the broker's certificate names its address; a mailbox cannot by a host name", () => {
+    expect(parties.broker.certificate.uris).toEqual([BROKER]);
+    expect(parseCertificate(selfSigned(["rsa:2048"], ["subjectAltName=DNS:broker.example,URI:https://other.example"])).uris).toEqual([
+      "https://other.example",
+    ]);
+  });
+
+  test("reads DER and PEM alike, and the same certificate only once", () => {
+    const { certificate } = parties.alice.signer;
+    expect(parseCertificate(certificate.pem)).toBe(certificate);
+    expect(parseCertificate(Buffer.from(certificate.der))).toBe(certificate);
+  });
+
+  test.each<[string, readonly string[]]>([
+    ["RSA of 2048 bits", ["rsa:2048"]],
+    ["P-384", ["ec", "-pkeyopt", "ec_paramgen_curve:P-384"]],
+    ["P-521", ["ec", "-pkeyopt", "ec_paramgen_curve:P-521"]],
+  ])("accepts a key of %s", (_why, key) => {
+    expect(parseCertificate(selfSigned(key)).commonName).toBe("self");
+  });
+
+  test.each<[string, readonly string[]]>([
+    ["RSA of 1024 bits", ["rsa:1024"]],
+    ["RSA of 2047 bits", ["rsa:2047"]],
+    ["RSA of 512 bits", ["rsa:512"]],
+    ["secp256k1", ["ec", "-pkeyopt", "ec_paramgen_curve:secp256k1"]],
+    ["brainpoolP256r1", ["ec", "-pkeyopt", "ec_paramgen_curve:brainpoolP256r1"]],
+    ["P-224", ["ec", "-pkeyopt", "ec_paramgen_curve:P-224"]],
+    ["Ed25519", ["ed25519"]],
+    ["DSA", ["dsa:dsa.pem"]],
+  ])("refuses a key of %s", (why, key) => {
+    if (why === "DSA") ssl.run(["dsaparam", "-out", "dsa.pem", "1024"]);
+    expect(faultOf(() => parseCertificate(selfSigned(key))).code).toBe("malformed");
+  });
+
+  test.each<[string, (der: Buffer) => Buffer | string]>([
+    ["nothing", () => Buffer.alloc(0)],
+    ["no certificate", () => "hello"],
+    ["a PEM of something else", () => pem(newKey())],
+    ["half of one", (der) => der.subarray(0, der.length >> 1)],
+    ["one of a megabyte", (der) => Buffer.concat([der.subarray(0, 2), Buffer.alloc(1 << 20)])],
+  ])("refuses %s", (_why, change) => {
+    expect(faultOf(() => parseCertificate(change(parties.alice.signer.certificate.der))).code).toBe("malformed");
+  });
+
+  test("refuses an extension that stands twice (RFC 5280 §4.2): readers would choose differently", () => {
+    const twice = "subjectAltName=email:alice@a.example";
+    ssl.put("twice.cnf", `[req]\ndistinguished_name=dn\nx509_extensions=ext\n[dn]\n[ext]\n${twice}\n2.5.29.17=DER:30080a06626f62\n`);
+    const said = ssl.try(["req", "-x509", "-nodes", "-newkey", "rsa:2048", "-keyout", "k", "-subj", "/CN=x", "-config", "twice.cnf", "-outform", "DER"]);
+    expect(said.status).toBe(0);
+    expect(faultOf(() => parseCertificate(said.stdout)).code).toBe("malformed");
+  });
+});
+
+describe("verifyChain", () => {
+  const trustOf = (root: Signer, changes: { at?: Date; purpose?: string } = {}) => ({
+    roots: [root.certificate],
+    at: NOW,
+    purpose: OID.emailProtection,
+    ...changes,
+  });
+
+  test("accepts a certificate that was issued by a root, from its first second to its last", () => {
+    const { certificate } = parties.alice.signer;
+    for (const at of [NOW, certificate.notBefore, certificate.notAfter]) verifyChain(certificate, trustOf(parties.root, { at }));
+  });
+
+  test.each<[string, { at?: Date; purpose?: string }]>([
+    ["expired", { at: new Date(UNTIL.getTime() + 1_000) }],
+    ["not yet valid", { at: new Date(FROM.getTime() - 1_000) }],
+    ["meant for mail and not for a TLS client", { purpose: OID.clientAuth }],
+  ])("refuses one that is %s", (_why, changes) => {
+    expect(faultOf(() => verifyChain(parties.alice.signer.certificate, trustOf(parties.root, changes))).code).toBe("signature-invalid");
+  });
+
+  test("refuses a channel certificate for mail, and the root itself, which names no purpose", async () => {
+    const channel = await holder(parties.root, "channel", []);
+    expect(faultOf(() => verifyChain(channel.certificate, trustOf(parties.root))).code).toBe("signature-invalid");
+    expect(faultOf(() => verifyChain(parties.root.certificate, trustOf(parties.root))).code).toBe("signature-invalid");
+  });
+
+  test("refuses a foreign root, even one of the same name", async () => {
+    const foreign = await createRoot("Test root", FROM, UNTIL);
+    expect(faultOf(() => verifyChain(parties.alice.signer.certificate, trustOf(foreign))).code).toBe("signature-invalid");
+    expect(faultOf(() => verifyChain(parties.alice.signer.certificate, { ...trustOf(foreign), roots: [] })).code).toBe("signature-invalid");
+  });
+
+  test("refuses a certificate that lives when its root has expired", async () => {
+    const root = await createRoot("Short root", FROM, new Date("2026-01-01T00:00:00Z"));
+    const { certificate } = await holder(root, "mailbox-signing", []);
+    expect(faultOf(() => verifyChain(certificate, trustOf(root))).message).toContain("root");
+  });
+
+  test("refuses a chain over a mailbox certificate: who may write may not vouch for others", async () => {
+    const forged = await issue(parties.alice.signer, {
+      profile: "mailbox-signing",
+      publicKey: createPublicKey(newKey()),
+      commonName: "mallory",
+      mailboxes: [parties.bob.mailbox],
+      notBefore: FROM,
+      notAfter: UNTIL,
+    });
+    const trust = { ...trustOf(parties.root), intermediates: [parties.alice.signer.certificate, forged] };
+    expect(faultOf(() => verifyChain(forged, trust)).code).toBe("signature-invalid");
+    expect(faultOf(() => verifyChain(forged, { ...trust, roots: [parties.alice.signer.certificate] })).code).toBe("signature-invalid");
+  });
+
+  test("RSA keys chain as well", async () => {
+    const { certificate } = await holder(parties.root, "mailbox-signing", [], { key: rsaKey() });
+    verifyChain(certificate, trustOf(parties.root));
+  });
+});
+
+describe("verifyChain over intermediates of stock OpenSSL", () => {
+  const CA = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"];
+  const LEAF = ["basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature", "extendedKeyUsage=emailProtection"];
+  const at = new Date(Date.now() + 3_600_000); // they are valid from now on
+  let root: Certificate;
+  let middle: Certificate;
+  beforeAll(() => {
+    root = issued("root", undefined, CA);
+    middle = issued("middle", "root", CA);
+  });
+  const refusal = (leaf: Certificate, intermediates: readonly Certificate[]): string =>
+    faultOf(() => verifyChain(leaf, { roots: [root], intermediates, at, purpose: OID.emailProtection })).code;
+
+  test("accepts a chain over one and over two of them, in any order, with strangers among them", () => {
+    const trust = { roots: [root], at, purpose: OID.emailProtection };
+    const leaf = issued("leaf-1", "middle", LEAF);
+    verifyChain(leaf, { ...trust, intermediates: [leaf, parties.root.certificate, middle] });
+    const second = issued("second", "middle", CA);
+    verifyChain(issued("leaf-2", "second", LEAF), { ...trust, intermediates: [second, middle] });
+  });
+
+  test("refuses a chain whose intermediate is missing", () => {
+    expect(refusal(issued("leaf-3", "middle", LEAF), [])).toBe("signature-invalid");
+  });
+
+  test.each<[string, readonly string[]]>([
+    ["is no authority", ["basicConstraints=critical,CA:FALSE", "keyUsage=critical,keyCertSign"]],
+    ["may not sign certificates", ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,digitalSignature"]],
+    ["does not say what it is", ["keyUsage=critical,keyCertSign"]],
+  ])("refuses an issuer that %s", (why, extensions) => {
+    const name = `not-ca-${why.replaceAll(" ", "-")}`;
+    const issuer = issued(name, "root", extensions);
+    expect(refusal(issued(`leaf-${name}`, name, LEAF), [issuer])).toBe("signature-invalid");
+  });
+
+  test("refuses a chain longer than four, and one that goes round in a circle", () => {
+    const chain = [middle];
+    for (const [name, issuer] of [["m2", "middle"], ["m3", "m2"], ["m4", "m3"], ["m5", "m4"]] as const) chain.push(issued(name, issuer, CA));
+    expect(refusal(issued("leaf-long", "m5", LEAF), chain)).toBe("signature-invalid");
+    const alone = issued("alone", undefined, LEAF);
+    expect(refusal(alone, [alone])).toBe("signature-invalid");
+  });
+
+  test("refuses an authority below one that may have none below it (pathLenConstraint, RFC 5280 §6.1.4)", () => {
+    const last = issued("last", "root", ["basicConstraints=critical,CA:TRUE,pathlen:0", "keyUsage=critical,keyCertSign"]);
+    const below = issued("below", "last", CA);
+    expect(refusal(issued("leaf-4", "below", LEAF), [below, last])).toBe("signature-invalid");
+  });
+
+  test("refuses a critical extension that nobody here understands (RFC 5280 §4.2)", () => {
+    expect(refusal(issued("leaf-5", "root", [...LEAF, "1.2.3.4=critical,DER:0500"]), [])).toBe("signature-invalid");
+  });
+
+  test("refuses an authority that is limited to other mailboxes (critical nameConstraints, RFC 5280 §4.2.1.10)", () => {
+    const limited = issued("limited", "root", [...CA, "nameConstraints=critical,permitted;email:b.example"]);
+    expect(refusal(issued("leaf-6", "limited", [...LEAF, "subjectAltName=email:alice@a.example"]), [limited])).toBe("signature-invalid");
+  });
+
+  test("refuses a certificate that was signed over SHA-1", () => {
+    expect(refusal(issued("leaf-7", "root", LEAF, "-sha1"), [])).toBe("signature-invalid");
+  });
+});

@@ -1,0 +1,152 @@
+/** Root, Alice, Bob, Carol and the broker with their certificates, and a letter from Alice to Bob on every stage of its way. */
+import { createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
+import { createRoot, issue, type Profile } from "../../broker/authority.ts";
+import { parseMailbox, type Mailbox } from "../../mime/address.ts";
+import { toCrlf } from "../../mime/entity.ts";
+import { splitMessage } from "../../mime/headers.ts";
+import { ContentKey } from "../../mime/key.ts";
+import { sealLetter, sealedMessage, signLetter, type Binding, type SignedLetter } from "../../mime/message.ts";
+import type { Opener } from "../../mime/open.ts";
+import { buildPayload, outerFields } from "../../mime/payload.ts";
+import { newKey } from "../../mime/request.ts";
+import type { Shell } from "../../mime/seal.ts";
+import type { Signer } from "../../mime/sign.ts";
+
+/** When everything here happens; the certificates hold from 2020 until 2045. */
+export const NOW = new Date("2026-03-01T12:00:00Z");
+export const FROM = new Date("2020-01-01T00:00:00Z");
+export const UNTIL = new Date("2045-01-01T00:00:00Z");
+export const BROKER = "https://broker.example";
+export const NONCE = Buffer.alloc(24, 0x5a);
+
+export interface Party {
+  readonly mailbox: Mailbox;
+  readonly signer: Signer;
+  readonly opener: Opener;
+}
+
+export interface Parties {
+  readonly root: Signer;
+  readonly alice: Party;
+  readonly bob: Party;
+  readonly carol: Party;
+  /** The broker's signing certificate. */
+  readonly broker: Signer;
+}
+
+export async function makeParties(): Promise<Parties> {
+  const root = await createRoot("Test root", FROM, UNTIL);
+  const [alice, bob, carol] = await Promise.all([
+    party(root, "alice@a.example"),
+    party(root, "bob@b.example"),
+    party(root, "carol@c.example"),
+  ]);
+  const key = newKey();
+  const certificate = await issue(root, {
+    profile: "broker-signing",
+    publicKey: createPublicKey(key),
+    commonName: "broker",
+    url: BROKER,
+    notBefore: FROM,
+    notAfter: UNTIL,
+  });
+  return { root, alice, bob, carol, broker: { key, certificate } };
+}
+
+export async function party(root: Signer, address: string): Promise<Party> {
+  const mailbox = parseMailbox(address);
+  const signer = await holder(root, "mailbox-signing", [mailbox]);
+  return { mailbox, signer, opener: await holder(root, "mailbox-encryption", [mailbox]) };
+}
+
+/** A certificate for these mailboxes with its key: on P-256, or RSA where one is wanted. */
+export async function holder(
+  root: Signer,
+  profile: Profile,
+  mailboxes: readonly Mailbox[],
+  options: { key?: KeyObject; notBefore?: Date; notAfter?: Date } = {},
+): Promise<Signer> {
+  const { key = newKey(), notBefore = FROM, notAfter = UNTIL } = options;
+  const commonName = mailboxes[0]?.address ?? "nobody";
+  return {
+    key,
+    certificate: await issue(root, { profile, publicKey: createPublicKey(key), commonName, mailboxes, notBefore, notAfter }),
+  };
+}
+
+export const rsaKey = (bits = 2048): KeyObject => generateKeyPairSync("rsa", { modulusLength: bits }).privateKey;
+
+export const pem = (key: KeyObject): string => key.export({ type: "pkcs8", format: "pem" }).toString();
+
+/** Text with LF line ends as the octets of a mail. */
+export const mail = (text: string): Buffer => toCrlf(Buffer.from(text, "utf8"));
+
+export const MESSAGE_ID = "<letter-1@a.example>";
+export const MESSAGE = mail(
+  [
+    "Received: from client.a.example by a.example; Sun, 01 Mar 2026 12:00:00 +0000",
+    'From: "Alice" <alice@a.example>',
+    "To: Bob <bob@b.example>",
+    "Date: Sun, 01 Mar 2026 12:00:00 +0000",
+    `Message-ID: ${MESSAGE_ID}`,
+    "Subject: the secret subject",
+    "MIME-Version: 1.0",
+    "Content-Type: text/plain; charset=utf-8",
+    "",
+    "The secret text.",
+    "",
+  ].join("\n"),
+);
+
+/** The payload that the gateway of the sender makes of a message. */
+export function payloadOf(message: Buffer, options: { bcc?: Mailbox; nonce?: Buffer } = {}): Buffer {
+  const split = splitMessage(message);
+  return buildPayload(split, {
+    outer: outerFields(split, "[...]"),
+    nonce: options.nonce ?? NONCE,
+    ...(options.bcc && { bcc: options.bcc }),
+  });
+}
+
+export interface SealedLetter {
+  readonly letter: SignedLetter;
+  readonly key: ContentKey;
+  readonly shell: Shell;
+  readonly envelope: Buffer;
+  readonly mail: Buffer;
+  /** What opens it: the row and the recipient as they are. */
+  readonly binding: Binding;
+}
+
+export const shellOf = (ticket: Buffer = Buffer.from("ticket-of-letter-1")): Shell => ({
+  ticket,
+  brokerUrl: BROKER,
+  expiresAt: new Date("2026-03-31T12:00:00Z"),
+});
+
+/** The letter of Alice to Bob, sealed; any part of it can be another. */
+export function sealedLetter(
+  parties: Parties,
+  changes: { payload?: Buffer; letter?: SignedLetter; key?: ContentKey; dual?: Party | undefined } = {},
+): SealedLetter {
+  const { root, alice, bob } = parties;
+  const letter = changes.letter ?? signLetter(changes.payload ?? payloadOf(MESSAGE), alice.signer, NOW);
+  const key = changes.key ?? ContentKey.generate();
+  const shell = shellOf();
+  const dual = "dual" in changes ? changes.dual : bob;
+  const envelope = sealLetter(letter, { key, shell, dual: dual?.opener.certificate });
+  return {
+    letter,
+    key,
+    shell,
+    envelope,
+    mail: sealedMessage(envelope, outerFields(splitMessage(MESSAGE), "[...]"), alice.mailbox, shell),
+    binding: {
+      sender: alice.mailbox,
+      recipients: [bob.mailbox.key],
+      messageId: MESSAGE_ID,
+      commit: letter.commit,
+      trust: { roots: [root.certificate], at: NOW },
+    },
+  };
+}
