@@ -1,4 +1,5 @@
 /** The log: one JSON line an event (pino). Keys, bodies and whole tickets have no way into it; errors show their words and causes only. */
+import { types } from "node:util";
 import { pino, type DestinationStream, type Logger } from "pino";
 import { Fault } from "../mime/fault.ts";
 
@@ -31,7 +32,7 @@ function wrap(logger: Logger): Log {
 /** The chain of words in a failure, outermost first: for the log of this side only. */
 export function reasonOf(thrown: unknown): string {
   const words: string[] = [];
-  for (let at: unknown = thrown; at instanceof Error && words.length < 6; at = at.cause) {
+  for (let at: unknown = thrown; types.isNativeError(at) && words.length < 6; at = at.cause) {
     words.push(at instanceof Fault ? `${at.code}: ${at.message}` : at.message);
   }
   return (words.length === 0 ? String(thrown) : words.join(" < ")).slice(0, 500);

@@ -70,7 +70,7 @@ export async function namesIn(folder: string, ending: string): Promise<string[]>
 }
 
 function isMissing(thrown: unknown): boolean {
-  return thrown instanceof Error && "code" in thrown && thrown.code === "ENOENT";
+  return typeof thrown === "object" && thrown !== null && "code" in thrown && thrown.code === "ENOENT";
 }
 
 /** Runs steps on one key one after the other; steps on other keys run beside them. */

@@ -1,4 +1,5 @@
 /** The inbound walk: a sealed letter in a mailbox to the opened letter and its confirmation (patent S6-S10). It reads downwards in the order of the steps. */
+import { createHash } from "node:crypto";
 import { ticketHash, type BrokerClient, type Identity } from "../broker/client.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import type { OwnMailbox } from "../config/schema.ts";
@@ -36,8 +37,7 @@ export async function receive(parts: InboundParts, mailbox: Mailbox, seen: Seen,
   try {
     sealed = readSealed(mail);
   } catch (thrown) {
-    parts.log.warn({ event: "letter.malformed", uid: seen.uid, mailbox: parts.own.address.address, reason: reasonOf(thrown) });
-    await mailbox.flagNotOpened(seen.uid);
+    await leave(parts, mailbox, seen, createHash("sha256").update(mail).digest("hex"), thrown); // it has no ticket to be named by
     return;
   }
   if (!sealed) return; // mail that is not ours is never touched
@@ -50,11 +50,17 @@ export async function receive(parts: InboundParts, mailbox: Mailbox, seen: Seen,
   } catch (thrown) {
     const fault = Fault.from(thrown);
     if (fault.retry === "later" || fault.code === "unauthenticated") throw fault;
-    const reason = reasonOf(thrown);
-    log.warn({ event: "letter.not-opened", uid: seen.uid, mailbox: parts.own.address.address, fault: fault.code, reason });
-    await mailbox.flagNotOpened(seen.uid);
-    await keep(parts, session, "", { stage: "failed", fault: fault.code, reason });
+    await leave(parts, mailbox, seen, session, thrown);
   }
+}
+
+/** Leaves a letter where it is, flagged; why is for the log and for `kakitome status`, and no mail goes out. */
+async function leave(parts: InboundParts, mailbox: Mailbox, { uid }: Seen, session: string, thrown: unknown): Promise<void> {
+  const { code: fault } = Fault.from(thrown);
+  const reason = reasonOf(thrown);
+  parts.log.warn({ event: "letter.not-opened", session: session.slice(0, 12), uid, mailbox: parts.own.address.address, fault, reason });
+  await mailbox.flagNotOpened(uid);
+  await keep(parts, session, "", { stage: "failed", fault, reason });
 }
 
 interface Walk {
