@@ -6,6 +6,7 @@ import type { Mailbox } from "../mime/address.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
 import { verifyAsBroker, type BrokerTrust } from "../mime/evidence.ts";
 import { Fault } from "../mime/fault.ts";
+import type { KeyHold, SigningOrder } from "../mime/letter.ts";
 import { ContentKey } from "../mime/key.ts";
 import type { Opener } from "../mime/open.ts";
 import { certificationRequest } from "../mime/request.ts";
@@ -40,24 +41,47 @@ export interface Grant {
   readonly key: ContentKey;
   readonly ticket: Buffer;
   readonly expiresAt: Date;
-  readonly encryptionCertificate: Certificate;
+  /** Undefined for a recipient who is not enrolled. */
+  readonly encryptionCertificate: Certificate | undefined;
 }
 
 /** What the broker gives for a ticket (S7). The key is to be wiped by who asked. */
 export interface Release {
-  readonly key: ContentKey;
+  /** Undefined for the enclosed form, whose key travels inside. */
+  readonly key: ContentKey | undefined;
   readonly sender: Mailbox;
   readonly recipient: Mailbox;
   readonly messageId: string;
   readonly commit: string;
+  readonly contentId: string;
+  readonly hold: KeyHold;
+  readonly signing: SigningOrder;
   readonly nextTicket: Buffer;
+}
+
+/** What proves that a letter was opened. */
+export interface OpeningProof {
+  /** The recipient's signed receipt, DER. */
+  readonly receipt: Buffer;
+  /** The value behind the commitment where the receipt does not hold it (signing `outer`). */
+  readonly openingValue: Buffer | undefined;
+}
+
+export interface DeclaredRecipient {
+  readonly address: Mailbox;
+  readonly commit: string;
+  /** Names the content in the recipient's receipt, hex. */
+  readonly contentId: string;
+  readonly hold: KeyHold;
+  readonly signing: SigningOrder;
 }
 
 export interface Declared {
   readonly sender: Mailbox;
   readonly messageId: string;
   readonly expiresAt: Date;
-  readonly recipients: readonly { readonly address: Mailbox; readonly commit: string }[];
+  readonly confirm: "next-session" | "same-session";
+  readonly recipients: readonly DeclaredRecipient[];
 }
 
 /** A gateway's channel to its broker. */
@@ -133,7 +157,8 @@ export class BrokerClient {
       sender: order.sender.address,
       messageId: order.messageId,
       expiresAt: order.expiresAt.toISOString(),
-      recipients: order.recipients.map(({ address, commit }) => ({ address: address.address, commit })),
+      confirm: order.confirm,
+      recipients: order.recipients.map(({ address, ...rest }) => ({ ...rest, address: address.address })),
     });
     const { request, grants } = openAnswer(grantsBody, verified, identity.openers);
     const complete = request === head.request && grants.length === order.recipients.length;
@@ -143,7 +168,7 @@ export class BrokerClient {
     return grants.map((grant) => ({
       ...grant,
       key: ContentKey.adopt(grant.key),
-      encryptionCertificate: parseCertificate(grant.encryptionCertificate),
+      encryptionCertificate: grant.encryptionCertificate === undefined ? undefined : parseCertificate(grant.encryptionCertificate),
     }));
   }
 
@@ -153,13 +178,18 @@ export class BrokerClient {
     const verified = await this.#signed("/v1/present", identity, signal, { ...head, ticket: ticket.toString("base64") });
     const release = openAnswer(releaseBody, verified, identity.openers);
     if (release.request !== head.request) throw new Fault("internal", "the broker answered another presentation");
-    return { ...release, key: ContentKey.adopt(release.key) };
+    return { ...release, key: release.key && ContentKey.adopt(release.key) };
   }
 
   /** S10: confirms that the letter was opened, verified and filed. @returns the evidence's name. @throws Fault `session-gone`, `unavailable` */
-  async confirm(nextTicket: Buffer, identity: Identity, signal: AbortSignal): Promise<{ evidence: string; confirmedAt: Date }> {
+  async confirm(
+    nextTicket: Buffer,
+    proof: OpeningProof,
+    identity: Identity,
+    signal: AbortSignal,
+  ): Promise<{ evidence: string; confirmedAt: Date }> {
     const head = this.#head("confirm");
-    const body = { ...head, nextTicket: nextTicket.toString("base64"), result: "opened" };
+    const body = { ...head, nextTicket: nextTicket.toString("base64"), result: "opened", ...encoded(proof) };
     const { content } = await this.#signed("/v1/confirm", identity, signal, body);
     const answer = parseBody(confirmedBody, content);
     if (answer.request !== head.request) throw new Fault("internal", "the broker answered another confirmation");
@@ -210,6 +240,10 @@ export class BrokerClient {
   #call(method: "GET" | "POST", path: string, body: Body | undefined, signal: AbortSignal): Promise<Buffer> {
     return call(this.#pool, method, path, body, AbortSignal.any([signal, AbortSignal.timeout(this.#channel.timeout)]));
   }
+}
+
+function encoded({ receipt, openingValue }: OpeningProof): { receipt: string; openingValue?: string } {
+  return { receipt: receipt.toString("base64"), ...(openingValue && { openingValue: openingValue.toString("base64") }) };
 }
 
 interface Body {

@@ -1,25 +1,41 @@
 /** S10-S11: the recipient confirms with the next ticket; the key is erased in the same step that queues the receipt. */
 import { randomBytes } from "node:crypto";
-import { authenticate, type Broker } from "./broker.ts";
+import { Fault } from "../mime/fault.ts";
+import { demandProof } from "../mime/proof.ts";
+import { verifyReceipt } from "../mime/receipt.ts";
+import { authenticate, type Actor, type Broker } from "./broker.ts";
 import { recipientFor, sessionGone } from "./release.ts";
-import { sessionHash } from "./session.ts";
+import { sessionHash, termsOf, type Proof, type Session } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
 import { openTicket } from "./ticket.ts";
-import { confirmBody, signBody } from "./wire.ts";
+import { confirmBody, signBody, type ConfirmBody } from "./wire.ts";
+
+/** The proof of opening: a receipt signed by the recipient that only who opened the letter could make. @throws Fault `signature-invalid` */
+function demandReceipt(broker: Broker, { body, certificate }: Actor<ConfirmBody>, declared: Session): void {
+  const receipt = verifyReceipt(body.receipt, { roots: [broker.root.certificate], at: broker.now() });
+  if (receipt.signer.fingerprint !== certificate.fingerprint)
+    throw new Fault("signature-invalid", "the receipt is signed by another certificate");
+  const { signing, contentId } = termsOf(declared);
+  demandProof(receipt, body.openingValue, { signing, contentId, commit: declared.commit });
+}
 
 /** @returns the confirmation with the evidence's name, signed by the broker; a repetition gets the same. @throws Fault `session-gone` */
 export async function confirm(broker: Broker, gateway: GatewayRecord, signed: Buffer): Promise<Buffer> {
   const actor = await authenticate(broker, gateway, confirmBody, signed);
   const { sessionId, nextSessionId } = openTicket(actor.body.nextTicket, broker.sessionKeys);
-  if (!nextSessionId) throw sessionGone("a first ticket does not confirm");
   const session = sessionHash(sessionId);
+  const declared = await broker.table.find(session);
+  const recipient = recipientFor(declared, actor);
+  if (declared?.recipient === recipient) demandReceipt(broker, actor, declared);
+  const proof: Proof = { receipt: actor.body.receipt.toString("base64"), openingValue: actor.body.openingValue?.toString("base64") ?? "" };
   const row = await broker.table.confirm({
     session,
-    nextSession: sessionHash(nextSessionId),
-    recipient: await recipientFor(broker, session, actor),
+    nextSession: sessionHash(nextSessionId ?? sessionId), // the first one again only where the terms say so
+    recipient,
     at: broker.now().getTime(),
     evidence: randomBytes(18).toString("base64url"),
     certificate: actor.certificate.fingerprint,
+    proof: JSON.stringify(proof),
   });
   if (!row) throw sessionGone("there is nothing to confirm for this mailbox");
   broker.log.info({ event: "session.confirmed", step: "S10", session: row.ticketHash.slice(0, 12) });

@@ -1,19 +1,21 @@
 /** S1-S3: a sender declares recipients; per recipient one row, one session ID, one Kc, one ticket; rows are durable before the answer. */
 import { inScope } from "../mime/address.ts";
-import { parseCertificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { ContentKey } from "../mime/key.ts";
 import { authenticate, type Actor, type Broker } from "./broker.ts";
-import { newSessionId, sessionHash, type Declaration } from "./session.ts";
+import { newSessionId, sessionHash, termsOf, type Declaration, type Terms } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
 import { openTicket, sealTicket, ticketHash } from "./ticket.ts";
 import { declareBody, sealAnswer, type DeclareBody } from "./wire.ts";
+
+/** With the enclosed form Kc travels inside the letter; the broker forgets it with its answer. */
+const NO_KEY = Buffer.from("none");
 
 interface Grant {
   readonly row: Declaration;
   readonly key: ContentKey;
   readonly ticket: Buffer;
-  readonly encryptionCertificate: string;
+  readonly encryptionCertificate: string | undefined;
 }
 
 /** @returns the grants, sealed to the sender's mailbox and signed by the broker. @throws Fault `no-certificate`, `forbidden`, as `authenticate` */
@@ -22,7 +24,10 @@ export async function declare(broker: Broker, gateway: GatewayRecord, signed: Bu
   demandSender(actor);
   const grants = await Promise.all(actor.body.recipients.map((recipient) => grantFor(broker, actor, recipient)));
   try {
-    const rows = grants.map(({ row, key }) => ({ ...row, wrappedKey: broker.masterKey.wrap(key, row) }));
+    const rows = grants.map(({ row, key }) => ({
+      ...row,
+      wrappedKey: termsOf(row).hold === "held" ? broker.masterKey.wrap(key, row) : NO_KEY,
+    }));
     await broker.table.declare(rows, broker.now().getTime() + broker.limits.vanishAfter);
     const answer = {
       request: actor.body.request,
@@ -31,7 +36,7 @@ export async function declare(broker: Broker, gateway: GatewayRecord, signed: Bu
         key: key.lend((octets) => octets.toString("base64")),
         ticket: ticket.toString("base64"),
         expiresAt: new Date(row.expiresAt).toISOString(),
-        encryptionCertificate,
+        ...(encryptionCertificate !== undefined && { encryptionCertificate }),
       })),
     };
     for (const { row } of grants) broker.log.info({ event: "session.declared", step: "S2", session: row.ticketHash.slice(0, 12) });
@@ -50,7 +55,7 @@ function demandSender({ body, mailboxes, gateway }: Actor<DeclareBody>): void {
 async function grantFor(broker: Broker, actor: Actor<DeclareBody>, recipient: DeclareBody["recipients"][number]): Promise<Grant> {
   const { body } = actor;
   const record = await broker.table.findMailbox(recipient.address.key);
-  if (!record) {
+  if (!record && recipient.hold === "held") {
     throw new Fault("no-certificate", "a recipient is not enrolled", {
       advice: `${recipient.address.address} is not enrolled with this broker.`,
     });
@@ -69,11 +74,17 @@ async function grantFor(broker: Broker, actor: Actor<DeclareBody>, recipient: De
     messageId: body.messageId,
     commit: recipient.commit,
     ticketHash: ticketHash(ticket),
+    terms: JSON.stringify({
+      hold: recipient.hold,
+      signing: recipient.signing,
+      confirm: body.confirm,
+      contentId: recipient.contentId,
+    } satisfies Terms),
     declaredAt: now,
     expiresAt: Math.floor(wanted / 1_000) * 1_000, // GeneralizedTime in the envelope has whole seconds
   };
   if (row.expiresAt <= now) throw new Fault("malformed", "the expiry lies in the past");
-  return { row, key: ContentKey.generate(), ticket, encryptionCertificate: parseCertificate(record.encryptionCertificate).pem };
+  return { row, key: ContentKey.generate(), ticket, encryptionCertificate: record?.encryptionCertificate };
 }
 
 /** The sender's gateway reports that the next hop took these letters. */

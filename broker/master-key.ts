@@ -47,6 +47,7 @@ function boundTo(row: Declaration): Buffer {
     row.messageId,
     row.commit,
     row.ticketHash,
+    row.terms,
     row.declaredAt,
     row.expiresAt,
   ];

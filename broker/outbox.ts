@@ -1,13 +1,15 @@
 /** S11: mails receipts, durably and recognisably: signed once, kept before they are sent, the same bytes at every attempt. */
+import { createHash } from "node:crypto";
 import { createTransport, type Transporter } from "nodemailer";
 import { reasonOf } from "../config/log.ts";
 import { pause } from "../config/lifecycle.ts";
 import type { Milliseconds } from "../config/units.ts";
 import { parseMailbox } from "../mime/address.ts";
+import { evidenceId } from "../mime/evidence.ts";
 import { Fault } from "../mime/fault.ts";
 import { buildReceipt } from "../mime/report.ts";
 import type { Broker } from "./broker.ts";
-import type { Confirmed } from "./session.ts";
+import { proofOf, termsOf, type Confirmed } from "./session.ts";
 import type { OutboxEntry } from "./table.ts";
 
 /** Hands one mail over. @throws whatever the next hop says */
@@ -123,21 +125,40 @@ export class Outbox {
     const { signer, url, receiptsFrom } = this.#broker;
     const time = this.#broker.now();
     const iso = (milliseconds: number): string => new Date(milliseconds).toISOString();
-    const evidence = {
+    const { hold, signing, contentId } = termsOf(row);
+    const { receipt, openingValue } = proofOf(row);
+    const recipientReceipt = Buffer.from(receipt, "base64");
+    const session = row.ticketHash;
+    const statement = {
       version: 1 as const,
-      evidence: row.evidence,
-      event: "ContentHandover" as const,
       broker: url,
       sender: row.sender,
       recipient: row.recipient,
       messageId: row.messageId,
+      hold,
+      signing,
       commit: row.commit,
-      session: row.ticketHash,
+      contentId,
+      session,
       declaredAt: iso(row.declaredAt),
       releasedAt: iso(row.releasedAt),
+    };
+    const released = {
+      ...statement,
+      event: "ContentAccessTracking" as const,
+      evidence: evidenceId("ContentAccessTracking", session),
+      previous: evidenceId("SubmissionAcceptance", session),
+    };
+    const evidence = {
+      ...statement,
+      event: "ContentHandover" as const,
+      evidence: row.evidence,
+      previous: released.evidence,
       confirmedAt: iso(row.confirmedAt),
       recipientCertificate: row.certificate,
+      recipientReceipt: createHash("sha256").update(recipientReceipt).digest("hex"),
+      openingValue,
     };
-    return buildReceipt({ evidence, from: receiptsFrom.address, host: receiptsFrom.domain, time }, signer);
+    return buildReceipt({ evidence, released, recipientReceipt, from: receiptsFrom.address, host: receiptsFrom.domain, time }, signer);
   }
 }

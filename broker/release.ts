@@ -1,7 +1,8 @@
 /** S6-S7: the recipient presents the ticket and gets the key, sealed to its certificate; the release is durable before the answer. */
+import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { authenticate, type Actor, type Broker } from "./broker.ts";
-import { newSessionId, sessionHash } from "./session.ts";
+import { newSessionId, sessionHash, termsOf, type Session } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
 import { openTicket, sealTicket } from "./ticket.ts";
 import { presentBody, sealAnswer } from "./wire.ts";
@@ -17,35 +18,50 @@ export async function release(broker: Broker, gateway: GatewayRecord, signed: Bu
   const { sessionId } = openTicket(actor.body.ticket, broker.sessionKeys);
   const [sessionKey] = broker.sessionKeys;
   if (!sessionKey) throw new Fault("internal", "the broker has no session key");
-  const nextSessionId = newSessionId();
   const session = sessionHash(sessionId);
-  const row = await broker.table.release({
+  const row = await broker.table.find(session);
+  const released = await broker.table.release({
     session,
-    recipient: await recipientFor(broker, session, actor),
+    recipient: recipientFor(row, actor),
     at: broker.now().getTime(),
-    next: { session: sessionHash(nextSessionId), ticket: sealTicket({ sessionId, nextSessionId }, sessionKey.certificate) },
+    next: nextFor(row, actor.body.ticket, sessionId, sessionKey.certificate),
   });
-  if (!row) throw sessionGone("there is nothing to release to this mailbox");
-  const key = broker.masterKey.unwrap(row.wrappedKey, row);
+  if (!released) throw sessionGone("there is nothing to release to this mailbox");
+  const { hold, signing, contentId } = termsOf(released);
+  const key = hold === "held" ? broker.masterKey.unwrap(released.wrappedKey, released) : undefined;
   try {
     const answer = {
       request: actor.body.request,
-      key: key.lend((octets) => octets.toString("base64")),
-      sender: row.sender,
-      recipient: row.recipient,
-      messageId: row.messageId,
-      commit: row.commit,
-      nextTicket: row.nextTicket.toString("base64"),
+      ...(key && { key: key.lend((octets) => octets.toString("base64")) }),
+      sender: released.sender,
+      recipient: released.recipient,
+      messageId: released.messageId,
+      commit: released.commit,
+      contentId,
+      hold,
+      signing,
+      nextTicket: released.nextTicket.toString("base64"),
     };
-    broker.log.info({ event: "session.released", step: "S7", session: row.ticketHash.slice(0, 12) });
+    broker.log.info({ event: "session.released", step: "S7", session: released.ticketHash.slice(0, 12) });
     return sealAnswer(answer, actor.encryptionCertificate, broker.signer, broker.now());
   } finally {
-    key.wipe();
+    key?.wipe();
   }
 }
 
+/** What the confirmation is to be made with: a new session ID (second embodiment), or the first one again (first embodiment). */
+function nextFor(
+  row: Session | undefined,
+  ticket: Buffer,
+  sessionId: Buffer,
+  certificate: Certificate,
+): { session: string; ticket: Buffer } {
+  if (row && termsOf(row).confirm === "same-session") return { session: row.session, ticket };
+  const nextSessionId = newSessionId();
+  return { session: sessionHash(nextSessionId), ticket: sealTicket({ sessionId, nextSessionId }, certificate) };
+}
+
 /** The row's recipient where the actor speaks for it; otherwise the actor's own address, so that the table refuses and records it. */
-export async function recipientFor(broker: Broker, session: string, { mailboxes }: Actor<unknown>): Promise<string> {
-  const row = await broker.table.find(session);
+export function recipientFor(row: Session | undefined, { mailboxes }: Actor<unknown>): string {
   return row && mailboxes.includes(row.recipient) ? row.recipient : (mailboxes[0] ?? "");
 }

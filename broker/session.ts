@@ -1,5 +1,6 @@
 /** One registered letter for one recipient: the states of its row and what is known in each (docs/protocol.md, section 6). */
 import { createHash, randomBytes } from "node:crypto";
+import type { KeyHold, SigningOrder } from "../mime/letter.ts";
 
 /** SHA-256 of a session ID in lower-case hex: how a row is named and found. The session ID itself is never stored. */
 export type SessionHash = string;
@@ -17,6 +18,8 @@ export interface Declaration {
   readonly commit: string;
   /** SHA-256 of the ticket, hex: names the session in evidence and logs of the gateways. */
   readonly ticketHash: string;
+  /** What was agreed on, as text: see `Terms`. */
+  readonly terms: string;
   /** Milliseconds since the epoch, the broker's clock. */
   readonly declaredAt: number;
   readonly expiresAt: number;
@@ -48,6 +51,8 @@ export interface Confirmed extends Declaration {
   readonly evidence: string;
   /** SHA-256 of the certificate that signed the confirmation, hex. */
   readonly certificate: string;
+  /** What proved the opening, as text: see `Proof`. */
+  readonly proof: string;
 }
 
 /** Ended without being opened; the key is gone. `withdrawn`: the mail could not be handed over. */
@@ -58,6 +63,31 @@ export interface Ended extends Declaration {
 }
 
 export type Session = Waiting | Released | Confirmed | Ended;
+
+/** How the letter travels and is confirmed: part of the declaration. */
+export interface Terms {
+  readonly hold: KeyHold;
+  readonly signing: SigningOrder;
+  /** `next-session`: with the ticket given out at release (second embodiment). `same-session`: with the first ticket (first embodiment). */
+  readonly confirm: "next-session" | "same-session";
+  /** Names the content in the recipient's receipt, hex. */
+  readonly contentId: string;
+}
+
+/** The recipient's signed receipt, and with signing `outer` the value behind the commitment; both base64. */
+export interface Proof {
+  readonly receipt: string;
+  readonly openingValue: string;
+}
+
+/** A row's terms; the row's fields are bound into its wrapped key, so they are as they were written. */
+export function termsOf(row: Pick<Declaration, "terms">): Terms {
+  return JSON.parse(row.terms) as Terms;
+}
+
+export function proofOf(row: Pick<Confirmed, "proof">): Proof {
+  return JSON.parse(row.proof) as Proof;
+}
 
 const SESSION_ID_OCTETS = 16;
 

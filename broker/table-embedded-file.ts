@@ -17,9 +17,9 @@ const TABLES = `
   CREATE TABLE session (
     session TEXT PRIMARY KEY, state TEXT NOT NULL,
     gateway TEXT NOT NULL, sender TEXT NOT NULL, recipient TEXT NOT NULL, messageId TEXT NOT NULL,
-    "commit" TEXT NOT NULL, ticketHash TEXT NOT NULL, declaredAt INTEGER NOT NULL, expiresAt INTEGER NOT NULL,
+    "commit" TEXT NOT NULL, ticketHash TEXT NOT NULL, terms TEXT NOT NULL, declaredAt INTEGER NOT NULL, expiresAt INTEGER NOT NULL,
     vanishAt INTEGER NOT NULL, wrappedKey BLOB, releasedAt INTEGER, nextSession TEXT, nextTicket BLOB,
-    confirmedAt INTEGER, evidence TEXT, certificate TEXT, endedAt INTEGER,
+    confirmedAt INTEGER, evidence TEXT, certificate TEXT, proof TEXT, endedAt INTEGER,
     due INTEGER -- when the sweep has to look at the row; NULL while its receipt is not mailed
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX session_due ON session (due) WHERE due IS NOT NULL;

@@ -15,8 +15,8 @@ export async function openEmbeddedTable(path: string, options: TableOptions): Pr
 /** How many due rows the sweep settles in one transaction. */
 const BATCH = 100;
 
-const INSERT = `INSERT INTO session (session, state, gateway, sender, recipient, messageId, "commit", ticketHash, declaredAt, expiresAt,
-  vanishAt, wrappedKey, due) VALUES (?, 'declared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+const INSERT = `INSERT INTO session (session, state, gateway, sender, recipient, messageId, "commit", ticketHash, terms, declaredAt, expiresAt,
+  vanishAt, wrappedKey, due) VALUES (?, 'declared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
 
 class EmbeddedTable implements Table {
   readonly #file: EmbeddedFile;
@@ -91,16 +91,17 @@ class EmbeddedTable implements Table {
     at: number;
     evidence: string;
     certificate: string;
+    proof: string;
   }): Promise<Confirmed | undefined> {
-    const { session, nextSession, recipient, at, evidence, certificate } = order;
+    const { session, nextSession, recipient, at, evidence, certificate, proof } = order;
     return this.#file.step(() => {
       const row = this.#presented("confirm", session, recipient, at);
       if (row === undefined || !("nextSession" in row) || row.nextSession !== nextSession) return undefined;
       if (row.state === "confirmed") return row;
       // Not due before its receipt is mailed: until then it must not be forgotten.
       const end = `UPDATE session SET state = 'confirmed', wrappedKey = NULL, nextTicket = NULL, confirmedAt = ?, evidence = ?,
-        certificate = ?, due = NULL WHERE session = ?`;
-      this.#file.run(end, at, evidence, certificate, session);
+        certificate = ?, proof = ?, due = NULL WHERE session = ?`;
+      this.#file.run(end, at, evidence, certificate, proof, session);
       this.#audit("confirmed", session, at, recipient);
       this.#file.run("INSERT INTO outbox (evidence, session) VALUES (?, ?)", evidence, session);
       return confirmedOf(this.#row(session) ?? {});
@@ -187,16 +188,16 @@ class EmbeddedTable implements Table {
   }
 
   #declare(row: Declaration & { wrappedKey: Buffer }, vanishAt: number): void {
-    const { gateway, sender, recipient, messageId, commit, ticketHash, declaredAt, expiresAt, wrappedKey } = row;
+    const { gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey } = row;
     const session = checkedHash(row.session);
     const known = this.#row(session);
     if (known !== undefined) {
-      const fields = { gateway, sender, recipient, messageId, commit, ticketHash, declaredAt, expiresAt, wrappedKey };
+      const fields = { gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey };
       if (Object.entries(fields).every(([name, value]) => isSame(known[name], value))) return;
       throw new Fault("internal", "another row has the name of this session");
     }
     const due = Math.min(vanishAt, expiresAt);
-    const declaration = [session, gateway, sender, recipient, messageId, commit, ticketHash, declaredAt, expiresAt];
+    const declaration = [session, gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt];
     this.#file.run(INSERT, ...declaration, vanishAt, wrappedKey, due);
     this.#audit("declared", session, declaredAt, gateway);
   }

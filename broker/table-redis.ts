@@ -80,9 +80,10 @@ class RedisTable extends RedisRegistry implements Table {
     at: number;
     evidence: string;
     certificate: string;
+    proof: string;
   }): Promise<Confirmed | undefined> {
-    const { session, nextSession, recipient, at, evidence, certificate } = order;
-    const row = rowOf(session, await this.#step("confirm", session, at, recipient, checkedHash(nextSession), evidence, certificate));
+    const { session, nextSession, recipient, at, evidence, certificate, proof } = order;
+    const row = rowOf(session, await this.#step("confirm", session, at, recipient, checkedHash(nextSession), evidence, certificate, proof));
     return row && confirmedOf(row);
   }
 
@@ -119,8 +120,8 @@ class RedisTable extends RedisRegistry implements Table {
   }
 
   async #declare(row: Declaration & { wrappedKey: Buffer }, vanishAt: number): Promise<void> {
-    const { session, gateway, sender, recipient, messageId, commit, ticketHash, declaredAt, expiresAt, wrappedKey } = row;
-    const fields = { gateway, sender, recipient, messageId, commit, ticketHash, declaredAt, expiresAt, wrappedKey, vanishAt };
+    const { session, gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey } = row;
+    const fields = { gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey, vanishAt };
     const due = Math.min(vanishAt, expiresAt);
     const written = await this.#step("declare", session, declaredAt, due, ...Object.entries(fields).flat());
     if (written !== 1) throw new Fault("internal", "another row has the name of this session");

@@ -46,6 +46,7 @@ export function sessionOf(row: StoredRow): Session {
         confirmedAt: time(row, "confirmedAt"),
         evidence: text(row, "evidence"),
         certificate: text(row, "certificate"),
+        proof: text(row, "proof"),
       };
     case "expired":
     case "withdrawn":
@@ -78,6 +79,7 @@ function declarationOf(row: StoredRow): Declaration {
     messageId: text(row, "messageId"),
     commit: text(row, "commit"),
     ticketHash: text(row, "ticketHash"),
+    terms: text(row, "terms"),
     declaredAt: time(row, "declaredAt"),
     expiresAt: time(row, "expiresAt"),
   };

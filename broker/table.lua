@@ -117,7 +117,7 @@ local function release(keys, args)
   return redis.call('HGETALL', keys[1])
 end
 
---- S10-S11. ARGV 3 recipient, 4 next session, 5 evidence, 6 certificate. Returns the row as a flat list, or nil.
+--- S10-S11. ARGV 3 recipient, 4 next session, 5 evidence, 6 certificate, 7 proof. Returns the row as a flat list, or nil.
 -- The row leaves `due`: as long as its receipt is not mailed it must not be forgotten.
 local function confirm(keys, args)
   local row = row_of(keys)
@@ -131,7 +131,7 @@ local function confirm(keys, args)
   if row.state ~= 'released' then return nil end
 
   redis.call('HDEL', keys[1], 'wrappedKey', 'nextTicket')
-  redis.call('HSET', keys[1], 'state', 'confirmed', 'confirmedAt', args[2], 'evidence', args[5], 'certificate', args[6])
+  redis.call('HSET', keys[1], 'state', 'confirmed', 'confirmedAt', args[2], 'evidence', args[5], 'certificate', args[6], 'proof', args[7])
   redis.call('ZREM', keys[3], args[1])
   audit(keys, 'confirmed', args[1], args[2], args[3])
   redis.call('HSET', keys[4], args[5], args[1])

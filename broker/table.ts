@@ -38,6 +38,7 @@ interface SessionTable {
     at: number;
     evidence: string;
     certificate: string;
+    proof: string;
   }): Promise<Confirmed | undefined>;
 
   find(session: SessionHash): Promise<Session | undefined>;

@@ -45,8 +45,17 @@ export const declareBody = z.strictObject({
   sender: address,
   messageId,
   expiresAt: instant,
+  confirm: z.enum(["next-session", "same-session"]),
   recipients: z
-    .array(z.strictObject({ address, commit: hex }))
+    .array(
+      z.strictObject({
+        address,
+        commit: hex,
+        contentId: hex,
+        hold: z.enum(["held", "enclosed"]),
+        signing: z.enum(["inner", "outer", "both"]),
+      }),
+    )
     .min(1)
     .max(1_000),
 });
@@ -54,7 +63,14 @@ export const declareBody = z.strictObject({
 export const grantsBody = z.strictObject({
   request: z.string(),
   grants: z.array(
-    z.strictObject({ recipient: address, key: base64, ticket: base64, expiresAt: instant, encryptionCertificate: z.string().max(16_384) }),
+    z.strictObject({
+      recipient: address,
+      key: base64,
+      ticket: base64,
+      expiresAt: instant,
+      /** Absent for a recipient who is not enrolled and gets the enclosed form. */
+      encryptionCertificate: z.string().max(16_384).optional(),
+    }),
   ),
 });
 
@@ -62,15 +78,29 @@ export const presentBody = z.strictObject({ step: z.literal("present"), ...signe
 
 export const releaseBody = z.strictObject({
   request: z.string(),
-  key: base64,
+  /** Absent for the enclosed form, whose key travels inside. */
+  key: base64.optional(),
   sender: address,
   recipient: address,
   messageId,
   commit: hex,
+  contentId: hex,
+  hold: z.enum(["held", "enclosed"]),
+  signing: z.enum(["inner", "outer", "both"]),
+  /** What the confirmation is made with; the same ticket again where the terms say so. */
   nextTicket: base64,
 });
 
-export const confirmBody = z.strictObject({ step: z.literal("confirm"), ...signedHead, nextTicket: base64, result: z.literal("opened") });
+export const confirmBody = z.strictObject({
+  step: z.literal("confirm"),
+  ...signedHead,
+  nextTicket: base64,
+  result: z.literal("opened"),
+  /** The recipient's signed receipt, DER. */
+  receipt: base64,
+  /** The value behind the commitment where the receipt does not hold it (signing `outer`). */
+  openingValue: base64.optional(),
+});
 
 export const confirmedBody = z.strictObject({ request: z.string(), evidence: z.string(), confirmedAt: instant });
 
@@ -127,3 +157,4 @@ export function openAnswer<T>(schema: z.ZodType<T>, { content }: Verified, opene
 }
 
 export type DeclareBody = z.output<typeof declareBody>;
+export type ConfirmBody = z.output<typeof confirmBody>;

@@ -2,7 +2,7 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import type { Command } from "commander";
+import { Option, type Command } from "commander";
 import { stopRequested } from "../config/lifecycle.ts";
 import { writeFiles } from "./demo/files.ts";
 import { startPlace, type Office, type Place } from "./demo/place.ts";
@@ -13,6 +13,9 @@ interface Options {
   json?: boolean;
   out?: string;
   data?: string;
+  hold: string;
+  signing: string;
+  confirm: string;
 }
 
 export function addDemo(program: Command): void {
@@ -22,6 +25,13 @@ export function addDemo(program: Command): void {
     .option("--stay", "keep everything running afterwards, for a mail client")
     .option("--json", "with --stay: one JSON line for another program; sends no letter of its own unless --out asks for one")
     .option("--out <dir>", "write what travelled, and the openssl commands that check it")
+    .addOption(new Option("--hold <form>", "keep the key back, or enclose it").choices(["held", "enclosed"]).default("held"))
+    .addOption(new Option("--signing <order>", "sign inside, outside, or both").choices(["inner", "outer", "both"]).default("inner"))
+    .addOption(
+      new Option("--confirm <embodiment>", "with a new session ID or the same")
+        .choices(["next-session", "same-session"])
+        .default("next-session"),
+    )
     .option("--data <dir>", "folder for keys, spools and journals; a temporary one unless given")
     .action(run);
 }
@@ -45,6 +55,7 @@ async function run(options: Options): Promise<void> {
   try {
     place = await startPlace({
       data,
+      policy: { hold: options.hold, signing: options.signing, confirm: options.confirm },
       onLog: (line) => teller.hear(line),
       onMail: async (_recipient, mail) => {
         if (place && (!programDrives || options.out !== undefined)) await witness.look(place, mail);

@@ -10,12 +10,13 @@ import { addGateway } from "./gateway.ts";
 import { addInit } from "./init.ts";
 import { addStatus } from "./status.ts";
 import { addUser } from "./user.ts";
+import { addVerify } from "./verify.ts";
 
 const program = new Command("kakitome")
   .description("Registered mail for S/MIME: a broker holds the key of each letter back until it is opened, and signs the receipt.")
   .exitOverride()
   .showHelpAfterError("(try: kakitome --help)");
-for (const add of [addDemo, addInit, addBroker, addEnrol, addGateway, addUser, addConfig, addStatus]) add(program);
+for (const add of [addDemo, addInit, addBroker, addEnrol, addGateway, addUser, addConfig, addStatus, addVerify]) add(program);
 
 try {
   await program.parseAsync();

@@ -58,7 +58,7 @@ function load<T>(file: string, schema: z.ZodType<T>): T {
   throw new Fault("malformed", [...new Set(report)].join("\n"));
 }
 
-const PATH_KEYS = new Set(["data", "certificate", "key", "ca", "passwordFile"]);
+const PATH_KEYS = new Set(["data", "certificate", "certificates", "key", "ca", "passwordFile"]);
 
 /** Relative paths are counted from the file that names them. */
 function withAbsolutePaths(value: unknown, folder: string): unknown {

@@ -110,6 +110,11 @@ const imap = z
     message: "user and passwordFile are needed",
   });
 
+/** `held`: the key is kept back by the broker. `enclosed`: it travels inside, for any S/MIME client. */
+const hold = z.enum(["held", "enclosed"]);
+/** `inner`: sign, then seal. `outer`: seal, then sign. `both`: triple wrap. */
+const signing = z.enum(["inner", "outer", "both"]);
+
 const ownMailbox = z.strictObject({
   address: mailbox,
   aliases: z.array(mailbox).default([]),
@@ -145,6 +150,14 @@ export const gatewaySchema = z
         /** What stands outside instead of the Subject. */
         subject: z.string().min(1).max(200).default("[...]"),
         expiry: time("30d"),
+        /** How letters travel and are confirmed, unless `forms` says otherwise for a recipient. */
+        hold: hold.default("held"),
+        signing: signing.default("inner"),
+        confirm: z.enum(["next-session", "same-session"]).default("next-session"),
+        /** By address or domain; an address counts before its domain. */
+        forms: z.record(z.string(), z.strictObject({ hold: hold.optional(), signing: signing.optional() })).default({}),
+        /** Folder of PEM files, one certificate each, of recipients who are not enrolled; they get the enclosed form. */
+        certificates: path.optional(),
         /** The second layer, sealed to the recipient: without it the broker's key alone would open a letter. */
         dual: z.boolean().default(true),
       })

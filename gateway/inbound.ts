@@ -1,11 +1,13 @@
 /** The inbound walk: a sealed letter in a mailbox to the opened letter and its confirmation (patent S6-S10). It reads downwards in the order of the steps. */
 import { createHash } from "node:crypto";
-import { ticketHash, type BrokerClient, type Identity } from "../broker/client.ts";
+import { ticketHash, type BrokerClient, type Identity, type OpeningProof, type Release } from "../broker/client.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import type { OwnMailbox } from "../config/schema.ts";
 import { Fault } from "../mime/fault.ts";
 import { field, folded, type HeaderField } from "../mime/headers.ts";
-import { openLetter, readSealed, type OpenedLetter, type SealedMessage } from "../mime/message.ts";
+import { openLetter, type OpenedLetter } from "../mime/bind.ts";
+import { readSealed, type SealedMessage } from "../mime/message.ts";
+import { makeReceipt } from "../mime/receipt.ts";
 import { restore } from "../mime/payload.ts";
 import type { Journal, Stage } from "./journal.ts";
 import type { Mailbox, Seen } from "./mailbox.ts";
@@ -80,26 +82,32 @@ async function walk({ parts, mailbox, seen, sealed, session, log }: Walk, before
     if (sealed.shell.brokerUrl !== parts.brokerUrl)
       throw new Fault("forbidden", `the key is kept by ${sealed.shell.brokerUrl}, which is not our broker`);
     const identity = parts.identity();
+    let proof: OpeningProof;
     const mark = { name: SESSION_FIELD, value: session };
     if (!stage) await keep(parts, session, messageId, { stage: "begun" });
     log.info({ event: "letter.presented", step: "S6", mailbox: parts.own.address.address });
     const release = await broker.present(sealed.shell.ticket, identity, signal); // S6-S7
     messageId = release.messageId;
     try {
-      const opened = openLetter(sealed.envelope, { key: release.key, openers: identity.openers }, bindingOf(parts, release)); // S8
-      log.info({ event: "letter.opened", step: "S8", octets: opened.entity.length });
+      const opened = openLetter(sealed, { key: release.key, openers: identity.openers }, bindingOf(parts, release)); // S8
+      log.info({ event: "letter.opened", step: "S8", octets: opened.payload.body.length });
       const filed = stage !== undefined && (await mailbox.hasOpened(mark)); // a crash may have come between filing and the journal
       if (!filed)
         await mailbox.append(restore(opened.payload, opened.entity, parts.own.deliver, resultFields(parts, opened, session)), seen);
       log.info({ event: "letter.filed", step: "S9", sender: opened.payload.from.address });
+      const { openingValue } = opened;
+      proof = {
+        receipt: makeReceipt(opened.original, identity.signer, parts.now()),
+        openingValue: release.signing === "outer" ? openingValue : undefined,
+      };
     } finally {
-      release.key.wipe();
+      release.key?.wipe();
     }
-    stage = { stage: "filed", nextTicket: release.nextTicket.toString("base64") };
+    stage = { stage: "filed", nextTicket: release.nextTicket.toString("base64"), ...encoded(proof) };
     await keep(parts, session, messageId, stage);
   }
   if (stage.stage === "filed") {
-    const { evidence } = await broker.confirm(Buffer.from(stage.nextTicket, "base64"), parts.identity(), signal); // S10
+    const { evidence } = await broker.confirm(Buffer.from(stage.nextTicket, "base64"), decoded(stage), parts.identity(), signal); // S10
     log.info({ event: "letter.confirmed", step: "S10", evidence });
     messageId ||= (await journal.find(session))?.messageId ?? "";
     await keep(parts, session, messageId, { stage: "confirmed", evidence });
@@ -107,8 +115,23 @@ async function walk({ parts, mailbox, seen, sealed, session, log }: Walk, before
   await mailbox.retire(seen.uid);
 }
 
-function bindingOf(parts: InboundParts, release: { sender: OwnMailbox["address"]; messageId: string; commit: string }) {
+/** The proof as the journal keeps it: base64. The opening value is no secret once the letter is open, and the letter is filed already. */
+function encoded({ receipt, openingValue }: OpeningProof): { receipt: string; openingValue?: string } {
+  return { receipt: receipt.toString("base64"), ...(openingValue && { openingValue: openingValue.toString("base64") }) };
+}
+
+function decoded({ receipt, openingValue }: { readonly receipt: string; readonly openingValue?: string }): OpeningProof {
   return {
+    receipt: Buffer.from(receipt, "base64"),
+    openingValue: openingValue === undefined ? undefined : Buffer.from(openingValue, "base64"),
+  };
+}
+
+function bindingOf(parts: InboundParts, release: Release) {
+  return {
+    hold: release.hold,
+    signing: release.signing,
+    contentId: release.contentId,
     sender: release.sender,
     recipients: [parts.own.address, ...parts.own.aliases].map(({ key }) => key),
     messageId: release.messageId,

@@ -6,7 +6,7 @@ import { claimFolder, namesIn, readIfPresent, writeDurably } from "./durable.ts"
 /** `begun`: a key may have been asked for. `filed`: the opened letter is in the mailbox. `confirmed`: and the broker knows. `failed`: left as it is. */
 export type Stage =
   | { readonly stage: "begun" }
-  | { readonly stage: "filed"; readonly nextTicket: string }
+  | { readonly stage: "filed"; readonly nextTicket: string; readonly receipt: string; readonly openingValue?: string }
   | { readonly stage: "confirmed"; readonly evidence: string }
   | { readonly stage: "failed"; readonly fault: string; readonly reason: string };
 

@@ -7,7 +7,7 @@ export interface LetterRecipient {
   readonly address: string;
   /** SHA-256 of the ticket, hex. */
   readonly session: string;
-  /** SHA-256 of the signature value of this recipient's copy, hex; names its signature file. */
+  /** SHA-256 of the value that only who opened this recipient's copy knows, hex. */
   readonly commit: string;
   readonly state: "accepted" | "handed-over" | "failed" | "opened";
   /** When the state was reached, ISO 8601. */
@@ -42,9 +42,9 @@ export class Letters {
     await claimFolder(this.#folder);
   }
 
-  /** Adds a letter and the signatures of its copies; a Message-ID that was sent before keeps its other recipients. */
+  /** Adds a letter and, by session, the signatures of its copies; a Message-ID that was sent before keeps its other recipients. */
   async add(letter: Letter, signatures: ReadonlyMap<string, Buffer>): Promise<void> {
-    for (const [commit, der] of signatures) await writeDurably(join(this.#folder, `${commit}.p7s`), [der]);
+    for (const [session, der] of signatures) await writeDurably(join(this.#folder, `${session}.original.p7s`), [der]);
     await this.#serial.run(letter.messageId, async () => {
       const before = await this.find(letter.messageId);
       const recipients = [...(before?.recipients ?? []), ...letter.recipients];
@@ -62,6 +62,11 @@ export class Letters {
       await this.#write({ ...letter, recipients });
       return true;
     });
+  }
+
+  /** The signature that a session's receipt must speak of, DER. */
+  original(session: string): Promise<Buffer | undefined> {
+    return readIfPresent(join(this.#folder, `${session}.original.p7s`));
   }
 
   async keepReceipt(evidence: string, mail: Buffer): Promise<void> {

@@ -11,7 +11,7 @@ import { receive, type InboundParts } from "./inbound.ts";
 import { Journal } from "./journal.ts";
 import { Letters } from "./letters.ts";
 import { consign } from "./outbound.ts";
-import { Policy, remembering } from "./policy.ts";
+import { Policy, readCertificates, remembering } from "./policy.ts";
 import { receiveReceipt } from "./receipts.ts";
 import { Relay } from "./relay.ts";
 import { Spool } from "./spool.ts";
@@ -78,7 +78,14 @@ export async function startGateway(
       running.onStop(() => relay.close());
       await relay.resume();
       const identityOf = identities.of.bind(identities);
+      const directory = remembering(async (mailbox, signal) => (await broker.lookUp(mailbox, signal)) !== undefined, now);
+      const policy = new Policy(
+        config.policy,
+        directory,
+        config.policy.certificates === undefined ? new Map() : readCertificates(config.policy.certificates),
+      );
       const outbound = {
+        policy,
         broker,
         spool,
         relay,
@@ -90,10 +97,9 @@ export async function startGateway(
         identityOf,
         now,
       };
-      const directory = remembering(async (mailbox, signal) => (await broker.lookUp(mailbox, signal)) !== undefined, now);
       const parts = {
         users: new Users(config.users),
-        policy: new Policy(config.policy, directory),
+        policy,
         log,
         demandSigner: (mailbox: OwnMailbox["address"]) => void identities.of(mailbox),
         consign: consign.bind(undefined, outbound),

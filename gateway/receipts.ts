@@ -1,8 +1,8 @@
 /** Receipts that came back (S11): verified, matched with the letter they speak of, and kept; the mail itself stays where it is. */
 import type { BrokerClient } from "../broker/client.ts";
 import { reasonOf, type Log } from "../config/log.ts";
-import type { Evidence } from "../mime/evidence.ts";
-import { readReceipt } from "../mime/report.ts";
+import { verifyProof } from "../mime/proof.ts";
+import { readReceipt, type ReadReceipt } from "../mime/report.ts";
 import type { Letters } from "./letters.ts";
 import type { Mailbox, Seen } from "./mailbox.ts";
 
@@ -16,14 +16,15 @@ export interface ReceiptParts {
 export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mailbox: Mailbox, { uid }: Seen): Promise<void> {
   const mail = await mailbox.fetch(uid);
   if (!mail) return;
-  let evidence: Evidence | undefined;
+  let receipt: ReadReceipt | undefined;
   try {
-    evidence = readReceipt(mail, broker.trust);
+    receipt = readReceipt(mail, broker.trust);
   } catch (thrown) {
     log.warn({ event: "receipt.not-valid", uid, reason: reasonOf(thrown) });
     return;
   }
-  if (!evidence) return;
+  if (!receipt) return;
+  const { evidence } = receipt;
   const { messageId, session, recipient, commit } = evidence;
   const letter = await letters.find(messageId);
   const known = letter?.recipients.find((one) => one.session === session);
@@ -32,6 +33,12 @@ export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mai
     return;
   }
   if (known.state === "opened") return; // the same receipt again
+  const { holds, links } = verifyProof({ receipt: mail, original: await letters.original(session), payload: undefined }, broker.trust);
+  const wrong = links.find(({ state, link }) => state === "bad" || (state === "missing" && link !== "payload")); // the payload is not kept
+  if (!holds && wrong) {
+    log.warn({ event: "receipt.not-valid", uid, reason: `${wrong.link}: ${wrong.detail}` });
+    return;
+  }
   await letters.keepReceipt(evidence.evidence, mail);
   await letters.change(messageId, session, { state: "opened", at: evidence.confirmedAt, evidence: evidence.evidence });
   log.info({ event: "receipt.verified", step: "S11", session: session.slice(0, 12), evidence: evidence.evidence, recipient });

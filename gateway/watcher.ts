@@ -97,9 +97,13 @@ async function look(parts: WatcherParts, mailbox: Mailbox, seen: Seen, signal: A
 
 /** What a message may be by its structure alone; only these are fetched. */
 function isOurs(structure: MessageStructureObject | undefined): "sealed" | "report" | undefined {
-  const types = structure?.childNodes?.map(({ type }) => type.toLowerCase());
-  const [first, second] = types ?? [];
-  if (structure?.type === "multipart/mixed" && /^application\/(?:x-)?pkcs7-mime$/u.test(second ?? "")) return "sealed";
-  if (structure?.type === "multipart/signed" && first === "multipart/report") return "report";
+  const typeAt = (...path: number[]): string =>
+    path.reduce((node: MessageStructureObject | undefined, at) => node?.childNodes?.[at], structure)?.type.toLowerCase() ?? "";
+  const envelope = /^application\/(?:x-)?pkcs7-mime$/u;
+  if (envelope.test(structure?.type ?? "")) return "sealed"; // enclosed
+  if (structure?.type === "multipart/mixed" && envelope.test(typeAt(1))) return "sealed"; // held
+  if (structure?.type !== "multipart/signed") return undefined;
+  if (typeAt(0) === "multipart/report") return "report";
+  return envelope.test(typeAt(0)) || (typeAt(0) === "multipart/mixed" && envelope.test(typeAt(0, 1))) ? "sealed" : undefined; // signed outside
   return undefined;
 }

@@ -1,52 +1,96 @@
-/** The broker's evidence: a signed statement of what happened to one registered letter, verifiable offline (S11; event names of ETSI EN 319 522-1). */
+/** The broker's evidence: signed statements of what happened to one registered letter, verifiable offline (S11; event names of ETSI EN 319 522-1). */
+import { createHash } from "node:crypto";
 import type { Trust } from "./certificate.ts";
 import { Fault } from "./fault.ts";
 import { OID } from "./oids.ts";
 import { sign, verify, type Signer, type Verified } from "./sign.ts";
 
-/** `ContentHandover`: opened and confirmed. `ContentHandoverFailure`: it will not be opened any more. */
-type EvidenceEvent = "ContentHandover" | "ContentHandoverFailure";
-
-/** One statement; every time is the broker's clock in ISO 8601 UTC. */
-export interface Evidence {
+/** What every statement says; every time is the broker's clock in ISO 8601 UTC. */
+interface Statement {
   readonly version: 1;
-  /** Unique; names the receipt as well. */
+  /** Unique. */
   readonly evidence: string;
-  readonly event: EvidenceEvent;
+  /** The statement before it about the same session. */
+  readonly previous: string;
   readonly broker: string;
   readonly sender: string;
   readonly recipient: string;
   readonly messageId: string;
-  /** SHA-256 of the letter's signature value, hex: ties the statement to one content. */
+  readonly hold: string;
+  readonly signing: string;
+  /** SHA-256 of the value that only an opener learns, hex: ties the statement to one content. */
   readonly commit: string;
+  /** Names the content in the recipient's receipt, hex. */
+  readonly contentId: string;
   /** SHA-256 of the ticket, hex: names the session without opening it. */
   readonly session: string;
   readonly declaredAt: string;
-  /** When the key was given out: the letter had arrived. Not a statement that it was opened. */
+  /** When the ticket was presented and the key given out: the letter had arrived. Not a statement that it was opened. */
   readonly releasedAt: string;
-  /** When the recipient's gateway confirmed that it had opened, verified and filed the letter. */
+}
+
+/** The letter had arrived and its key was given out. */
+export interface AccessEvidence extends Statement {
+  readonly event: "ContentAccessTracking";
+}
+
+/** The recipient's gateway opened, verified and filed the letter, and signed a receipt for it. */
+export interface HandoverEvidence extends Statement {
+  readonly event: "ContentHandover";
+  /** When the confirmation came. */
   readonly confirmedAt: string;
   /** SHA-256 of the certificate that signed the confirmation, hex. */
   readonly recipientCertificate: string;
+  /** SHA-256 of the recipient's signed receipt, hex. */
+  readonly recipientReceipt: string;
+  /** The value behind the commitment, base64: where the receipt does not hold it (signing `outer`); otherwise empty. */
+  readonly openingValue: string;
 }
 
-const FIELDS = {
-  evidence: /^[\w-]{16,64}$/u,
+export type Evidence = AccessEvidence | HandoverEvidence;
+
+const HASH = /^[0-9a-f]{64}$/u;
+const TIME = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/u;
+const ID = /^[\w-]{16,64}$/u;
+
+const STATEMENT = {
+  evidence: ID,
+  previous: ID,
   broker: /^https:\/\/\S{1,500}$/u,
   sender: /^\S{3,254}$/u,
   recipient: /^\S{3,254}$/u,
   messageId: /^[^\r\n]{1,998}$/u,
-  commit: /^[0-9a-f]{64}$/u,
-  session: /^[0-9a-f]{64}$/u,
-  declaredAt: /^\d{4}-\d\d-\d\dT[\d:.]+Z$/u,
-  releasedAt: /^\d{4}-\d\d-\d\dT[\d:.]+Z$/u,
-  confirmedAt: /^\d{4}-\d\d-\d\dT[\d:.]+Z$/u,
-  recipientCertificate: /^[0-9a-f]{64}$/u,
-} as const satisfies Record<Exclude<keyof Evidence, "version" | "event">, RegExp>;
+  hold: /^(?:held|enclosed)$/u,
+  signing: /^(?:inner|outer|both)$/u,
+  commit: HASH,
+  contentId: HASH,
+  session: HASH,
+  declaredAt: TIME,
+  releasedAt: TIME,
+} as const satisfies Record<Exclude<keyof Statement, "version">, RegExp>;
+
+const HANDOVER = {
+  ...STATEMENT,
+  confirmedAt: TIME,
+  recipientCertificate: HASH,
+  recipientReceipt: HASH,
+  openingValue: /^[A-Za-z0-9+/=]{0,1000}$/u,
+} as const satisfies Record<Exclude<keyof HandoverEvidence, "version" | "event">, RegExp>;
+
+/** The name of the statement that a session's event has by its nature, so that a later one can refer to it. @param session SHA-256 of the ticket, hex */
+export function evidenceId(event: "SubmissionAcceptance" | "ContentAccessTracking", session: string): string {
+  return createHash("sha256").update(`${event}\0${session}`).digest("base64url").slice(0, 24);
+}
 
 /** The statement as CMS SignedData, DER, its JSON inside. */
 export function signEvidence(evidence: Evidence, signer: Signer, time: Date): Buffer {
   return sign(Buffer.from(`${JSON.stringify(evidence, null, 2)}\n`), signer, { time, detached: false }).der;
+}
+
+/** Whose word counts as the broker's. */
+export interface BrokerTrust extends Omit<Trust, "purpose"> {
+  /** The broker's address, as its signing certificate must name it; undefined accepts the broker that the statement names. */
+  readonly broker: string | undefined;
 }
 
 /**
@@ -56,44 +100,36 @@ export function signEvidence(evidence: Evidence, signer: Signer, time: Date): Bu
 export function verifyEvidence(der: Buffer, trust: BrokerTrust): Evidence {
   const verified = verifyAsBroker(der, trust);
   const evidence = parseEvidence(verified.content);
-  if (evidence.broker !== trust.broker) throw new Fault("signature-invalid", "the statement speaks for another broker");
+  const { uris } = verified.signer;
+  if (!uris.includes(evidence.broker)) throw new Fault("signature-invalid", "the statement speaks for another broker");
   return evidence;
-}
-
-/** Whose word counts as the broker's. */
-export interface BrokerTrust extends Omit<Trust, "purpose"> {
-  /** The broker's address, as its signing certificate must name it. */
-  readonly broker: string;
 }
 
 /** Verifies a signature by the broker itself. @throws Fault `signature-invalid` or `malformed`. */
 export function verifyAsBroker(der: Buffer, trust: BrokerTrust, detached?: Buffer): Verified {
   const verified = verify(der, { ...trust, purpose: OID.emailProtection }, detached);
-  if (!verified.signer.uris.includes(trust.broker)) throw new Fault("signature-invalid", "the signer is not the broker");
+  const { uris } = verified.signer;
+  if (trust.broker === undefined ? uris.length === 0 : !uris.includes(trust.broker))
+    throw new Fault("signature-invalid", "the signer is not the broker");
   return verified;
 }
 
-function jsonOf(content: Buffer): unknown {
+function parseEvidence(content: Buffer): Evidence {
+  let value: unknown;
   try {
-    return JSON.parse(content.toString("utf8"));
+    value = JSON.parse(content.toString("utf8"));
   } catch (cause) {
     throw new Fault("malformed", "not JSON", { cause });
   }
-}
-
-function parseEvidence(content: Buffer): Evidence {
-  const value = jsonOf(content);
-  const good =
-    typeof value === "object" &&
-    value !== null &&
-    "version" in value &&
-    value.version === 1 &&
-    "event" in value &&
-    (value.event === "ContentHandover" || value.event === "ContentHandoverFailure") &&
-    Object.entries(FIELDS).every(([name, pattern]) => {
-      const text: unknown = Object.getOwnPropertyDescriptor(value, name)?.value;
-      return typeof text === "string" && pattern.test(text);
-    });
-  if (!good) throw new Fault("malformed", "not a statement of evidence");
+  const field = (name: string): unknown =>
+    typeof value === "object" && value !== null ? Object.getOwnPropertyDescriptor(value, name)?.value : undefined;
+  const event = field("event");
+  const patterns = event === "ContentHandover" ? HANDOVER : event === "ContentAccessTracking" ? STATEMENT : undefined;
+  const fits = ([name, pattern]: [string, RegExp]): boolean => {
+    const text = field(name);
+    return typeof text === "string" && pattern.test(text);
+  };
+  if (field("version") !== 1 || !patterns || !Object.entries(patterns).every(fits))
+    throw new Fault("malformed", "not a statement of evidence");
   return value as Evidence; // every field was checked above
 }

@@ -38,6 +38,12 @@ export const OID = {
   clientAuth: "1.3.6.1.5.5.7.3.2",
   emailProtection: "1.3.6.1.5.5.7.3.4",
   commonName: "2.5.4.3", // RFC 5280 Appendix A
+  receipt: "1.2.840.113549.1.9.16.1.1", // RFC 2634 §2.4
+  receiptRequest: "1.2.840.113549.1.9.16.2.1", // RFC 2634 §2.7
+  msgSigDigest: "1.2.840.113549.1.9.16.2.5", // RFC 2634 §2.6
+  envelopedData: "1.2.840.113549.1.7.3", // RFC 5652 §6
+  aes256Cbc: "2.16.840.1.101.3.4.1.42", // RFC 3565 §2.2
+  ticket: `${OWN}.1`, // docs/protocol.md, section 2: the ticket in an enclosed envelope
   brokerUrl: `${OWN}.2`, // docs/protocol.md, section 2: the broker that holds the key back
 } as const;
 

@@ -31,10 +31,10 @@ const KEKRI = contextTag(2, "constructed");
 const KARI = contextTag(1, "constructed");
 
 /** Segments of a few KiB, as other writers cut them, must fit for a letter of this many octets. */
-const limitsFor = (octets: number): Limits => ({ depth: 24, elements: 4_000 + Math.ceil(octets / 512) });
+export const limitsFor = (octets: number): Limits => ({ depth: 24, elements: 4_000 + Math.ceil(octets / 512) });
 
 /** One answer for every failure: padding, tag, unwrap and structure must not be told apart (RFC 5652 §14, RFC 3218). */
-function cannotOpen(cause: unknown): Fault {
+export function cannotOpen(cause: unknown): Fault {
   return new Fault("cannot-open", "content key or content refused", { cause });
 }
 
@@ -131,11 +131,15 @@ export function openWithKey(der: Buffer, key: ContentKey): Buffer {
 export function openWithPrivateKey(der: Buffer, openers: readonly Opener[]): Buffer {
   try {
     const parts = read(der);
-    const agreed = parts.recipientInfo.tag === KARI;
-    return decrypt(parts, agreed ? byAgreement(parts.recipientInfo, openers) : byTransport(parts.recipientInfo, openers));
+    return decrypt(parts, contentKeyFor(parts.recipientInfo, openers));
   } catch (cause) {
     throw cannotOpen(cause);
   }
+}
+
+/** The content key that a RecipientInfo holds for one of the openers. @throws anything; the caller makes one word of it */
+export function contentKeyFor(recipientInfo: Element, openers: readonly Opener[]): Buffer {
+  return recipientInfo.tag === KARI ? byAgreement(recipientInfo, openers) : byTransport(recipientInfo, openers);
 }
 
 function decrypt({ nonce, tag, ciphertext }: Parts, contentKey: Buffer): Buffer {

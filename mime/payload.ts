@@ -13,7 +13,8 @@ const NONCE_FIELD = "Registered-Mail-Nonce";
 
 /** What is written behind a Content-Type that was there, and the whole field where there was none: restoring takes off exactly this. */
 const HP_SUFFIX = ';\r\n hp="cipher"\r\n';
-const HP_WHOLE = 'Content-Type: text/plain; charset=us-ascii; hp="cipher"\r\n';
+const HP_SUFFIX_LEGACY = ';\r\n hp="cipher"; hp-legacy-display="1"\r\n';
+const WHOLE = "Content-Type: text/plain; charset=us-ascii";
 
 /** The header fields that a sealed copy shows to the world. @param subject the words outside, `[...]` unless the policy says otherwise */
 export function outerFields(message: SplitMessage, subject: string): HeaderField[] {
@@ -25,21 +26,45 @@ export function outerFields(message: SplitMessage, subject: string): HeaderField
  * @param outer the fields as they will stand outside; each is recorded as HP-Outer (RFC 9788 §2.2)
  * @param nonce 16 random octets or more, so that a short text cannot be guessed from a commitment
  * @param bcc the only blind recipient this copy is for; no other copy names it
+ * @param legacyDisplay repeats the Subject at the head of a plain text, for clients that do not read protected headers (RFC 9788 §5.2)
  */
-export function buildPayload(message: SplitMessage, options: { outer: readonly HeaderField[]; nonce: Buffer; bcc?: Mailbox }): Buffer {
+export function buildPayload(
+  message: SplitMessage,
+  options: { outer: readonly HeaderField[]; nonce: Buffer; bcc?: Mailbox; legacyDisplay?: boolean },
+): Buffer {
   const carried = message.fields.filter(({ name }) => !NOT_CARRIED.includes(name));
+  const shown = options.legacyDisplay ? subjectToShow(message) : undefined;
+  const suffix = shown === undefined ? HP_SUFFIX : HP_SUFFIX_LEGACY;
   const typeAt = carried.findIndex(({ name }) => name === "content-type");
-  const fields = carried.map((item, at) => (at === typeAt ? { ...item, raw: withSuffix(item.raw) } : item));
+  const fields = carried.map((item, at) => (at === typeAt ? { ...item, raw: withSuffix(item.raw, suffix) } : item));
   if (options.bcc) fields.push(field("Bcc", options.bcc.address));
   for (const { raw } of options.outer) fields.push({ name: "hp-outer", raw: Buffer.concat([Buffer.from("HP-Outer: "), raw]) });
   fields.push(field(NONCE_FIELD, options.nonce.toString("base64url")));
-  if (typeAt < 0) fields.push({ name: "content-type", raw: Buffer.from(HP_WHOLE) });
-  return joinMessage(fields, message.body);
+  if (typeAt < 0) fields.push({ name: "content-type", raw: Buffer.from(wholeWith(suffix)) });
+  const head = shown === undefined ? Buffer.alloc(0) : Buffer.from(`Subject: ${shown}\r\n\r\n`);
+  return joinMessage(fields, Buffer.concat([head, message.body]));
 }
 
-function withSuffix(raw: Buffer): Buffer {
+function withSuffix(raw: Buffer, suffix: string): Buffer {
   const end = raw.subarray(-2).toString("latin1") === "\r\n" ? raw.length - 2 : raw.length;
-  return Buffer.concat([raw.subarray(0, end), Buffer.from(HP_SUFFIX)]);
+  return Buffer.concat([raw.subarray(0, end), Buffer.from(suffix)]);
+}
+
+/** On one line, so that it is told from a field that was there, which gets its suffix on a line of its own. */
+const wholeWith = (suffix: string): string => `${WHOLE}${suffix.replace("\r\n ", " ")}`;
+
+/** The Subject where it can be shown at the head of the body: ASCII words above a plain text without transfer encoding. */
+function subjectToShow({ fields }: SplitMessage): string | undefined {
+  const one = (name: string): string =>
+    fieldsNamed(fields, name)
+      .map((item) => valueOf(item).toLowerCase())
+      .join();
+  const subject = fieldsNamed(fields, "subject")
+    .map((item) => valueOf(item))
+    .join();
+  const plain = /^(?:text\/plain(?:;\s*charset="?(?:us-ascii|utf-8)"?)?)?$/u.test(one("content-type"));
+  const bareText = /^(?:7bit|8bit)?$/u.test(one("content-transfer-encoding"));
+  return plain && bareText && /^[\x20-\x7E]+$/u.test(subject) && !subject.includes("=?") ? subject : undefined;
 }
 
 export interface Payload {
@@ -50,6 +75,8 @@ export interface Payload {
   /** Everyone named in To, Cc and Bcc. */
   readonly recipients: readonly Mailbox[];
   readonly messageId: string;
+  /** The octets of Registered-Mail-Nonce. */
+  readonly nonce: Buffer;
 }
 
 /**
@@ -59,22 +86,35 @@ export interface Payload {
 export function parsePayload(bytes: Buffer): Payload {
   const { fields, body } = splitMessage(bytes);
   if (protection(bytes)?.parameters.get("hp") !== "cipher") throw new Fault("malformed", "the header is not protected");
-  const nonce = onlyValue(fields, "registered-mail-nonce");
-  if (!nonce || Buffer.from(nonce, "base64url").length < 16) throw new Fault("malformed", "the nonce is missing or short");
+  const nonce = Buffer.from(onlyValue(fields, "registered-mail-nonce") ?? "", "base64url");
+  if (nonce.length < 16) throw new Fault("malformed", "the nonce is missing or short");
   const [from, ...others] = parseAddressList(onlyValue(fields, "from") ?? "");
   if (!from || others.length > 0) throw new Fault("malformed", "a letter has one author");
   const messageId = onlyValue(fields, "message-id");
   if (!messageId) throw new Fault("malformed", "the Message-ID is missing");
   const recipients = ["to", "cc", "bcc"].flatMap((name) => fieldsNamed(fields, name).flatMap((item) => mailboxesIn(item)));
   const own = fields.filter(({ name }) => name !== "hp-outer" && name !== "registered-mail-nonce");
-  return { fields: own.flatMap((item) => withoutProtection(item)), body, from, recipients, messageId };
+  const shown = protection(bytes)?.parameters.get("hp-legacy-display") === "1" ? body.indexOf("\r\n\r\n") + 4 : 0;
+  return { fields: own.flatMap((item) => withoutProtection(item)), body: body.subarray(shown), from, recipients, messageId, nonce };
 }
 
 function protection(bytes: Buffer): ContentType | undefined {
   const first = fieldsNamed(splitMessage(bytes).fields, "content-type").at(0);
   if (!first) return undefined;
-  if (first.raw.subarray(-HP_SUFFIX.length).equals(Buffer.from(HP_SUFFIX))) return { type: "", parameters: new Map([["hp", "cipher"]]) };
+  const written = suffixOf(first.raw); // read by its end: what stands before it may be no Content-Type at all
+  if (written !== undefined)
+    return {
+      type: "",
+      parameters: new Map([
+        ["hp", "cipher"],
+        ["hp-legacy-display", written === HP_SUFFIX ? "0" : "1"],
+      ]),
+    };
   return parseEntity(joinMessage([first], Buffer.alloc(0))).contentType;
+}
+
+function suffixOf(raw: Buffer): string | undefined {
+  return [HP_SUFFIX, HP_SUFFIX_LEGACY].find((suffix) => raw.subarray(-suffix.length).equals(Buffer.from(suffix)));
 }
 
 /** A letter may name people in ways that no parser reads; they are then nobody, and the binding fails closed. */
@@ -88,10 +128,10 @@ function mailboxesIn(item: HeaderField): Mailbox[] {
 
 function withoutProtection(item: HeaderField): HeaderField[] {
   if (item.name !== "content-type") return [item];
-  if (item.raw.equals(Buffer.from(HP_WHOLE))) return [];
-  const end = item.raw.length - HP_SUFFIX.length;
-  if (!item.raw.subarray(end).equals(Buffer.from(HP_SUFFIX))) return [item];
-  return [{ ...item, raw: Buffer.concat([item.raw.subarray(0, end), Buffer.from("\r\n")]) }];
+  if ([HP_SUFFIX, HP_SUFFIX_LEGACY].some((suffix) => item.raw.equals(Buffer.from(wholeWith(suffix))))) return [];
+  const suffix = suffixOf(item.raw);
+  if (suffix === undefined) return [item];
+  return [{ ...item, raw: Buffer.concat([item.raw.subarray(0, item.raw.length - suffix.length), Buffer.from("\r\n")]) }];
 }
 
 /** Structural fields say how a body is built; they are never taken from the letter when its body stays inside a signature (RFC 9788 §1.1). */
@@ -102,9 +142,14 @@ const isStructural = ({ name }: HeaderField): boolean => name.startsWith("conten
  * @param form `plain`: exactly what the sender submitted. `signed`: the signed entity unchanged below the restored header.
  * @param results fields of the receiving gateway, which stand on top; what pretends inside to be such a field is dropped
  */
-export function restore(payload: Payload, signedEntity: Buffer, form: "plain" | "signed", results: readonly HeaderField[]): Buffer {
+export function restore(
+  payload: Payload,
+  signedEntity: Buffer | undefined,
+  form: "plain" | "signed",
+  results: readonly HeaderField[],
+): Buffer {
   const kept = payload.fields.filter((item) => !results.some((result) => speaksInName(item, result)));
-  if (form === "plain") return joinMessage([...results, ...kept], payload.body);
+  if (form === "plain" || !signedEntity) return joinMessage([...results, ...kept], payload.body);
   const entity = splitMessage(signedEntity);
   const header = [...results, ...kept.filter((item) => !isStructural(item)), field("MIME-Version", "1.0"), ...entity.fields];
   return joinMessage(header, entity.body);

@@ -1,12 +1,16 @@
 /** The receipt as a mail: a signed multipart/report that any client threads under the letter and stock OpenSSL verifies (S11; RFC 6522, RFC 3464). */
 import { base64Entity, decodedBody, multipart, parseEntity, splitMultipart, textEntity, type Entity } from "./entity.ts";
-import { signEvidence, verifyAsBroker, verifyEvidence, type BrokerTrust, type Evidence } from "./evidence.ts";
+import { signEvidence, verifyAsBroker, verifyEvidence, type AccessEvidence, type BrokerTrust, type HandoverEvidence } from "./evidence.ts";
 import { Fault } from "./fault.ts";
 import { field, joinMessage } from "./headers.ts";
 import { sign, type Signer } from "./sign.ts";
 
 export interface ReceiptOrder {
-  readonly evidence: Evidence;
+  readonly evidence: HandoverEvidence;
+  /** The statement before it: the key was given out. */
+  readonly released: AccessEvidence;
+  /** The recipient's signed receipt, DER. */
+  readonly recipientReceipt: Buffer;
   /** The address that receipts come from and that a person answers. */
   readonly from: string;
   /** Host name of the broker, for Message-ID and Reporting-MTA. */
@@ -17,13 +21,13 @@ export interface ReceiptOrder {
 const RFC822_DATE = (time: Date): string => time.toUTCString().replace("GMT", "+0000");
 
 /** Builds the receipt. Its Message-ID follows from the evidence, so a copy that is sent again is recognised. */
-export function buildReceipt({ evidence, from, host, time }: ReceiptOrder, signer: Signer): Buffer {
+export function buildReceipt({ evidence, released, recipientReceipt, from, host, time }: ReceiptOrder, signer: Signer): Buffer {
   const text = textEntity(receiptText(evidence));
-  const evidenceFile = base64Entity(
-    'application/pkcs7-mime; smime-type=signed-data; name="evidence.p7m"',
-    signEvidence(evidence, signer, time),
-    'attachment; filename="evidence.p7m"',
-  );
+  const files = [
+    attachment("signed-data", "evidence.p7m", signEvidence(evidence, signer, time)),
+    attachment("signed-data", "released.p7m", signEvidence(released, signer, time)),
+    attachment("signed-receipt", "recipient-receipt.p7m", recipientReceipt), // RFC 2634 §2.4
+  ];
   const status = joinMessage(
     [field("Content-Type", "message/delivery-status")],
     Buffer.concat([
@@ -49,7 +53,7 @@ export function buildReceipt({ evidence, from, host, time }: ReceiptOrder, signe
       Buffer.alloc(0),
     ),
   );
-  const report = multipart("report", [multipart("mixed", [text, evidenceFile]), status, original], {
+  const report = multipart("report", [multipart("mixed", [text, ...files]), status, original], {
     parameters: "report-type=delivery-status",
   });
   const { der } = sign(report, signer, { time, detached: true });
@@ -70,7 +74,11 @@ export function buildReceipt({ evidence, from, host, time }: ReceiptOrder, signe
   });
 }
 
-function receiptText(evidence: Evidence): string {
+function attachment(smimeType: string, name: string, der: Buffer): Buffer {
+  return base64Entity(`application/pkcs7-mime; smime-type=${smimeType};\r\n name="${name}"`, der, `attachment; filename="${name}"`);
+}
+
+function receiptText(evidence: HandoverEvidence): string {
   return [
     "Your registered letter was opened.",
     "",
@@ -82,31 +90,46 @@ function receiptText(evidence: Evidence): string {
     `Evidence:      ${evidence.evidence}`,
     "",
     "The recipient's gateway has opened and verified the letter and filed it in the",
-    "recipient's mailbox. The broker has erased its key. The attached evidence.p7m is",
-    "the broker's signed statement; it verifies without the broker:",
+    "recipient's mailbox, and the broker has erased its key. Attached are the broker's",
+    "signed statements (evidence.p7m, released.p7m) and the receipt that the recipient's",
+    "gateway signed (recipient-receipt.p7m). They verify without the broker:",
     "",
+    "  kakitome verify receipt.eml --ca ca.pem --original original.p7s --payload letter.mime",
     "  openssl cms -verify -inform DER -in evidence.p7m -CAfile ca.pem",
     "",
   ].join("\n");
 }
 
+/** The parts of a receipt, found and verified as the broker's. */
+export interface ReadReceipt {
+  readonly evidence: HandoverEvidence;
+  /** DER; undefined where the part is missing. */
+  readonly released: Buffer | undefined;
+  readonly recipientReceipt: Buffer | undefined;
+}
+
 /**
- * Reads a receipt and verifies both of its signatures.
+ * Reads a receipt and verifies the broker's signature on it and on its evidence.
  * @returns undefined where the mail is no signed report
  * @throws Fault `signature-invalid` or `malformed` where it is one and does not hold
  */
-export function readReceipt(mail: Buffer, trust: BrokerTrust): Evidence | undefined {
+export function readReceipt(mail: Buffer, trust: BrokerTrust): ReadReceipt | undefined {
   const parts = shapeOf(mail);
   if (!parts) return undefined;
   const { report, signature } = parts;
   verifyAsBroker(decodedBody(signature), trust, report);
   const [mixed] = splitMultipart(parseEntity(report));
   if (!mixed) throw new Fault("malformed", "the report has no text");
-  const file = splitMultipart(parseEntity(mixed))
-    .map((part) => parseEntity(part))
-    .find(({ contentType }) => contentType.parameters.get("smime-type") === "signed-data");
-  if (!file) throw new Fault("malformed", "the evidence is missing");
-  return verifyEvidence(decodedBody(file), trust);
+  const files = splitMultipart(parseEntity(mixed)).map((part) => parseEntity(part));
+  const file = (name: string): Buffer | undefined => {
+    const found = files.find(({ contentType }) => contentType.parameters.get("name") === name);
+    return found && decodedBody(found);
+  };
+  const der = file("evidence.p7m");
+  if (!der) throw new Fault("malformed", "the broker's evidence is missing");
+  const evidence = verifyEvidence(der, trust);
+  if (evidence.event !== "ContentHandover") throw new Fault("malformed", "the evidence does not say that the letter was opened");
+  return { evidence, released: file("released.p7m"), recipientReceipt: file("recipient-receipt.p7m") };
 }
 
 function shapeOf(mail: Buffer): { report: Buffer; signature: Entity } | undefined {

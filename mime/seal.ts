@@ -10,7 +10,7 @@ import {
   type KeyObject,
 } from "node:crypto";
 import type { Certificate } from "./certificate.ts";
-import { TAG, contextTag, derNull, encode, generalizedTime, integer, octetString, oid, sequence, utf8String } from "./der.ts";
+import { TAG, contextTag, derNull, encode, generalizedTime, integer, octetString, oid, parse, sequence, setOf, utf8String } from "./der.ts";
 import type { ContentKey } from "./key.ts";
 import { OID } from "./oids.ts";
 
@@ -52,12 +52,41 @@ export function sealWithKey(plaintext: Buffer, key: ContentKey, shell: Shell): B
 
 /** Seals to the holder of the certificate: key agreement on P-256 (RFC 5753 §3.1), or RSAES-OAEP with SHA-256 (RFC 3560). */
 export function sealToCertificate(plaintext: Buffer, certificate: Certificate): Buffer {
-  const recipient = sequence(certificate.issuer, certificate.serial);
-  return envelope(plaintext, (contentKey) =>
-    certificate.publicKey.asymmetricKeyType === "rsa"
-      ? keyTransport(contentKey, certificate.publicKey, recipient)
-      : keyAgreement(contentKey, certificate.publicKey, recipient),
+  return envelope(plaintext, (contentKey) => recipientInfoFor(contentKey, certificate));
+}
+
+/**
+ * Seals for any S/MIME client: EnvelopedData whose content key is Kc itself, transported to the recipient's certificate (patent claim 2);
+ * ticket and broker stand beside it in unprotected attributes.
+ */
+export function sealEnclosed(plaintext: Buffer, key: ContentKey, certificate: Certificate, shell: Omit<Shell, "expiresAt">): Buffer {
+  const iv = randomBytes(16);
+  const ciphertext = key.lend((content) => {
+    const cipher = createCipheriv("aes-256-cbc", content, iv);
+    return [cipher.update(plaintext), cipher.final()];
+  });
+  const recipientInfo = key.lend((content) => recipientInfoFor(content, certificate));
+  const attribute = (type: string, value: Buffer): Buffer => sequence(oid(type), setOf(value));
+  const attributes = parse(setOf(attribute(OID.ticket, octetString(shell.ticket)), attribute(OID.brokerUrl, utf8String(shell.brokerUrl))));
+  return sequence(
+    oid(OID.envelopedData),
+    encode(
+      contextTag(0, "constructed"),
+      sequence(
+        integer(2),
+        encode(TAG.set, recipientInfo),
+        sequence(oid(OID.data), sequence(oid(OID.aes256Cbc), octetString(iv)), encode(contextTag(0, "primitive"), ...ciphertext)),
+        encode(contextTag(1, "constructed"), attributes.content),
+      ),
+    ),
   );
+}
+
+function recipientInfoFor(contentKey: Buffer, certificate: Certificate): Buffer {
+  const recipient = sequence(certificate.issuer, certificate.serial);
+  return certificate.publicKey.asymmetricKeyType === "rsa"
+    ? keyTransport(contentKey, certificate.publicKey, recipient)
+    : keyAgreement(contentKey, certificate.publicKey, recipient);
 }
 
 function envelope(plaintext: Buffer, recipientInfo: (contentKey: Buffer) => Buffer): Buffer {

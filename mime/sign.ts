@@ -19,6 +19,11 @@ export interface Verified {
   readonly signature: Buffer;
   /** As the signer claims; undefined where it does not. */
   readonly signingTime: Date | undefined;
+  /** The octets that were signed, and the digest they were signed with: what a receipt refers to (RFC 2634 §2.6). */
+  readonly signedOctets: Buffer;
+  readonly digest: DigestName;
+  /** The DER of a signed attribute's only value. */
+  attribute(type: string): Buffer | undefined;
 }
 
 const digestOf = (name: DigestName, octets: Buffer): Buffer => createHash(name).update(octets).digest();
@@ -27,12 +32,13 @@ const digestOf = (name: DigestName, octets: Buffer): Buffer => createHash(name).
  * Signs the content with ECDSA or RSA and SHA-256.
  * @param options.detached leaves the content out, as multipart/signed needs it
  * @param options.contentType dotted OID; id-data unless named
+ * @param options.attributes further signed attributes
  * @returns DER of the ContentInfo and the signature value in it
  */
 export function sign(
   content: Buffer,
   signer: Signer,
-  options: { time: Date; detached: boolean; contentType?: string },
+  options: { time: Date; detached: boolean; contentType?: string; attributes?: readonly Attribute[] },
 ): { der: Buffer; signature: Buffer } {
   const contentType = options.contentType ?? OID.data;
   const attributes: Attribute[] = [
@@ -40,6 +46,7 @@ export function sign(
     { type: OID.signingTime, values: [utcTime(options.time)] },
     { type: OID.messageDigest, values: [octetString(digestOf("sha256", content))] },
     { type: OID.signingCertificateV2, values: [signingCertificate(signer.certificate)] },
+    ...(options.attributes ?? []),
   ];
   const encodings = attributes.map(({ type, values }) => ({ type, values, der: sequence(oid(type), setOf(...values)) }));
   encodings.sort((a, b) => Buffer.compare(a.der, b.der)); // DER order of a SET OF, X.690 §11.6
@@ -104,6 +111,9 @@ export function verify(der: Buffer, trust: Trust, detached?: Buffer): Verified {
     signer,
     signature: info.signature,
     signingTime: timeOf(attributes.optional(OID.signingTime)),
+    signedOctets: info.signedOctets,
+    digest,
+    attribute: attributes.optional,
   };
 }
 

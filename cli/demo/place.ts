@@ -43,6 +43,8 @@ export interface Place {
 }
 
 export interface PlaceOptions {
+  /** How Alice's letters travel. */
+  readonly policy: object;
   /** Folder for keys, spools, journals and configurations. */
   readonly data: string;
   readonly onLog: (line: LogLine) => void;
@@ -94,6 +96,7 @@ export async function startPlace(options: PlaceOptions): Promise<Place> {
         imapPort: imap.port,
         hopPort: nextHop.port,
         brokerConfig,
+        policy: options.policy,
       });
       const config = loadGateway(configFile);
       const { token } = await inviteGateway(brokerConfig, [domain], new Date());
@@ -129,6 +132,7 @@ async function writeGateway(office: {
   imapPort: number;
   hopPort: number;
   brokerConfig: BrokerConfig;
+  policy: object;
 }): Promise<string> {
   const { folder, address, password } = office;
   mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -149,6 +153,7 @@ async function writeGateway(office: {
       users: [{ name: address, password: await hashPassword(password), identities: [address] }],
       mailboxes: [{ address, imap: { host: LOOPBACK, port: office.imapPort, tls: "none", user: address, passwordFile: "imap.password" } }],
       relay: { host: LOOPBACK, port: office.hopPort, tls: "none" },
+      policy: office.policy,
       retry: { first: "1s" },
     }),
   );

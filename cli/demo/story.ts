@@ -2,12 +2,16 @@
 import { createTransport } from "nodemailer";
 import { openChannel, Identities } from "../../gateway/identity.ts";
 import { createLog } from "../../config/log.ts";
-import { decodedBody, parseEntity } from "../../mime/entity.ts";
+import { decodedBody, parseEntity, splitMultipart } from "../../mime/entity.ts";
 import { readReceipt } from "../../mime/report.ts";
 import { ContentKey } from "../../mime/key.ts";
 import { readSealed, type SealedMessage } from "../../mime/message.ts";
+import { openEnclosed } from "../../mime/open-enclosed.ts";
+import { newKey } from "../../mime/request.ts";
 import { openWithKey, openWithPrivateKey, type Opener } from "../../mime/open.ts";
-import type { Evidence } from "../../mime/evidence.ts";
+import type { HandoverEvidence } from "../../mime/evidence.ts";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Writable } from "node:stream";
 import type { LogLine, Place } from "./place.ts";
 
@@ -22,8 +26,12 @@ export interface Story {
   readonly shell: SealedMessage["shell"];
   readonly opened: Buffer;
   readonly receipt: Buffer;
-  readonly evidence: Evidence;
-  readonly contentKey: Buffer;
+  readonly evidence: HandoverEvidence;
+  /** Undefined for the enclosed form, where the broker has forgotten it. */
+  readonly contentKey: Buffer | undefined;
+  /** The signature that the receipt speaks of, DER, and what it is over. */
+  readonly originalSignature: Buffer;
+  readonly signedContent: Buffer;
   readonly bob: Opener;
   readonly steps: readonly Step[];
   readonly attempts: readonly { readonly who: string; readonly opens: boolean; readonly detail: string }[];
@@ -107,7 +115,7 @@ export class Witness {
       if (!own) return;
       const identity = identities.of(own.address);
       const { key } = await broker.present(found.shell.ticket, identity, AbortSignal.timeout(LONGEST_MS));
-      this.contentKey = key.lend((octets) => Buffer.from(octets));
+      this.contentKey = key?.lend((octets) => Buffer.from(octets));
       this.bob = identity.openers[0];
       this.sealed = mail;
     } finally {
@@ -157,15 +165,17 @@ export async function tell(place: Place, teller: Teller, witness: Witness): Prom
   );
   const trust = { roots: [place.broker.root], at: new Date(), broker: place.broker.url };
   const [receipt] = await store.until(alice.address, "INBOX", (mails) => mails.length > 0, signal);
-  const evidence = receipt && readReceipt(receipt.bytes, trust);
+  const evidence = receipt && readReceipt(receipt.bytes, trust)?.evidence;
   const steps = await teller.all(signal);
   const { sealed, contentKey, bob: opener } = witness;
+  const originalSignature = evidence && readFileSync(join(place.alice.config.data, "letters", `${evidence.session}.original.p7s`));
   const letter = sealed && readSealed(sealed);
   const filed = store.list(bob.address).find(({ bytes }) => bytes.includes("Kakitome-Session: ")) ?? opened;
-  if (!receipt || !evidence || !sealed || !letter || !contentKey || !opener || !filed)
+  if (!receipt || !evidence || !sealed || !letter || !originalSignature || !opener || !filed)
     throw new Error("the demo did not see all of its letter");
   const { envelope, shell } = letter;
-  const attempts = attemptsAt(envelope, contentKey, opener);
+  const attempts = letter.hold === "held" && contentKey ? heldAttempts(envelope, contentKey, opener) : enclosedAttempts(envelope, opener);
+  const signedContent = letter.outside && evidence.signing === "outer" ? letter.outside.content : payloadIn(filed.bytes);
   return {
     original,
     sealed,
@@ -173,6 +183,8 @@ export async function tell(place: Place, teller: Teller, witness: Witness): Prom
     shell,
     opened: filed.bytes,
     receipt: receipt.bytes,
+    originalSignature,
+    signedContent,
     evidence,
     contentKey,
     bob: opener,
@@ -181,23 +193,39 @@ export async function tell(place: Place, teller: Teller, witness: Witness): Prom
   };
 }
 
-function attemptsAt(envelope: Buffer, contentKey: Buffer, bob: Opener): Story["attempts"] {
+/** The payload in a letter that was filed with its signature. */
+function payloadIn(filed: Buffer): Buffer {
+  const [payload] = splitMultipart(parseEntity(filed));
+  return payload ?? Buffer.alloc(0);
+}
+
+function openable(step: () => Buffer): Buffer | undefined {
+  try {
+    return step();
+  } catch {
+    return undefined;
+  }
+}
+
+const readable = (bytes: Buffer | undefined): boolean => bytes?.includes(SUBJECT) === true;
+const attempt = (who: string, opens: boolean) => ({ who, opens, detail: opens ? "opens it" : "cannot open it" });
+
+function enclosedAttempts(envelope: Buffer, bob: Opener): Story["attempts"] {
+  const foreign = { ...bob, key: newKey() };
+  return [
+    attempt("another private key", readable(openable(() => openEnclosed(envelope, [foreign])))),
+    attempt("Bob's private key, in any S/MIME client", readable(openable(() => openEnclosed(envelope, [bob])))),
+  ];
+}
+
+function heldAttempts(envelope: Buffer, contentKey: Buffer, bob: Opener): Story["attempts"] {
   const kc = (): ContentKey => ContentKey.adopt(Buffer.from(contentKey));
-  const openable = (step: () => Buffer): Buffer | undefined => {
-    try {
-      return step();
-    } catch {
-      return undefined;
-    }
-  };
   const outer = openable(() => openWithKey(envelope, kc()));
   const inner = outer && openable(() => openWithPrivateKey(decodedBody(parseEntity(outer)), [bob]));
-  const readable = (bytes: Buffer | undefined): boolean => bytes?.includes(SUBJECT) === true;
-  const row = (who: string, opens: boolean) => ({ who, opens, detail: opens ? "opens it" : "cannot open it" });
   return [
-    row("Bob's private key alone", readable(openable(() => openWithPrivateKey(envelope, [bob])))),
-    row("Kc alone", readable(outer)),
-    row("another key in place of Kc, with Bob's", readable(openable(() => openWithKey(envelope, ContentKey.generate())))),
-    row("Kc and Bob's private key together", readable(inner)),
+    attempt("Bob's private key alone", readable(openable(() => openWithPrivateKey(envelope, [bob])))),
+    attempt("Kc alone", readable(outer)),
+    attempt("another key in place of Kc, with Bob's", readable(openable(() => openWithKey(envelope, ContentKey.generate())))),
+    attempt("Kc and Bob's private key together", readable(inner)),
   ];
 }

@@ -123,6 +123,7 @@ export function letter(changes: Partial<Declaration & { wrappedKey: Buffer }> = 
     messageId: "<1@a.example>",
     commit: freshHash(),
     ticketHash: freshHash(),
+    terms: '{"hold":"held"}',
     declaredAt: NOW,
     expiresAt: NOW + 10 * DAY,
     wrappedKey: randomBytes(60),
@@ -160,5 +161,5 @@ export async function confirmedLetter(table: Table, at = NOW + 2 * HOUR): Promis
 
 export function confirmationOf(row: Released, at = NOW + 2 * HOUR): Parameters<Table["confirm"]>[0] {
   const { session, nextSession, recipient } = row;
-  return { session, nextSession, recipient, at, evidence: evidenceName(), certificate: freshHash() };
+  return { session, nextSession, recipient, at, evidence: evidenceName(), certificate: freshHash(), proof: '{"receipt":""}' };
 }

@@ -203,8 +203,8 @@ describe.each(HOMES)("%s", (_name, startHome) => {
       const released = await releasedLetter(table);
       const { wrappedKey, nextTicket, ...rest } = released;
       const order = confirmationOf(released);
-      const { evidence, certificate, session } = order;
-      const expected = { ...rest, state: "confirmed", confirmedAt: order.at, evidence, certificate };
+      const { evidence, certificate, proof, session } = order;
+      const expected = { ...rest, state: "confirmed", confirmedAt: order.at, evidence, certificate, proof };
       expect([wrappedKey.length, nextTicket.length]).toEqual([60, 264]);
       expect(await table.confirm(order)).toEqual(expected);
       expect(await table.find(session)).toEqual(expected);
@@ -255,6 +255,7 @@ describe.each(HOMES)("%s", (_name, startHome) => {
           at: NOW,
           evidence: evidenceName(),
           certificate: freshHash(),
+          proof: "{}",
         };
         expect(await table.confirm(order)).toBeUndefined();
       }

@@ -1,0 +1,63 @@
+/** `kakitome verify`: the whole chain of a receipt, offline; says which link is missing or wrong (docs/verify.md). */
+import { readFileSync } from "node:fs";
+import type { Command } from "commander";
+import { parseCertificate } from "../mime/certificate.ts";
+import { toCrlf } from "../mime/entity.ts";
+import { Fault } from "../mime/fault.ts";
+import { verifyProof } from "../mime/proof.ts";
+
+interface Options {
+  ca: string;
+  original?: string;
+  payload?: string;
+  at?: string;
+  broker?: string;
+  json?: boolean;
+}
+
+function bytesOf(path: string | undefined): Buffer | undefined {
+  try {
+    return path === undefined ? undefined : readFileSync(path);
+  } catch (cause) {
+    throw new Fault("malformed", `${path} cannot be read`, { cause });
+  }
+}
+
+function timeOf(text: string | undefined): Date {
+  const time = text === undefined ? new Date() : new Date(text);
+  if (Number.isNaN(time.getTime())) throw new Fault("malformed", `--at ${text}: write a time such as 2026-11-23T12:00:00Z`);
+  return time;
+}
+
+export function addVerify(program: Command): void {
+  program
+    .command("verify")
+    .description("verify a receipt offline: broker's signature and evidence, recipient's receipt, its tie to the letter, the letter itself")
+    .argument("<receipt>", "the receipt as it was mailed (.eml)")
+    .requiredOption("--ca <file>", "the broker's root, PEM")
+    .option("--original <file>", "the letter's detached signature, original.p7s")
+    .option("--payload <file>", "what that signature is over: the letter as it was signed")
+    .option("--at <time>", "verify certificates at this time instead of now")
+    .option("--broker <url>", "accept this broker only")
+    .option("--json", "one JSON document")
+    .action((file: string, options: Options) => {
+      const ca = bytesOf(options.ca);
+      const receipt = bytesOf(file);
+      if (!ca || !receipt) return;
+      const trust = { roots: [parseCertificate(ca)], at: timeOf(options.at), broker: options.broker };
+      const verdict = verifyProof(
+        { receipt: toCrlf(receipt), original: bytesOf(options.original), payload: bytesOf(options.payload) },
+        trust,
+      );
+      if (options.json) console.log(JSON.stringify(verdict, null, 2));
+      else {
+        for (const { link, state, detail } of verdict.links) console.log(`${state.padEnd(8)} ${link}: ${detail}`);
+        const { evidence } = verdict;
+        if (evidence)
+          console.log(
+            `${verdict.holds ? "Proved" : "Not proved"}: ${evidence.recipient} opened ${evidence.messageId} of ${evidence.sender} at ${evidence.confirmedAt}`,
+          );
+      }
+      process.exitCode = verdict.holds ? 0 : 1;
+    });
+}

@@ -1,0 +1,116 @@
+/** A letter on its way out (S4): signed, sealed for one recipient, and dressed as a mail, in the form and the order of signing that were chosen. */
+import { createHash } from "node:crypto";
+import type { Mailbox } from "./address.ts";
+import type { Certificate } from "./certificate.ts";
+import { base64Entity, encodeBase64, multipart } from "./entity.ts";
+import { field, joinMessage, splitMessage, type HeaderField } from "./headers.ts";
+import type { ContentKey } from "./key.ts";
+import { noticePart } from "./notice.ts";
+import { receiptRequest } from "./receipt.ts";
+import { sealEnclosed, sealToCertificate, sealWithKey, type Shell } from "./seal.ts";
+import { sign, type Signer } from "./sign.ts";
+
+/** `held`: Kc is kept back by the broker. `enclosed`: Kc travels inside, sealed to the recipient (claim 2). */
+export type KeyHold = "held" | "enclosed";
+
+/** `inner`: sign, then seal (data A). `outer`: seal, then sign (data B). `both`: triple wrap (RFC 2634 §1.1). */
+export type SigningOrder = "inner" | "outer" | "both";
+
+export const SEALED_TYPE = "application/pkcs7-mime";
+export const HELD = "authEnveloped-data";
+export const ENCLOSED = "enveloped-data";
+
+export interface Signing {
+  readonly order: SigningOrder;
+  readonly signer: Signer;
+  readonly time: Date;
+  /** 32 random octets that name this content in the recipient's receipt. */
+  readonly contentId: Buffer;
+  readonly brokerUrl: string;
+}
+
+/** What goes into an envelope, and what only its opener will know of it. */
+export interface SignedLetter {
+  /** The innermost entity: multipart/signed, or with `outer` the bare payload. */
+  readonly entity: Buffer;
+  /** The detached signature of the payload, DER; undefined with `outer`, where the signature is over the sealed copy. */
+  readonly signatureFile: Buffer | undefined;
+  /** SHA-256 of the value that only who opens the letter can know, hex (docs/protocol.md, section 4). */
+  readonly commit: string;
+}
+
+/** SHA-256 of an opening value, hex. */
+export function commitOf(openingValue: Buffer): string {
+  return createHash("sha256").update(openingValue).digest("hex");
+}
+
+/** Signs the payload, where the order wants that done before sealing. @param nonce the payload's Registered-Mail-Nonce */
+export function signLetter(payload: Buffer, nonce: Buffer, signing: Signing): SignedLetter {
+  if (signing.order === "outer") return { entity: payload, signatureFile: undefined, commit: commitOf(nonce) };
+  const { entity, file, signature } = signedEntity(payload, signing, true);
+  return { entity, signatureFile: file, commit: commitOf(signature) };
+}
+
+/** multipart/signed of an entity (RFC 8551 §3.5.3). */
+function signedEntity(content: Buffer, { signer, time, contentId, brokerUrl }: Signing, wantsReceipt: boolean) {
+  const attributes = wantsReceipt ? [receiptRequest(contentId, brokerUrl)] : [];
+  const { der, signature } = sign(content, signer, { time, detached: true, attributes });
+  const file = base64Entity('application/pkcs7-signature; name="smime.p7s"', der, 'attachment; filename="smime.p7s"');
+  const entity = multipart("signed", [content, file], { parameters: 'protocol="application/pkcs7-signature"; micalg=sha-256' });
+  return { entity, file: der, signature };
+}
+
+/** What sealing one copy needs besides the letter. */
+export type SealOrder = { readonly key: ContentKey; readonly shell: Shell } & (
+  | { readonly hold: "held"; /** For the inner layer; undefined leaves it out. */ readonly dual: Certificate | undefined }
+  | { readonly hold: "enclosed"; readonly certificate: Certificate }
+);
+
+export interface SealedCopy {
+  readonly mail: Buffer;
+  /** The signature that asks for the recipient's receipt, DER. */
+  readonly signatureFile: Buffer;
+}
+
+/** Seals the letter for one recipient and dresses it as a mail. @param outer the fields that stand outside */
+export function sealLetter(
+  letter: SignedLetter,
+  order: SealOrder,
+  outer: readonly HeaderField[],
+  sender: Mailbox,
+  signing: Signing,
+): SealedCopy {
+  const sealed = order.hold === "held" ? heldEntity(letter.entity, order, sender) : enclosedEntity(letter.entity, order);
+  if (signing.order === "inner") return { mail: dressed(sealed, outer), signatureFile: letter.signatureFile ?? Buffer.alloc(0) };
+  const { entity, file } = signedEntity(sealed, signing, signing.order === "outer");
+  return { mail: dressed(entity, outer), signatureFile: letter.signatureFile ?? file };
+}
+
+function dressed(entity: Buffer, outer: readonly HeaderField[]): Buffer {
+  const { fields, body } = splitMessage(entity);
+  return joinMessage([...outer, field("MIME-Version", "1.0"), ...fields], body);
+}
+
+/** A notice for people, the envelope for the gateway. */
+function heldEntity(entity: Buffer, { key, shell, dual }: Extract<SealOrder, { hold: "held" }>, sender: Mailbox): Buffer {
+  const envelope = sealWithKey(dual ? innerEnvelope(entity, dual) : entity, key, shell);
+  const fields = [
+    field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD};\r\n name="registered.p7m"`),
+    field("Content-Transfer-Encoding", "base64"),
+    field("Content-Disposition", 'attachment; filename="registered.p7m"'),
+  ];
+  return multipart("mixed", [noticePart(sender, shell.brokerUrl, shell.expiresAt), joinMessage(fields, encodeBase64(envelope))]);
+}
+
+function innerEnvelope(entity: Buffer, certificate: Certificate): Buffer {
+  return joinMessage(
+    [field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD}; name="smime.p7m"`), field("Content-Transfer-Encoding", "binary")],
+    sealToCertificate(entity, certificate),
+  );
+}
+
+/** As every S/MIME client reads it (RFC 8551 §3.3). */
+function enclosedEntity(entity: Buffer, { key, shell, certificate }: Extract<SealOrder, { hold: "enclosed" }>): Buffer {
+  const envelope = sealEnclosed(entity, key, certificate, shell);
+  return base64Entity(`${SEALED_TYPE}; smime-type=${ENCLOSED}; name="smime.p7m"`, envelope, 'attachment; filename="smime.p7m"');
+}

@@ -1,0 +1,74 @@
+/** Opening the enclosed form (S8; claims 2, 7, 8): EnvelopedData as any S/MIME client reads it. CBC is malleable: its caller gives nothing out before a signature over the whole has verified. */
+import { createDecipheriv } from "node:crypto";
+import { Cursor, TAG, contextTag, integerOf, isOid, octetsOf, parse, type Element } from "./der.ts";
+import { Fault } from "./fault.ts";
+import { OID } from "./oids.ts";
+import { cannotOpen, contentKeyFor, limitsFor, type Opener } from "./open.ts";
+import type { Shell } from "./seal.ts";
+
+/** What an enclosed envelope says before any key is used. */
+export type EnclosedShell = Pick<Shell, "ticket" | "brokerUrl">;
+
+interface Parts {
+  readonly recipientInfo: Element;
+  readonly iv: Buffer;
+  readonly ciphertext: Buffer;
+  readonly attributes: Element | undefined;
+}
+
+function read(der: Buffer): Parts {
+  const info = new Cursor(parse(der, limitsFor(der.length)));
+  if (!isOid(info.take(TAG.oid), OID.envelopedData)) throw new Fault("malformed", "not an EnvelopedData");
+  const outer = new Cursor(info.take(contextTag(0, "constructed")), contextTag(0, "constructed"));
+  info.end();
+  const data = new Cursor(outer.take(TAG.sequence));
+  outer.end();
+  const version = integerOf(data.take(TAG.integer));
+  const recipients = new Cursor(data.take(TAG.set), TAG.set);
+  const recipientInfo = recipients.any();
+  recipients.end();
+  const content = new Cursor(data.take(TAG.sequence));
+  const attributes = data.optional(contextTag(1, "constructed"));
+  data.end();
+  if (version !== 0 && version !== 2) throw new Fault("malformed", "an unknown version");
+  if (!isOid(content.take(TAG.oid), OID.data)) throw new Fault("malformed", "not id-data inside");
+  const algorithm = new Cursor(content.take(TAG.sequence));
+  if (!isOid(algorithm.take(TAG.oid), OID.aes256Cbc)) throw new Fault("malformed", "not AES-256-CBC");
+  const iv = octetsOf(algorithm.take(TAG.octetString));
+  algorithm.end();
+  const ciphertext = octetsOf(content.optional(contextTag(0, "primitive")) ?? content.take(contextTag(0, "constructed")));
+  content.end();
+  return { recipientInfo, iv, ciphertext, attributes };
+}
+
+/** Ticket and broker of an enclosed letter; undefined where the envelope has no ticket and is therefore not ours. @throws Fault `malformed` */
+export function readEnclosedShell(der: Buffer): EnclosedShell | undefined {
+  const { attributes } = read(der);
+  const valueOf = (type: string): Element | undefined => {
+    const found = (attributes?.children ?? []).filter(({ children }) => children?.[0] && isOid(children[0], type));
+    const values = found.flatMap(({ children }) => children?.[1]?.children ?? []);
+    if (values.length > 1) throw new Fault("malformed", "an attribute stands twice");
+    return values[0];
+  };
+  const ticket = valueOf(OID.ticket);
+  if (!ticket) return undefined;
+  const broker = valueOf(OID.brokerUrl);
+  if (broker?.tag !== TAG.utf8String) throw new Fault("malformed", "no broker is named");
+  return { ticket: octetsOf(ticket), brokerUrl: broker.content.toString("utf8") };
+}
+
+/** Opens with the recipient's private key alone. @throws Fault `cannot-open`, whatever the reason */
+export function openEnclosed(der: Buffer, openers: readonly Opener[]): Buffer {
+  try {
+    const { recipientInfo, iv, ciphertext } = read(der);
+    const contentKey = contentKeyFor(recipientInfo, openers);
+    try {
+      const decipher = createDecipheriv("aes-256-cbc", contentKey, iv);
+      return Buffer.concat([decipher.update(ciphertext), decipher.final()]);
+    } finally {
+      contentKey.fill(0);
+    }
+  } catch (cause) {
+    throw cannotOpen(cause);
+  }
+}
