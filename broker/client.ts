@@ -1,6 +1,6 @@
 /** The door into the broker for gateways: each step of the protocol as one call; answers are verified and opened before they are returned. */
 import { createHash, randomBytes, type KeyObject } from "node:crypto";
-import { Pool, type Dispatcher } from "undici";
+import { Pool } from "undici";
 import type { z } from "zod";
 import type { Mailbox } from "../mime/address.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
@@ -11,9 +11,8 @@ import { ContentKey } from "../mime/key.ts";
 import type { Opener } from "../mime/open.ts";
 import { certificationRequest } from "../mime/request.ts";
 import type { Signer, Verified } from "../mime/sign.ts";
-import { faultOf } from "./problem.ts";
+import { call, closing, type Body } from "./transport.ts";
 import {
-  LARGEST_BODY_OCTETS,
   SIGNED_TYPE,
   authorityBody,
   confirmedBody,
@@ -246,52 +245,8 @@ function encoded({ receipt, openingValue }: OpeningProof): { receipt: string; op
   return { receipt: receipt.toString("base64"), ...(openingValue && { openingValue: openingValue.toString("base64") }) };
 }
 
-interface Body {
-  readonly type: string;
-  readonly bytes: Buffer;
-}
-
 function jsonOf(tickets: readonly Buffer[]): Body {
   return { type: "application/json", bytes: Buffer.from(JSON.stringify({ tickets: tickets.map((ticket) => ticket.toString("base64")) })) };
-}
-
-async function call(pool: Pool, method: "GET" | "POST", path: string, body: Body | undefined, signal: AbortSignal): Promise<Buffer> {
-  let response: Dispatcher.ResponseData;
-  let bytes: Buffer;
-  try {
-    response = await pool.request({ method, path, signal, ...(body && { body: body.bytes, headers: { "content-type": body.type } }) });
-    bytes = await bounded(response);
-  } catch (cause) {
-    throw cause instanceof Fault ? cause : new Fault("unavailable", "the broker cannot be reached", { cause });
-  }
-  if (response.statusCode < 300) return bytes;
-  let problem: unknown;
-  try {
-    problem = JSON.parse(bytes.toString("utf8"));
-  } catch {
-    problem = undefined;
-  }
-  throw faultOf(response.statusCode, problem);
-}
-
-async function closing<T>(pool: Pool, work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } finally {
-    await pool.destroy();
-  }
-}
-
-async function bounded(response: Dispatcher.ResponseData): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of response.body) {
-    const bytes = Buffer.from(chunk as Uint8Array);
-    length += bytes.length;
-    if (length > 4 * LARGEST_BODY_OCTETS) throw new Fault("unavailable", "the broker's answer is too large");
-    chunks.push(bytes);
-  }
-  return Buffer.concat(chunks);
 }
 
 /**

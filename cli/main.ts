@@ -6,6 +6,7 @@ import { addBroker } from "./broker.ts";
 import { addConfig } from "./config.ts";
 import { addDemo } from "./demo.ts";
 import { addEnrol } from "./enrol.ts";
+import { addFilters } from "./filter.ts";
 import { addGateway } from "./gateway.ts";
 import { addInit } from "./init.ts";
 import { addStatus } from "./status.ts";
@@ -16,7 +17,7 @@ const program = new Command("kakitome")
   .description("Registered mail for S/MIME: a broker holds the key of each letter back until it is opened, and signs the receipt.")
   .exitOverride()
   .showHelpAfterError("(try: kakitome --help)");
-for (const add of [addDemo, addInit, addBroker, addEnrol, addGateway, addUser, addConfig, addStatus, addVerify]) add(program);
+for (const add of [addDemo, addInit, addBroker, addEnrol, addGateway, addUser, addConfig, addStatus, addVerify, addFilters]) add(program);
 
 try {
   await program.parseAsync();

@@ -1,32 +1,17 @@
 /** The inbound walk: a sealed letter in a mailbox to the opened letter and its confirmation (patent S6-S10). It reads downwards in the order of the steps. */
 import { createHash } from "node:crypto";
-import { ticketHash, type BrokerClient, type Identity, type OpeningProof, type Release } from "../broker/client.ts";
+import { ticketHash, type OpeningProof } from "../broker/client.ts";
 import { reasonOf, type Log } from "../config/log.ts";
-import type { OwnMailbox } from "../config/schema.ts";
 import { Fault } from "../mime/fault.ts";
-import { field, folded, type HeaderField } from "../mime/headers.ts";
-import { openLetter, type OpenedLetter } from "../mime/bind.ts";
 import { readSealed, type SealedMessage } from "../mime/message.ts";
-import { makeReceipt } from "../mime/receipt.ts";
-import { restore } from "../mime/payload.ts";
 import type { Journal, Stage } from "./journal.ts";
 import type { Mailbox, Seen } from "./mailbox.ts";
+import { SESSION_FIELD, open, type OpeningParts } from "./opening.ts";
 
-export interface InboundParts {
-  readonly broker: BrokerClient;
-  readonly brokerUrl: string;
+export interface InboundParts extends OpeningParts {
   readonly journal: Journal;
   readonly log: Log;
-  /** Host name of this gateway. */
-  readonly name: string;
-  readonly own: OwnMailbox;
-  /** @throws Fault `unavailable`: our certificates are not there yet */
-  identity(): Identity;
-  now(): Date;
 }
-
-/** Marks the opened copy of a session; found again after a crash. */
-const SESSION_FIELD = "Kakitome-Session";
 
 /**
  * Opens one letter and files it. Returns when there is nothing more to do with it: filed and confirmed, refused and flagged, or not ours.
@@ -79,31 +64,14 @@ async function walk({ parts, mailbox, seen, sealed, session, log }: Walk, before
   let messageId = "";
   let stage = before;
   if (stage?.stage !== "filed" && stage?.stage !== "confirmed") {
-    if (sealed.shell.brokerUrl !== parts.brokerUrl)
-      throw new Fault("forbidden", `the key is kept by ${sealed.shell.brokerUrl}, which is not our broker`);
-    const identity = parts.identity();
-    let proof: OpeningProof;
-    const mark = { name: SESSION_FIELD, value: session };
     if (!stage) await keep(parts, session, messageId, { stage: "begun" });
-    log.info({ event: "letter.presented", step: "S6", mailbox: parts.own.address.address });
-    const release = await broker.present(sealed.shell.ticket, identity, signal); // S6-S7
-    messageId = release.messageId;
-    try {
-      const opened = openLetter(sealed, { key: release.key, openers: identity.openers }, bindingOf(parts, release)); // S8
-      log.info({ event: "letter.opened", step: "S8", octets: opened.payload.body.length });
-      const filed = stage !== undefined && (await mailbox.hasOpened(mark)); // a crash may have come between filing and the journal
-      if (!filed)
-        await mailbox.append(restore(opened.payload, opened.entity, parts.own.deliver, resultFields(parts, opened, session)), seen);
-      log.info({ event: "letter.filed", step: "S9", sender: opened.payload.from.address });
-      const { openingValue } = opened;
-      proof = {
-        receipt: makeReceipt(opened.original, identity.signer, parts.now()),
-        openingValue: release.signing === "outer" ? openingValue : undefined,
-      };
-    } finally {
-      release.key?.wipe();
-    }
-    stage = { stage: "filed", nextTicket: release.nextTicket.toString("base64"), ...encoded(proof) };
+    const opening = await open(parts, sealed, session, log, signal); // S6-S8
+    const mark = { name: SESSION_FIELD, value: session };
+    const filed = stage !== undefined && (await mailbox.hasOpened(mark)); // a crash may have come between filing and the journal
+    if (!filed) await mailbox.append(opening.letter, seen);
+    log.info({ event: "letter.filed", step: "S9", sender: opening.sender });
+    messageId = opening.messageId;
+    stage = { stage: "filed", nextTicket: opening.nextTicket.toString("base64"), ...encoded(opening.proof) };
     await keep(parts, session, messageId, stage);
   }
   if (stage.stage === "filed") {
@@ -125,26 +93,6 @@ function decoded({ receipt, openingValue }: { readonly receipt: string; readonly
     receipt: Buffer.from(receipt, "base64"),
     openingValue: openingValue === undefined ? undefined : Buffer.from(openingValue, "base64"),
   };
-}
-
-function bindingOf(parts: InboundParts, release: Release) {
-  return {
-    hold: release.hold,
-    signing: release.signing,
-    contentId: release.contentId,
-    sender: release.sender,
-    recipients: [parts.own.address, ...parts.own.aliases].map(({ key }) => key),
-    messageId: release.messageId,
-    commit: release.commit,
-    trust: { roots: parts.broker.trust.roots, at: parts.now() },
-  };
-}
-
-/** What this gateway found out, on top of the opened letter (RFC 8601 §2.2, RFC 7281 §3). */
-function resultFields(parts: InboundParts, { signer, payload }: OpenedLetter, session: string): HeaderField[] {
-  const identifier = signer.mailboxes.find((name) => name === payload.from.key) ?? payload.from.key;
-  const words = [`${parts.name};`, "smime=pass", `body.smime-identifier=${identifier}`, `body.smime-serial=${signer.x509.serialNumber}`];
-  return [field("Authentication-Results", folded(words, "Authentication-Results: ".length)), field(SESSION_FIELD, session)];
 }
 
 async function keep(parts: InboundParts, session: string, messageId: string, stage: Stage): Promise<void> {

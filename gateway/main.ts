@@ -10,8 +10,8 @@ import { Identities, openChannel } from "./identity.ts";
 import { receive, type InboundParts } from "./inbound.ts";
 import { Journal } from "./journal.ts";
 import { Letters } from "./letters.ts";
-import { consign } from "./outbound.ts";
-import { Policy, readCertificates, remembering } from "./policy.ts";
+import { consign, outboundParts } from "./outbound.ts";
+import { openPolicy } from "./policy.ts";
 import { receiveReceipt } from "./receipts.ts";
 import { Relay } from "./relay.ts";
 import { Spool } from "./spool.ts";
@@ -20,6 +20,7 @@ import { openDoor } from "./submission.ts";
 import { Users } from "./users.ts";
 import { watch } from "./watcher.ts";
 
+export { openFilter, sealFilter } from "./filter.ts";
 export { enrol } from "./identity.ts";
 export { readStatus } from "./status.ts";
 export { hashPassword } from "./users.ts";
@@ -77,26 +78,8 @@ export async function startGateway(
       const relay = new Relay({ nextHop, retry: config.retry, spool, letters, broker, log, now }, running.signal);
       running.onStop(() => relay.close());
       await relay.resume();
-      const identityOf = identities.of.bind(identities);
-      const directory = remembering(async (mailbox, signal) => (await broker.lookUp(mailbox, signal)) !== undefined, now);
-      const policy = new Policy(
-        config.policy,
-        directory,
-        config.policy.certificates === undefined ? new Map() : readCertificates(config.policy.certificates),
-      );
-      const outbound = {
-        policy,
-        broker,
-        spool,
-        relay,
-        letters,
-        log,
-        name: config.name,
-        brokerUrl: config.broker.url,
-        rules: config.policy,
-        identityOf,
-        now,
-      };
+      const policy = openPolicy(config.policy, broker, now);
+      const outbound = { ...outboundParts({ config, broker, policy, identities, log, now }), spool, relay, letters };
       const parts = {
         users: new Users(config.users),
         policy,

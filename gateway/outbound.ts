@@ -10,18 +10,17 @@ import type { SealedCopy } from "../mime/letter.ts";
 import { outerFields } from "../mime/payload.ts";
 import { accept, type Accepted } from "./accept.ts";
 import { sealCopy, signCopies, type Copy } from "./copies.ts";
+import type { Identities } from "./identity.ts";
 import type { Letter, Letters } from "./letters.ts";
 import type { Policy } from "./policy.ts";
 import type { Relay } from "./relay.ts";
 import type { Spool } from "./spool.ts";
 import type { Submission, SubmittedRecipient } from "./submission.ts";
 
-export interface OutboundParts {
+/** What sealing needs. */
+export interface SealingParts {
   readonly broker: BrokerClient;
   readonly policy: Pick<Policy, "formFor">;
-  readonly spool: Spool;
-  readonly relay: Relay;
-  readonly letters: Letters;
   readonly log: Log;
   /** Host name of this gateway. */
   readonly name: string;
@@ -31,44 +30,94 @@ export interface OutboundParts {
   now(): Date;
 }
 
+/** What the whole walk needs. */
+export interface OutboundParts extends SealingParts {
+  readonly spool: Spool;
+  readonly relay: Relay;
+  readonly letters: Letters;
+}
+
+/** The sealing parts of a gateway out of its configuration. */
+export function outboundParts(desk: {
+  config: GatewayConfig;
+  broker: BrokerClient;
+  policy: Policy;
+  identities: Identities;
+  log: Log;
+  now(): Date;
+}): SealingParts {
+  const { config, broker, policy, identities, log, now } = desk;
+  const identityOf = identities.of.bind(identities);
+  return { broker, policy, log, name: config.name, brokerUrl: config.broker.url, rules: config.policy, identityOf, now };
+}
+
+/** A recipient's sealed copy with everything that is to be kept of it. */
+interface SealedFor extends SealedCopy {
+  readonly recipient: SubmittedRecipient;
+  readonly ticket: Buffer;
+  readonly commit: string;
+}
+
+export interface Sealed {
+  readonly message: SplitMessage;
+  readonly author: Mailbox;
+  readonly messageId: string;
+  readonly copies: readonly SealedFor[];
+}
+
 /**
  * Seals and spools a submission; when it resolves every copy is durable, and the client may be told so.
  * @returns the id of the spool entry
  * @throws Fault; then nothing was spooled, and the rows that the broker may have made vanish unseen
  */
 export async function consign(parts: OutboundParts, submission: Submission, signal: AbortSignal): Promise<string> {
-  const accepted = accept(submission, parts.name, parts.now());
   const id = randomBytes(12).toString("hex");
-  const log = parts.log.with({ letter: id });
-  const sealed = submission.recipients.filter(({ decision }) => decision === "seal");
   const passed = submission.recipients.filter(({ decision }) => decision === "pass");
-  const trace = received(parts, submission, id);
-  if (sealed.length > 0) {
-    const { message, author, messageId } = accepted;
-    const identity = parts.identityOf(author);
-    const outer = outerFields(message, parts.rules.subject);
-    const formFor = parts.policy.formFor.bind(parts.policy);
-    const copies = signCopies({ message, outer, identity, brokerUrl: parts.brokerUrl, time: parts.now(), formFor }, sealed);
-    log.info({ event: "letter.declared", step: "S1", recipients: copies.length });
-    const grants = await parts.broker.declare(declaration(parts, accepted, copies), identity, signal); // S1-S3
-    try {
-      log.info({ event: "letter.granted", step: "S3", recipients: grants.length });
-      const sealedCopies = copies.map((copy, at) => sealCopy(copy, grantAt(grants, at), [trace, ...outer], author, parts.rules.dual)); // S4
-      log.info({ event: "letter.sealed", step: "S4", octets: sealedCopies.reduce((sum, { mail }) => sum + mail.length, 0) });
-      await passOn(parts, submission, passed, message, trace);
-      const consignments = copies.map((copy, at) => consignment(copy, grantAt(grants, at), sealedCopies[at]));
-      const spooled = await parts.spool.put(entryOf(parts, submission, id, messageId), consignments); // S5
-      await parts.letters.add(recordOf(parts, accepted, copies, grants), signaturesOf(grants, sealedCopies));
-      parts.relay.take(spooled);
-    } finally {
-      for (const { key } of grants) key.wipe();
-    }
-  } else await passOn(parts, submission, passed, accepted.message, trace);
-  log.info({ event: "letter.accepted", sealed: sealed.length, passed: passed.length });
+  const sealed = await sealSubmission(parts, submission, id, signal); // S1-S4
+  await passOn(parts, submission, sealed.message, passed, id);
+  if (sealed.copies.length > 0) {
+    const spooled = await parts.spool.put(entryOf(parts, submission, id, sealed.messageId), sealed.copies.map(consignment)); // S5
+    await parts.letters.add(
+      recordOf(parts, sealed),
+      new Map(sealed.copies.map(({ ticket, signatureFile }) => [ticketHash(ticket), signatureFile])),
+    );
+    parts.relay.take(spooled);
+  }
+  parts.log.info({ event: "letter.accepted", letter: id, sealed: sealed.copies.length, passed: passed.length });
   return id;
 }
 
-function declaration(parts: OutboundParts, { author, messageId }: Accepted, copies: readonly Copy[]) {
+/** S1-S4: signs, declares and seals for the recipients that the policy wants sealed; Kc is wiped before it returns. */
+export async function sealSubmission(parts: SealingParts, submission: Submission, id: string, signal: AbortSignal): Promise<Sealed> {
+  const accepted = accept(submission, parts.name, parts.now());
+  const { message, author, messageId } = accepted;
+  const recipients = submission.recipients.filter(({ decision }) => decision === "seal");
+  if (recipients.length === 0) return { message, author, messageId, copies: [] };
+  const log = parts.log.with({ letter: id });
+  const identity = parts.identityOf(author);
+  const outer = outerFields(message, parts.rules.subject);
+  const formFor = parts.policy.formFor.bind(parts.policy);
+  const copies = signCopies({ message, outer, identity, brokerUrl: parts.brokerUrl, time: parts.now(), formFor }, recipients);
+  log.info({ event: "letter.declared", step: "S1", recipients: copies.length });
+  const grants = await parts.broker.declare(declaration(parts, accepted, copies), identity, signal); // S1-S3
+  try {
+    log.info({ event: "letter.granted", step: "S3", recipients: grants.length });
+    const above = [received(parts, submission, id), ...outer];
+    const sealed = copies.map((copy, at) => sealedFor(copy, grants[at], above, author, parts.rules.dual)); // S4
+    log.info({ event: "letter.sealed", step: "S4", octets: sealed.reduce((sum, { mail }) => sum + mail.length, 0) });
+    return { message, author, messageId, copies: sealed };
+  } finally {
+    for (const { key } of grants) key.wipe();
+  }
+}
+
+function sealedFor(copy: Copy, grant: Grant | undefined, above: readonly HeaderField[], author: Mailbox, dual: boolean): SealedFor {
+  if (!grant) throw new Fault("internal", "a recipient without a grant");
+  const sealed = sealCopy(copy, grant, above, author, dual);
+  return { ...sealed, recipient: copy.recipient, ticket: grant.ticket, commit: copy.letter.commit };
+}
+
+function declaration(parts: SealingParts, { author, messageId }: Accepted, copies: readonly Copy[]) {
   const recipients = copies.map(({ recipient, letter, signing, form }) => ({
     address: recipient.mailbox,
     commit: letter.commit,
@@ -80,20 +129,13 @@ function declaration(parts: OutboundParts, { author, messageId }: Accepted, copi
   return { sender: author, messageId, expiresAt, confirm: parts.rules.confirm, recipients };
 }
 
-function grantAt(grants: readonly Grant[], at: number): Grant {
-  const grant = grants[at];
-  if (!grant) throw new Fault("internal", "a recipient without a grant");
-  return grant;
-}
-
-function consignment({ recipient }: Copy, { ticket }: Grant, sealed: SealedCopy | undefined) {
-  if (!sealed) throw new Fault("internal", "a recipient without a copy");
+function consignment({ recipient, ticket, mail }: SealedFor) {
   return {
     recipient: recipient.mailbox.address,
     ticket: ticket.toString("base64"),
     notify: recipient.notify,
     ...(recipient.originalRecipient !== undefined && { originalRecipient: recipient.originalRecipient }),
-    message: sealed.mail,
+    message: mail,
   };
 }
 
@@ -101,17 +143,17 @@ function consignment({ recipient }: Copy, { ticket }: Grant, sealed: SealedCopy 
 async function passOn(
   parts: OutboundParts,
   submission: Submission,
-  recipients: readonly SubmittedRecipient[],
   message: SplitMessage,
-  trace: HeaderField,
+  recipients: readonly SubmittedRecipient[],
+  id: string,
 ): Promise<void> {
   if (recipients.length === 0) return;
   const fields = message.fields.filter(({ name }) => name !== "bcc" && name !== "return-path");
-  await parts.relay.passOn(submission, recipients, joinMessage([trace, ...fields], message.body));
+  await parts.relay.passOn(submission, recipients, joinMessage([received(parts, submission, id), ...fields], message.body));
 }
 
 /** The trace field; who the client was stays with us (RFC 5321 §4.4 wants a from clause, privacy does not). */
-function received(parts: OutboundParts, submission: Submission, id: string): HeaderField {
+function received(parts: SealingParts, submission: Submission, id: string): HeaderField {
   const date = parts.now().toUTCString().replace("GMT", "+0000");
   return field("Received", `by ${parts.name} (Kakitome) with ${submission.protocol}\r\n id ${id}; ${date}`);
 }
@@ -127,19 +169,14 @@ function entryOf(parts: OutboundParts, submission: Submission, id: string, messa
   };
 }
 
-function recordOf(parts: OutboundParts, { author, messageId }: Accepted, copies: readonly Copy[], grants: readonly Grant[]): Letter {
+function recordOf(parts: OutboundParts, { author, messageId, copies }: Sealed): Letter {
   const at = parts.now().toISOString();
-  const recipients = grants.map(({ recipient, ticket }, index) => ({
-    address: recipient.address,
+  const recipients = copies.map(({ recipient, ticket, commit }) => ({
+    address: recipient.mailbox.key,
     session: ticketHash(ticket),
-    commit: copies[index]?.letter.commit ?? "",
+    commit,
     state: "accepted" as const,
     at,
   }));
   return { messageId, sender: author.key, acceptedAt: at, recipients };
-}
-
-/** By session: the signature that each recipient's receipt will speak of. */
-function signaturesOf(grants: readonly Grant[], copies: readonly SealedCopy[]): ReadonlyMap<string, Buffer> {
-  return new Map(grants.map(({ ticket }, at) => [ticketHash(ticket), copies[at]?.signatureFile ?? Buffer.alloc(0)]));
 }

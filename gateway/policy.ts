@@ -1,6 +1,7 @@
 /** What happens to a recipient: sealed, passed on unsealed because a rule says so, or refused with words a person can act on. */
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import type { BrokerClient } from "../broker/client.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import type { Mailbox } from "../mime/address.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
@@ -59,8 +60,14 @@ export class Policy {
   }
 }
 
+/** The policy of a gateway: its rules, the broker's directory, and the folder of known certificates. */
+export function openPolicy(rules: GatewayConfig["policy"], broker: BrokerClient, now: () => Date): Policy {
+  const directory = remembering(async (mailbox, signal) => (await broker.lookUp(mailbox, signal)) !== undefined, now);
+  return new Policy(rules, directory, rules.certificates === undefined ? new Map() : readCertificates(rules.certificates));
+}
+
 /** Reads a folder of PEM certificates, one a file, by the mailboxes they name. @throws Fault `malformed` with the file that cannot be read */
-export function readCertificates(folder: string): Map<string, Certificate> {
+function readCertificates(folder: string): Map<string, Certificate> {
   const known = new Map<string, Certificate>();
   for (const name of readdirSync(folder).filter((one) => one.endsWith(".pem"))) {
     try {

@@ -95,15 +95,18 @@ async function look(parts: WatcherParts, mailbox: Mailbox, seen: Seen, signal: A
   if (kind === "report") await parts.onReport(mailbox, seen);
 }
 
+const ENVELOPE = /^application\/(?:x-)?pkcs7-mime$/u;
+
 /** What a message may be by its structure alone; only these are fetched. */
 function isOurs(structure: MessageStructureObject | undefined): "sealed" | "report" | undefined {
   const typeAt = (...path: number[]): string =>
     path.reduce((node: MessageStructureObject | undefined, at) => node?.childNodes?.[at], structure)?.type.toLowerCase() ?? "";
-  const envelope = /^application\/(?:x-)?pkcs7-mime$/u;
-  if (envelope.test(structure?.type ?? "")) return "sealed"; // enclosed
-  if (structure?.type === "multipart/mixed" && envelope.test(typeAt(1))) return "sealed"; // held
-  if (structure?.type !== "multipart/signed") return undefined;
+  const isSealed = (...path: number[]): boolean => {
+    const enclosed = ENVELOPE.test(typeAt(...path));
+    return enclosed || (typeAt(...path) === "multipart/mixed" && ENVELOPE.test(typeAt(...path, 1)));
+  };
+  if (isSealed()) return "sealed";
+  if (typeAt() !== "multipart/signed") return undefined;
   if (typeAt(0) === "multipart/report") return "report";
-  return envelope.test(typeAt(0)) || (typeAt(0) === "multipart/mixed" && envelope.test(typeAt(0, 1))) ? "sealed" : undefined; // signed outside
-  return undefined;
+  return isSealed(0) ? "sealed" : undefined; // signed outside
 }

@@ -1,0 +1,82 @@
+/** `kakitome seal` and `kakitome open`: the two walks for one message on standard input, for scripts and content filters. */
+import { ticketHash, type BrokerClient } from "../broker/client.ts";
+import type { Log } from "../config/log.ts";
+import type { GatewayConfig } from "../config/schema.ts";
+import type { Mailbox } from "../mime/address.ts";
+import { Fault } from "../mime/fault.ts";
+import { readSealed } from "../mime/message.ts";
+import { Identities, openChannel } from "./identity.ts";
+import { open } from "./opening.ts";
+import { outboundParts, sealSubmission, type Sealed } from "./outbound.ts";
+import { openPolicy } from "./policy.ts";
+
+/** A gateway's identity at the broker for the time of one command. */
+interface Desk {
+  readonly broker: BrokerClient;
+  readonly identities: Identities;
+}
+
+async function atDesk<T>(config: GatewayConfig, log: Log, signal: AbortSignal, work: (desk: Desk) => Promise<T>): Promise<T> {
+  const broker = await openChannel(config, () => new Date());
+  try {
+    const identities = new Identities(config, log);
+    await identities.prepare(broker, signal);
+    return await work({ broker, identities });
+  } finally {
+    await broker.close();
+  }
+}
+
+/**
+ * Seals a message for one recipient (S1-S4) and reports it as dispatched once `handOver` has taken it.
+ * @throws Fault; the recipient's row at the broker then vanishes unseen
+ */
+export async function sealFilter(
+  config: GatewayConfig,
+  order: { message: Buffer; sender: Mailbox; recipient: Mailbox; handOver: (mail: Buffer) => Promise<void> },
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  await atDesk(config, log, signal, async ({ broker, identities }) => {
+    const policy = openPolicy(config.policy, broker, () => new Date());
+    if ((await policy.decide(order.recipient, signal)) === "pass") return order.handOver(order.message);
+    const submission = {
+      submitter: { name: "seal", identities: [order.sender] },
+      sender: order.sender,
+      recipients: [{ mailbox: order.recipient, decision: "seal" as const, notify: [], originalRecipient: undefined }],
+      envelopeId: undefined,
+      returns: undefined,
+      message: order.message,
+      protocol: "local",
+    };
+    const parts = outboundParts({ config, broker, policy, identities, log, now: () => new Date() });
+    const sealed: Sealed = await sealSubmission(parts, submission, "filter", signal);
+    const [copy] = sealed.copies;
+    if (!copy) throw new Fault("internal", "no copy was sealed");
+    await order.handOver(copy.mail);
+    await broker.dispatched([copy.ticket], signal);
+  });
+}
+
+/**
+ * Opens a sealed letter for one of the gateway's mailboxes (S6-S10); it is confirmed once `handOver` has taken it.
+ * @throws Fault `malformed`: not a registered letter; `session-gone`, `cannot-open`, `forbidden`, `unavailable`
+ */
+export async function openFilter(
+  config: GatewayConfig,
+  order: { mail: Buffer; recipient: Mailbox; handOver: (letter: Buffer) => Promise<void> },
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  const sealed = readSealed(order.mail);
+  if (!sealed) throw new Fault("malformed", "not a registered letter");
+  const own = config.mailboxes.find(({ address }) => address.key === order.recipient.key);
+  if (!own) throw new Fault("forbidden", `${order.recipient.address} is not a mailbox of this gateway`);
+  await atDesk(config, log, signal, async ({ broker, identities }) => {
+    const identity = () => identities.of(own.address);
+    const parts = { broker, brokerUrl: config.broker.url, name: config.name, own, identity, now: () => new Date() };
+    const opening = await open(parts, sealed, ticketHash(sealed.shell.ticket), log, signal);
+    await order.handOver(opening.letter);
+    await broker.confirm(opening.nextTicket, opening.proof, identity(), signal);
+  });
+}

@@ -1,0 +1,73 @@
+/** S6-S9 for one sealed letter, wherever it came from: present its ticket, open and bind it, make what is filed and what proves the opening. */
+import type { BrokerClient, Identity, OpeningProof, Release } from "../broker/client.ts";
+import type { Log } from "../config/log.ts";
+import type { OwnMailbox } from "../config/schema.ts";
+import { openLetter, type OpenedLetter } from "../mime/bind.ts";
+import { Fault } from "../mime/fault.ts";
+import { field, folded, type HeaderField } from "../mime/headers.ts";
+import type { SealedMessage } from "../mime/message.ts";
+import { restore } from "../mime/payload.ts";
+import { makeReceipt } from "../mime/receipt.ts";
+
+export interface OpeningParts {
+  readonly broker: BrokerClient;
+  readonly brokerUrl: string;
+  /** Host name of this gateway. */
+  readonly name: string;
+  readonly own: OwnMailbox;
+  /** @throws Fault `unavailable`: our certificates are not there yet */
+  identity(): Identity;
+  now(): Date;
+}
+
+export interface Opening {
+  /** The opened letter, as it is filed. */
+  readonly letter: Buffer;
+  readonly sender: string;
+  readonly messageId: string;
+  /** What the confirmation is made with, once the letter is in its reader's hands. */
+  readonly nextTicket: Buffer;
+  readonly proof: OpeningProof;
+}
+
+/** Marks the opened copy of a session; found again after a crash. */
+export const SESSION_FIELD = "Kakitome-Session";
+
+/** @param session SHA-256 of the ticket, hex. @throws Fault `session-gone`, `cannot-open`, `forbidden`, `unavailable` */
+export async function open(parts: OpeningParts, sealed: SealedMessage, session: string, log: Log, signal: AbortSignal): Promise<Opening> {
+  const { ticket, brokerUrl } = sealed.shell;
+  if (brokerUrl !== parts.brokerUrl) throw new Fault("forbidden", `the key is kept by ${brokerUrl}, which is not our broker`);
+  const identity = parts.identity();
+  log.info({ event: "letter.presented", step: "S6", mailbox: parts.own.address.address });
+  const release = await parts.broker.present(ticket, identity, signal); // S6-S7
+  try {
+    const opened = openLetter(sealed, { key: release.key, openers: identity.openers }, bindingOf(parts, release)); // S8
+    log.info({ event: "letter.opened", step: "S8", octets: opened.payload.body.length });
+    const { payload, entity, original, openingValue } = opened;
+    return {
+      letter: restore(payload, entity, parts.own.deliver, resultFields(parts, opened, session)), // S9
+      sender: payload.from.address,
+      messageId: release.messageId,
+      nextTicket: release.nextTicket,
+      proof: {
+        receipt: makeReceipt(original, identity.signer, parts.now()),
+        openingValue: release.signing === "outer" ? openingValue : undefined,
+      },
+    };
+  } finally {
+    release.key?.wipe();
+  }
+}
+
+function bindingOf(parts: OpeningParts, release: Release) {
+  const { hold, signing, contentId, sender, messageId, commit } = release;
+  const recipients = [parts.own.address, ...parts.own.aliases].map(({ key }) => key);
+  return { hold, signing, contentId, sender, messageId, commit, recipients, trust: { roots: parts.broker.trust.roots, at: parts.now() } };
+}
+
+/** What this gateway found out, on top of the opened letter (RFC 8601 §2.2, RFC 7281 §3). */
+function resultFields(parts: OpeningParts, { signer, payload }: OpenedLetter, session: string): HeaderField[] {
+  const identifier = signer.mailboxes.find((name) => name === payload.from.key) ?? payload.from.key;
+  const words = [`${parts.name};`, "smime=pass", `body.smime-identifier=${identifier}`, `body.smime-serial=${signer.x509.serialNumber}`];
+  return [field("Authentication-Results", folded(words, "Authentication-Results: ".length)), field(SESSION_FIELD, session)];
+}
