@@ -1,4 +1,5 @@
 /** `kakitome seal` and `kakitome open`: the two walks for one message on standard input, for scripts and content filters. */
+import { join } from "node:path";
 import { ticketHash, type BrokerClient } from "../broker/client.ts";
 import type { Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
@@ -6,9 +7,11 @@ import type { Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { readSealed } from "../mime/message.ts";
 import { Identities, openChannel } from "./identity.ts";
+import { Letters } from "./letters.ts";
 import { open } from "./opening.ts";
-import { outboundParts, sealSubmission, type Sealed } from "./outbound.ts";
+import { outboundParts, recordOf, sealSubmission, signaturesOf, type Sealed } from "./outbound.ts";
 import { openPolicy } from "./policy.ts";
+import { FOLDERS } from "./status.ts";
 
 /** A gateway's identity at the broker for the time of one command. */
 interface Desk {
@@ -53,6 +56,8 @@ export async function sealFilter(
     const sealed: Sealed = await sealSubmission(parts, submission, "filter", signal);
     const [copy] = sealed.copies;
     if (!copy) throw new Fault("internal", "no copy was sealed");
+    const letters = new Letters(join(config.data, FOLDERS.letters)); // the running gateway matches the receipt with it
+    await letters.add(recordOf(parts, sealed), signaturesOf(sealed));
     await order.handOver(copy.mail);
     await broker.dispatched([copy.ticket], signal);
   });

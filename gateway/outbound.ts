@@ -77,10 +77,7 @@ export async function consign(parts: OutboundParts, submission: Submission, sign
   await passOn(parts, submission, sealed.message, passed, id);
   if (sealed.copies.length > 0) {
     const spooled = await parts.spool.put(entryOf(parts, submission, id, sealed.messageId), sealed.copies.map(consignment)); // S5
-    await parts.letters.add(
-      recordOf(parts, sealed),
-      new Map(sealed.copies.map(({ ticket, signatureFile }) => [ticketHash(ticket), signatureFile])),
-    );
+    await parts.letters.add(recordOf(parts, sealed), signaturesOf(sealed));
     parts.relay.take(spooled);
   }
   parts.log.info({ event: "letter.accepted", letter: id, sealed: sealed.copies.length, passed: passed.length });
@@ -169,7 +166,8 @@ function entryOf(parts: OutboundParts, submission: Submission, id: string, messa
   };
 }
 
-function recordOf(parts: OutboundParts, { author, messageId, copies }: Sealed): Letter {
+/** What is kept of a letter that was accepted. */
+export function recordOf(parts: Pick<SealingParts, "now">, { author, messageId, copies }: Sealed): Letter {
   const at = parts.now().toISOString();
   const recipients = copies.map(({ recipient, ticket, commit }) => ({
     address: recipient.mailbox.key,
@@ -179,4 +177,9 @@ function recordOf(parts: OutboundParts, { author, messageId, copies }: Sealed): 
     at,
   }));
   return { messageId, sender: author.key, acceptedAt: at, recipients };
+}
+
+/** By session: the signature that each recipient's receipt will speak of. */
+export function signaturesOf({ copies }: Sealed): ReadonlyMap<string, Buffer> {
+  return new Map(copies.map(({ ticket, signatureFile }) => [ticketHash(ticket), signatureFile]));
 }
