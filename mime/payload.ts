@@ -67,7 +67,8 @@ export function parsePayload(bytes: Buffer): Payload {
   if (!messageId) throw new Fault("malformed", "the Message-ID is missing");
   const recipients = ["to", "cc", "bcc"].flatMap((name) => fieldsNamed(fields, name).flatMap((item) => mailboxesIn(item)));
   const own = fields.filter(({ name }) => name !== "hp-outer" && name !== "registered-mail-nonce");
-  return { fields: own.flatMap((item) => withoutProtection(item)), body, from, recipients, messageId };
+  const typeAt = own.findIndex(({ name }) => name === "content-type"); // only the first one was touched
+  return { fields: own.flatMap((item, at) => (at === typeAt ? withoutProtection(item) : [item])), body, from, recipients, messageId };
 }
 
 function protection(bytes: Buffer): ContentType | undefined {
@@ -87,7 +88,6 @@ function mailboxesIn(item: HeaderField): Mailbox[] {
 }
 
 function withoutProtection(item: HeaderField): HeaderField[] {
-  if (item.name !== "content-type") return [item];
   if (item.raw.equals(Buffer.from(HP_WHOLE))) return [];
   const end = item.raw.length - HP_SUFFIX.length;
   if (!item.raw.subarray(end).equals(Buffer.from(HP_SUFFIX))) return [item];
@@ -104,15 +104,25 @@ const isStructural = ({ name }: HeaderField): boolean => name.startsWith("conten
  */
 export function restore(payload: Payload, signedEntity: Buffer, form: "plain" | "signed", results: readonly HeaderField[]): Buffer {
   const kept = payload.fields.filter((item) => !results.some((result) => speaksInName(item, result)));
+  while (results.length > 0 && kept[0] && /^[ \t]/u.test(kept[0].raw.toString("latin1", 0, 1))) kept.shift(); // it would continue what stands above it
   if (form === "plain") return joinMessage([...results, ...kept], payload.body);
   const entity = splitMessage(signedEntity);
-  const header = [...results, ...kept.filter((item) => !isStructural(item)), field("MIME-Version", "1.0"), ...entity.fields];
+  const structure = entity.fields.filter(({ name }) => name === "content-type"); // no signature covers what else stands there
+  const header = [...results, ...kept.filter((item) => !isStructural(item)), field("MIME-Version", "1.0"), ...structure];
   return joinMessage(header, entity.body);
 }
 
 /** Authentication-Results of other hosts are the sender's affair; those in our name are lies (RFC 8601 §5). */
 function speaksInName(item: HeaderField, result: HeaderField): boolean {
-  if (item.name !== result.name) return false;
-  const host = (one: HeaderField): string => valueOf(one).split(/[\s;]/u)[0]?.toLowerCase() ?? "";
-  return item.name !== "authentication-results" || host(item) === host(result);
+  return item.name === result.name && (item.name !== "authentication-results" || hostIn(item) === hostIn(result));
+}
+
+/** The authserv-id: comments in front of it and quotes around it mean nothing (RFC 8601 §2.2). */
+function hostIn(item: HeaderField): string {
+  let value = valueOf(item);
+  for (let before = ""; before !== value;) {
+    before = value;
+    value = value.replace(/\((?:[^()\\]|\\.)*\)/gsu, " ");
+  }
+  return /^\s*(?:"([^"]*)"|([^\s;]+))/u.exec(value)?.slice(1).join("").toLowerCase() ?? "";
 }
