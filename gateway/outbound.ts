@@ -58,17 +58,18 @@ export async function consign(parts: OutboundParts, submission: Submission, sign
       log.info({ event: "letter.granted", step: "S3", recipients: grants.length });
       const consignments = copies.map((copy, at) => consignment(parts, copy, grants[at], [trace, ...outer], author)); // S4
       log.info({ event: "letter.sealed", step: "S4", octets: consignments.reduce((sum, one) => sum + one.message.length, 0) });
-      await passOn(parts, submission, passed, message, trace);
+      await passOn(parts, submission, passed, message, trace, messageId);
       const spooled = await parts.spool.put(entryOf(parts, submission, id, messageId), consignments); // S5
-      await parts.letters.add(
-        recordOf(parts, author, messageId, copies, grants),
-        new Map(copies.map(({ letter }) => [letter.commit, letter.signatureFile])),
-      );
+      const signatures = new Map(copies.map(({ letter }) => [letter.commit, letter.signatureFile]));
+      await parts.letters.add(recordOf(parts, author, messageId, copies, grants), signatures).catch(async (thrown: unknown) => {
+        await parts.spool.remove(id); // the client is told that nothing was accepted
+        throw thrown;
+      });
       parts.relay.take(spooled);
     } finally {
       for (const { key } of grants) key.wipe();
     }
-  } else await passOn(parts, submission, passed, message, trace);
+  } else await passOn(parts, submission, passed, message, trace, messageId);
   log.info({ event: "letter.accepted", sealed: sealed.length, passed: passed.length });
   return id;
 }
@@ -171,10 +172,11 @@ async function passOn(
   recipients: readonly SubmittedRecipient[],
   message: SplitMessage,
   trace: HeaderField,
+  messageId: string,
 ): Promise<void> {
   if (recipients.length === 0) return;
   const fields = message.fields.filter(({ name }) => name !== "bcc" && name !== "return-path");
-  await parts.relay.passOn(submission, recipients, joinMessage([trace, ...fields], message.body));
+  await parts.relay.passOn(submission, recipients, joinMessage([trace, ...fields], message.body), messageId);
 }
 
 /** The trace field; who the client was stays with us (RFC 5321 §4.4 wants a from clause, privacy does not). */
