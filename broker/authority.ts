@@ -4,6 +4,7 @@ import * as asn1js from "asn1js";
 import * as pkijs from "pkijs";
 import type { Mailbox } from "../mime/address.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import { contextTag, encode, oid, sequence, utf8String } from "../mime/der.ts";
 import { OID } from "../mime/oids.ts";
 import { newKey } from "../mime/request.ts";
 import type { Signer } from "../mime/sign.ts";
@@ -72,7 +73,10 @@ export async function issue(root: Signer, order: CertificateOrder): Promise<Cert
   ];
   if (purpose) certificate.extensions.push(extension(OID.extKeyUsage, false, new pkijs.ExtKeyUsage({ keyPurposes: [purpose] }).toSchema()));
   const names = namesOf(order);
-  if (names.length > 0) certificate.extensions.push(extension(OID.subjectAltName, false, new pkijs.GeneralNames({ names }).toSchema()));
+  if (names.length > 0)
+    certificate.extensions.push(
+      new pkijs.Extension({ extnID: OID.subjectAltName, critical: false, extnValue: new Uint8Array(sequence(...names)).buffer }),
+    );
   return signed(certificate, root.key);
 }
 
@@ -109,29 +113,19 @@ function usageBits(bits: number): asn1js.BitString {
   return new asn1js.BitString({ valueHex: new Uint8Array([bits]).buffer, unusedBits });
 }
 
-function namesOf({ mailboxes = [], hosts = [], url }: CertificateOrder): pkijs.GeneralName[] {
-  return [
-    ...mailboxes.map(({ address }) =>
-      /^[\x20-\x7E]*$/u.test(address) ? new pkijs.GeneralName({ type: 1, value: address }) : utf8Name(address),
-    ),
-    ...hosts.map((name) => {
-      const ip = name.split(".").map(Number);
-      const isIpv4 = ip.length === 4 && ip.every((part) => Number.isInteger(part) && part >= 0 && part < 256);
-      return new pkijs.GeneralName(
-        isIpv4 ? { type: 7, value: new asn1js.OctetString({ valueHex: new Uint8Array(ip) }) } : { type: 2, value: name },
-      );
-    }),
-    ...(url === undefined ? [] : [new pkijs.GeneralName({ type: 6, value: url })]),
-  ];
-}
-
-/** SmtpUTF8Mailbox for addresses outside ASCII (RFC 9598 §3). */
-function utf8Name(address: string): pkijs.GeneralName {
-  const value = [
-    new asn1js.ObjectIdentifier({ value: OID.smtpUtf8Mailbox }),
-    new asn1js.Constructed({ idBlock: { tagClass: 3, tagNumber: 0 }, value: [new asn1js.Utf8String({ value: address })] }),
-  ];
-  return new pkijs.GeneralName({ type: 0, value: new asn1js.Constructed({ idBlock: { tagClass: 3, tagNumber: 0 }, value }) });
+/** GeneralName (RFC 5280 §4.2.1.6); pkijs cannot write the otherName of an address outside ASCII (RFC 9598 §3). */
+function namesOf({ mailboxes = [], hosts = [], url }: CertificateOrder): Buffer[] {
+  const primitive = (tag: number, octets: Buffer): Buffer => encode(contextTag(tag, "primitive"), octets);
+  const mailboxName = ({ address }: Mailbox): Buffer =>
+    /^[\x20-\x7E]*$/u.test(address)
+      ? primitive(1, Buffer.from(address, "latin1"))
+      : encode(contextTag(0, "constructed"), oid(OID.smtpUtf8Mailbox), encode(contextTag(0, "constructed"), utf8String(address)));
+  const hostName = (name: string): Buffer => {
+    const octets = name.split(".").map(Number);
+    const isIpv4 = octets.length === 4 && octets.every((part) => Number.isInteger(part) && part >= 0 && part < 256);
+    return isIpv4 ? primitive(7, Buffer.from(octets)) : primitive(2, Buffer.from(name, "latin1"));
+  };
+  return [...mailboxes.map(mailboxName), ...hosts.map(hostName), ...(url === undefined ? [] : [primitive(6, Buffer.from(url, "latin1"))])];
 }
 
 async function signed(certificate: pkijs.Certificate, key: KeyObject): Promise<Certificate> {

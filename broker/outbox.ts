@@ -49,6 +49,13 @@ export function smtpMailer(options: {
   };
 }
 
+/** Whether the next hop refuses this receipt for good; what it says to our password or greeting is ours to mend. */
+function isFinal(thrown: unknown): boolean {
+  const field = (name: string): unknown => (typeof thrown === "object" && thrown !== null ? Reflect.get(thrown, name) : undefined);
+  const [code, kind] = [field("responseCode"), field("code")];
+  return typeof code === "number" && code >= 500 && (kind === "EENVELOPE" || kind === "EMESSAGE");
+}
+
 export interface OutboxTimes {
   readonly retryFirst: Milliseconds;
   readonly retryLongest: Milliseconds;
@@ -108,8 +115,7 @@ export class Outbox {
 
   async #failed(entry: OutboxEntry, thrown: unknown): Promise<void> {
     const { table, log } = this.#broker;
-    const code = typeof thrown === "object" && thrown !== null && "responseCode" in thrown ? thrown.responseCode : undefined;
-    if (typeof code === "number" && code >= 500) {
+    if (isFinal(thrown)) {
       log.error({ event: "receipt.refused", evidence: entry.evidence, reason: reasonOf(thrown) });
       this.#attempts.delete(entry.evidence);
       await table.done(entry); // refused for good; its bytes stay in the table for the retention time

@@ -94,6 +94,9 @@ async function channelOf(broker: Broker, call: Call): Promise<GatewayRecord> {
   return gateway;
 }
 
+/** Requests that run when the broker stops may take this long to end. */
+const LONGEST_STOP_MS = 5_000;
+
 /** Listens. @param tls key and certificate of this host, PEM */
 export async function startServer(
   broker: Broker,
@@ -112,8 +115,12 @@ export async function startServer(
     port,
     async stop() {
       await new Promise<void>((resolve) => {
-        server.close(() => resolve());
-        if ("closeAllConnections" in server) server.closeAllConnections();
+        const late = setTimeout(() => "closeAllConnections" in server && server.closeAllConnections(), LONGEST_STOP_MS);
+        server.close(() => {
+          clearTimeout(late);
+          resolve();
+        });
+        if ("closeIdleConnections" in server) server.closeIdleConnections();
       });
     },
   };

@@ -3,6 +3,8 @@ import { multipart, textEntity } from "../mime/entity.ts";
 import { field, joinMessage, splitMessage } from "../mime/headers.ts";
 
 export interface Failure {
+  /** Whether it was a registered letter, or a message that the policy passed on unsealed. */
+  readonly sealed: boolean;
   readonly host: string;
   readonly sender: string;
   readonly recipient: string;
@@ -20,6 +22,12 @@ export interface Failure {
   readonly id: string;
 }
 
+const ERASED = [
+  "The broker has been told to erase its key: nobody can open the copy that was",
+  "on its way. No receipt will come for this recipient. Mend the reason and send",
+  "the letter again.",
+];
+
 const printable = (text: string): string =>
   text
     .replace(/[^\x20-\x7E]+/gu, " ")
@@ -32,15 +40,13 @@ export function failureNotice(failure: Failure): Buffer {
   const answer = printable(failure.answer);
   const text = textEntity(
     [
-      "Your registered letter could not be handed over.",
+      `Your ${failure.sealed ? "registered letter" : "message"} could not be handed over.`,
       "",
       `Recipient:  ${failure.recipient}`,
       `Message-ID: ${failure.messageId}`,
       `Reason:     ${answer}`,
       "",
-      "The broker has been told to erase its key: nobody can open the copy that was",
-      "on its way. No receipt will come for this recipient. Mend the reason and send",
-      "the letter again.",
+      ...(failure.sealed ? ERASED : ["Mend the reason and send the message to this recipient again."]),
       "",
     ].join("\n"),
   );
@@ -68,7 +74,7 @@ export function failureNotice(failure: Failure): Buffer {
     fields: [
       field("From", `Mail gateway <postmaster@${failure.host}>`),
       field("To", failure.sender),
-      field("Subject", `Not delivered: registered letter to ${failure.recipient}`),
+      field("Subject", `Not delivered: ${failure.sealed ? "registered letter" : "message"} to ${failure.recipient}`),
       field("Date", date(failure.now)),
       field("Message-ID", `<${failure.id}@${failure.host}>`),
       field("In-Reply-To", failure.messageId),

@@ -74,10 +74,13 @@ export async function consign(parts: OutboundParts, submission: Submission, sign
   const id = randomBytes(12).toString("hex");
   const passed = submission.recipients.filter(({ decision }) => decision === "pass");
   const sealed = await sealSubmission(parts, submission, id, signal); // S1-S4
-  await passOn(parts, submission, sealed.message, passed, id);
+  await passOn(parts, submission, sealed, passed, id);
   if (sealed.copies.length > 0) {
     const spooled = await parts.spool.put(entryOf(parts, submission, id, sealed.messageId), sealed.copies.map(consignment)); // S5
-    await parts.letters.add(recordOf(parts, sealed), signaturesOf(sealed));
+    await parts.letters.add(recordOf(parts, sealed), signaturesOf(sealed)).catch(async (thrown: unknown) => {
+      await parts.spool.remove(id); // the client is told that nothing was accepted
+      throw thrown;
+    });
     parts.relay.take(spooled);
   }
   parts.log.info({ event: "letter.accepted", letter: id, sealed: sealed.copies.length, passed: passed.length });
@@ -140,13 +143,13 @@ function consignment({ recipient, ticket, mail }: SealedFor) {
 async function passOn(
   parts: OutboundParts,
   submission: Submission,
-  message: SplitMessage,
+  { message, messageId }: Sealed,
   recipients: readonly SubmittedRecipient[],
   id: string,
 ): Promise<void> {
   if (recipients.length === 0) return;
   const fields = message.fields.filter(({ name }) => name !== "bcc" && name !== "return-path");
-  await parts.relay.passOn(submission, recipients, joinMessage([received(parts, submission, id), ...fields], message.body));
+  await parts.relay.passOn(submission, recipients, joinMessage([received(parts, submission, id), ...fields], message.body), messageId);
 }
 
 /** The trace field; who the client was stays with us (RFC 5321 §4.4 wants a from clause, privacy does not). */

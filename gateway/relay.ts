@@ -34,6 +34,17 @@ export interface RelayParts {
 
 const CONNECTIONS = 5;
 
+/** What the next hop said to a copy. */
+interface Refusal {
+  /** The enhanced status code. */
+  readonly status: string;
+  readonly answer: string;
+  readonly message: Buffer;
+  readonly sealed: boolean;
+}
+
+type NoticeFor = Pick<Spooled["entry"], "sender" | "messageId" | "acceptedAt" | "envelopeId">;
+
 export class Relay {
   readonly #parts: RelayParts;
   readonly #transport: Transporter;
@@ -78,18 +89,32 @@ export class Relay {
   }
 
   /**
-   * Passes a message on unsealed, now, in one transaction.
-   * @throws Fault `unavailable`, or `forbidden` with the next hop's words where it refuses for good
+   * Passes a message on unsealed, now: one transaction a recipient, for a clear text is never spooled. Where some of several are refused
+   * the sender gets a notice for each of them.
+   * @throws Fault where no recipient was taken: `unavailable`, or `forbidden` with the next hop's words where it refuses for good
    */
-  async passOn(submission: Submission, recipients: readonly SubmittedRecipient[], message: Buffer): Promise<void> {
-    const to = recipients.map(({ mailbox }) => mailbox.address);
-    try {
-      await this.#transport.sendMail({ envelope: { from: submission.sender.address, to, use8BitMime: true }, raw: message });
-      this.#parts.log.info({ event: "message.passed-unsealed", recipients: to.length });
-    } catch (cause) {
+  async passOn(submission: Submission, recipients: readonly SubmittedRecipient[], message: Buffer, messageId: string): Promise<void> {
+    const refusals: { recipient: SubmittedRecipient; cause: unknown }[] = [];
+    for (const recipient of recipients) {
+      const envelope = { from: submission.sender.address, to: recipient.mailbox.address, use8BitMime: true };
+      await this.#transport.sendMail({ envelope, raw: message }).catch((cause: unknown) => refusals.push({ recipient, cause }));
+    }
+    const [first] = refusals;
+    if (first && refusals.length === recipients.length) {
+      const { answer, isFinal } = answerIn(first.cause);
+      if (!isFinal) throw new Fault("unavailable", "the next hop did not take the message", { cause: first.cause });
+      throw new Fault("forbidden", "the next hop refused the message", {
+        cause: first.cause,
+        advice: `The next mail server refused: ${answer}`,
+      });
+    }
+    this.#parts.log.info({ event: "message.passed-unsealed", recipients: recipients.length - refusals.length });
+    const entry = { sender: submission.sender.address, messageId, acceptedAt: this.#parts.now().toISOString() };
+    for (const { recipient, cause } of refusals) {
       const { code, answer } = answerIn(cause);
-      if (!isPermanent(code)) throw new Fault("unavailable", "the next hop did not take the message", { cause });
-      throw new Fault("forbidden", "the next hop refused the message", { cause, advice: `The next mail server refused: ${answer}` });
+      const { mailbox, notify, originalRecipient } = recipient;
+      const failed = { recipient: mailbox.address, notify, ...(originalRecipient !== undefined && { originalRecipient }) };
+      await this.#notify(entry, failed, { status: statusIn(answer, code), answer, message, sealed: false });
     }
   }
 
@@ -128,10 +153,11 @@ export class Relay {
     try {
       await this.#transport.sendMail({ envelope: envelopeOf(spooled, consignment), raw: message });
     } catch (thrown) {
-      const { code, answer } = answerIn(thrown);
+      const { code, answer, isFinal } = answerIn(thrown);
       const tooOld = now().getTime() - Date.parse(entry.acceptedAt) > this.#parts.retry.giveUpAfter;
-      log.warn({ event: "relay.refused", letter: entry.id, code, final: isPermanent(code) || tooOld, reason: reasonOf(thrown) });
-      if (isPermanent(code) || tooOld) await this.#giveUp(spooled, consignment, at, { status: statusIn(answer, code), answer, message });
+      log.warn({ event: "relay.refused", letter: entry.id, code, final: isFinal || tooOld, reason: reasonOf(thrown) });
+      if (isFinal || tooOld)
+        await this.#giveUp(spooled, consignment, at, { status: statusIn(answer, code), answer, message, sealed: true });
       return;
     }
     log.info({ event: "letter.relayed", step: "S5", letter: entry.id });
@@ -149,14 +175,9 @@ export class Relay {
     await this.#advance(spooled, at, "reported");
   }
 
-  async #giveUp(
-    spooled: Spooled,
-    consignment: Consignment,
-    at: number,
-    failure: { status: string; answer: string; message: Buffer },
-  ): Promise<void> {
+  async #giveUp(spooled: Spooled, consignment: Consignment, at: number, failure: Refusal): Promise<void> {
     const { entry } = spooled;
-    const { broker, spool, now, nextHop } = this.#parts;
+    const { broker } = this.#parts;
     if (consignment.ticket !== undefined) {
       try {
         await broker.withdraw([Buffer.from(consignment.ticket, "base64")], this.#signal);
@@ -164,6 +185,18 @@ export class Relay {
         if (Fault.from(thrown).retry === "later") return; // both or neither: tried again with the next attempt
       }
     }
+    await this.#notify(entry, consignment, failure);
+    await this.#changeLetter(spooled, consignment, { state: "failed", reason: failure.answer.slice(0, 400) });
+    await this.#advance(spooled, at, "failed");
+  }
+
+  /** Tells the sender, unless DSN parameters say otherwise; a notice is never answered by a notice. */
+  async #notify(
+    entry: NoticeFor,
+    consignment: Pick<Consignment, "recipient" | "notify" | "originalRecipient">,
+    failure: Refusal,
+  ): Promise<void> {
+    const { spool, now, nextHop } = this.#parts;
     const silent = consignment.notify.length > 0 && !consignment.notify.includes("FAILURE"); // RFC 3461 §4.1
     if (entry.sender !== "" && !silent) {
       const id = randomBytes(12).toString("hex");
@@ -182,8 +215,6 @@ export class Relay {
       const own = { id, sender: "", messageId: entry.messageId, acceptedAt: now().toISOString() };
       this.take(await spool.put(own, [{ recipient: entry.sender, notify: [], message: notice }]));
     }
-    await this.#changeLetter(spooled, consignment, { state: "failed", reason: failure.answer.slice(0, 400) });
-    await this.#advance(spooled, at, "failed");
   }
 
   async #changeLetter(
@@ -207,12 +238,14 @@ function envelopeOf({ entry }: Spooled, consignment: Consignment) {
   return { from: entry.sender, to: consignment.recipient, ...(Object.keys(dsn).length > 0 && { dsn }) };
 }
 
-/** What the next hop said, where it said something. */
-function answerIn(thrown: unknown): { code: number | undefined; answer: string } {
-  const code: unknown = typeof thrown === "object" && thrown !== null && "responseCode" in thrown ? thrown.responseCode : undefined;
-  const response: unknown = typeof thrown === "object" && thrown !== null && "response" in thrown ? thrown.response : undefined;
+/** What the next hop said, where it said something. Only what it says to the envelope or the message is final for a letter: not a refused password. */
+function answerIn(thrown: unknown): { code: number | undefined; answer: string; isFinal: boolean } {
+  const field = (name: string): unknown => (typeof thrown === "object" && thrown !== null ? Reflect.get(thrown, name) : undefined);
+  const [code, response, kind] = [field("responseCode"), field("response"), field("code")];
+  const number = typeof code === "number" ? code : undefined;
   return {
-    code: typeof code === "number" ? code : undefined,
-    answer: typeof response === "string" ? response : thrown instanceof Error ? thrown.message : String(thrown),
+    code: number,
+    answer: typeof response === "string" ? response : Fault.from(thrown).message,
+    isFinal: isPermanent(number) && (kind === "EENVELOPE" || kind === "EMESSAGE"),
   };
 }

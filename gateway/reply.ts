@@ -47,5 +47,5 @@ export function isPermanent(code: number | undefined): boolean {
 
 /** The enhanced status at the head of a next hop's answer, or the class's unspecific one. */
 export function statusIn(response: string, code: number | undefined): string {
-  return /\b([245]\.\d{1,3}\.\d{1,3})\b/u.exec(response)?.[1] ?? `${Math.trunc((code ?? 400) / 100)}.0.0`;
+  return /^\d{3}[ -]([245]\.\d{1,3}\.\d{1,3})(?=\s|$)/u.exec(response)?.[1] ?? `${Math.trunc((code ?? 400) / 100)}.0.0`;
 }

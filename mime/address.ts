@@ -13,12 +13,14 @@ export interface Mailbox {
 
 /** Longest path without its brackets: RFC 5321 §4.5.3.1.3 allows 256 octets with them. */
 const LONGEST_ADDRESS_OCTETS = 254;
-const ATOM = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\u0080-\\uFFFF-]+";
+/** Beyond ASCII: every character but the second set of controls and halves of surrogate pairs (RFC 6531 §3.3). */
+const BEYOND = "\\u{A0}-\\u{D7FF}\\u{E000}-\\u{10FFFF}";
+const ATOM = `[A-Za-z0-9!#$%&'*+/=?^_\`{|}~${BEYOND}-]+`;
 const DOT_ATOM = new RegExp(`^${ATOM}(?:\\.${ATOM})*$`, "u");
-const QUOTED = /^"(?:[\x20\x21\x23-\x5B\x5D-\x7E\u0080-\uFFFF]|\\[\x20-\x7E])*"$/u;
-const LABEL = "[A-Za-z0-9\\u0080-\\uFFFF](?:[A-Za-z0-9\\u0080-\\uFFFF-]{0,61}[A-Za-z0-9\\u0080-\\uFFFF])?";
+const QUOTED = new RegExp(`^"(?:[\\x20\\x21\\x23-\\x5B\\x5D-\\x7E${BEYOND}]|\\\\[\\x20-\\x7E])*"$`, "u");
+const LABEL = `[A-Za-z0-9${BEYOND}](?:[A-Za-z0-9${BEYOND}-]{0,61}[A-Za-z0-9${BEYOND}])?`;
 const DOMAIN = new RegExp(`^${LABEL}(?:\\.${LABEL})*$`, "u");
-const ADDRESS_LITERAL = /^\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]+)\]$/u;
+const ADDRESS_LITERAL = /^\[(?:\d{1,3}(?:\.\d{1,3}){3}|[Ii][Pp][Vv]6:[0-9A-Fa-f:.]+)\]$/u;
 
 /**
  * Parse `local@domain`.
@@ -49,58 +51,108 @@ export function inScope(mailbox: Mailbox, scope: readonly string[]): boolean {
   return scope.some((entry) => entry.toLowerCase() === mailbox.key || entry.toLowerCase() === mailbox.domain);
 }
 
-type Token = { readonly kind: "text" | "special"; readonly text: string };
+type Token = { readonly kind: "word" | "literal" | "special"; readonly text: string };
 
 const MOST_TOKENS = 20_000;
+const unreadable = (why: string): Fault => new Fault("malformed", `an address list cannot be read: ${why}`);
 
-/** Splits a header value into words, quoted strings and specials; comments are dropped. */
+/** Where a comment that begins at `start` ends; comments nest, and quotes and brackets mean nothing in them (RFC 5322 §3.2.2). */
+function commentEnd(value: string, start: number): number {
+  let depth = 0;
+  for (let at = start; at < value.length; at++) {
+    const sign = value[at];
+    if (sign === "\\") at++;
+    else if (sign === "(") depth++;
+    else if (sign === ")" && --depth === 0) return at + 1;
+  }
+  throw unreadable("a comment is not closed");
+}
+
+/** Splits a header value into words, domain literals and specials; white space and comments are dropped. One look at each character. */
 function tokensOf(value: string): Token[] {
   const tokens: Token[] = [];
-  const pattern = /\s+|"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|[<>,:;@.()]|[^\s"<>,:;@.()[\]]+/gsu;
-  let comment = 0;
-  let end = 0;
-  for (const match of value.matchAll(pattern)) {
-    if (match.index !== end || tokens.length > MOST_TOKENS) throw new Fault("malformed", "an address list cannot be read");
-    const text = match[0];
-    end = match.index + text.length;
-    if (text === "(") comment++;
-    else if (text === ")") comment--;
-    else if (comment === 0 && text.trim() !== "") tokens.push({ kind: /^[<>,:;@.]$/u.test(text) ? "special" : "text", text });
-    if (comment < 0) throw new Fault("malformed", "an address list has an unopened comment");
+  const pattern = /[ \t]+|\r\n(?=[ \t])|("(?:[^"\\\r\n]|\\[^\r\n])*")|(\[[^[\]\\\r\n]*\])|([<>,:;@.])|([^\s"<>,:;@.()[\]\\]+)/gsuy;
+  for (let at = 0; at < value.length;) {
+    if (tokens.length > MOST_TOKENS) throw unreadable("it is too long");
+    if (value[at] === "(") {
+      at = commentEnd(value, at);
+      continue;
+    }
+    pattern.lastIndex = at;
+    const match = pattern.exec(value);
+    if (!match) throw unreadable("a character stands in the wrong place");
+    const [whole, quoted, literal, special, atom] = match;
+    const word = quoted ?? atom;
+    if (word !== undefined) tokens.push({ kind: "word", text: word });
+    else if (literal !== undefined) tokens.push({ kind: "literal", text: literal });
+    else if (special !== undefined) tokens.push({ kind: "special", text: special });
+    at += whole.length;
   }
-  if (end !== value.length || comment !== 0) throw new Fault("malformed", "an address list cannot be read");
   return tokens;
 }
 
 /**
- * The mailboxes named in the value of From, To, Cc, Sender or the like: display names, comments and groups are read over.
- * @throws Fault `malformed` where the value cannot be read without guessing.
+ * The mailboxes named in the value of From, To, Cc, Sender or the like: display names, comments and groups are read over (RFC 5322 §3.4).
+ * @throws Fault `malformed` where the value cannot be read without guessing; source routes are obsolete and refused.
  */
 export function parseAddressList(value: string): Mailbox[] {
+  const tokens = tokensOf(value);
   const found: Mailbox[] = [];
-  let words: string[] = [];
-  let angle: string | undefined;
-  let inAngle = false;
-  const finish = (): void => {
-    const text = angle ?? words.join("");
-    if (text !== "") found.push(parseMailbox(text));
-    words = [];
-    angle = undefined;
+  let at = 0;
+  const isSpecial = (text: string): boolean => tokens[at]?.kind === "special" && tokens[at]?.text === text;
+  const take = (text: string): boolean => isSpecial(text) && ++at > 0;
+
+  /** word *("." word) "@" domain, nothing between the parts. */
+  const addressSpec = (): Mailbox => {
+    const text: string[] = [];
+    let wantsWord = true;
+    for (; at < tokens.length && !["<", ">", ",", ":", ";"].some((end) => isSpecial(end)); at++) {
+      const { kind, text: part } = tokens[at] ?? { kind: "special", text: "" };
+      if ((kind !== "special") !== wantsWord) throw unreadable("two words stand side by side, or a dot alone");
+      wantsWord = !wantsWord;
+      text.push(part);
+    }
+    return parseMailbox(text.join(""));
   };
-  for (const { kind, text } of tokensOf(value)) {
-    if (kind === "text" || text === "@" || text === ".") {
-      if (inAngle) angle = `${angle ?? ""}${text}`;
-      else if (angle === undefined) words.push(text);
-      else throw new Fault("malformed", "words follow the address in an address list");
-    } else if (text === "<" && !inAngle && angle === undefined) {
-      inAngle = true;
-      angle = "";
-    } else if (text === ">" && inAngle) inAngle = false;
-    else if (inAngle) throw new Fault("malformed", "an address is not closed"); // source routes <@a,@b:c@d> are obsolete and refused
-    else if (text === ":") words = []; // a group's name
-    else finish(); // "," or ";"
+
+  /** A display name may hold words and dots (RFC 5322 §4.1). */
+  const skipPhrase = (): void => {
+    while (tokens[at]?.kind === "word" || isSpecial(".")) at++;
+  };
+
+  const mailbox = (): void => {
+    const start = at;
+    skipPhrase();
+    if (take("<")) {
+      if (take(">")) return; // the null path of Return-Path and the like names nobody
+      found.push(addressSpec());
+      if (!take(">")) throw unreadable("an address is not closed");
+      return;
+    }
+    at = start;
+    found.push(addressSpec());
+  };
+
+  const entry = (): void => {
+    const start = at;
+    skipPhrase();
+    if (at === start || !take(":")) {
+      at = start;
+      mailbox();
+      return;
+    }
+    while (!take(";")) {
+      if (at >= tokens.length) throw unreadable("a group is not closed");
+      if (take(",")) continue;
+      mailbox();
+      if (!isSpecial(",") && !isSpecial(";")) throw unreadable("a comma is missing");
+    }
+  };
+
+  while (at < tokens.length) {
+    if (take(",")) continue;
+    entry();
+    if (at < tokens.length && !isSpecial(",")) throw unreadable("a comma is missing");
   }
-  if (inAngle) throw new Fault("malformed", "an address is not closed");
-  finish();
   return found;
 }

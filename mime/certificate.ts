@@ -1,6 +1,6 @@
 /** Certificates: parsed once, cached; the mailboxes they name (RFC 5280 §4.2.1.6, RFC 9598) and the chain to a trusted root (RFC 5280 §6). */
 import { X509Certificate, type KeyObject } from "node:crypto";
-import { Cursor, TAG, contextTag, isOid, octetsOf, parse, type Element } from "./der.ts";
+import { Cursor, TAG, contextTag, integerOf, isOid, octetsOf, parse, type Element } from "./der.ts";
 import { Fault } from "./fault.ts";
 import { OID } from "./oids.ts";
 
@@ -21,6 +21,12 @@ export interface Certificate {
   readonly uris: readonly string[];
   /** Dotted OIDs of the extended key usage; undefined where the extension is absent. */
   readonly purposes: readonly string[] | undefined;
+  /** Signed with SHA-256 or stronger. */
+  readonly strongSignature: boolean;
+  /** Has a critical extension that is not understood here, and must therefore not be relied on (RFC 5280 §4.2). */
+  readonly unknownCritical: boolean;
+  /** How many authorities may stand below it in a chain. */
+  readonly pathLength: number;
   readonly notBefore: Date;
   readonly notAfter: Date;
   readonly x509: X509Certificate;
@@ -51,7 +57,9 @@ export function parseCertificate(encoded: Buffer | string): Certificate {
 }
 
 function read(x509: X509Certificate): Certificate {
-  const tbs = new Cursor(new Cursor(parse(x509.raw)).take(TAG.sequence));
+  const whole = new Cursor(parse(x509.raw));
+  const tbs = new Cursor(whole.take(TAG.sequence));
+  const signatureAlgorithm = new Cursor(whole.take(TAG.sequence)).take(TAG.oid);
   tbs.optional(contextTag(0, "constructed"));
   const serial = tbs.take(TAG.integer).encoding;
   tbs.take(TAG.sequence);
@@ -76,6 +84,9 @@ function read(x509: X509Certificate): Certificate {
     mailboxes: mailboxesOf(extensions.get(OID.subjectAltName)),
     uris: urisOf(extensions.get(OID.subjectAltName)),
     purposes: usage?.children?.map((purpose) => purposeOf(purpose)),
+    strongSignature: STRONG_SIGNATURES.some((dotted) => isOid(signatureAlgorithm, dotted)),
+    unknownCritical: extensions.unknownCritical,
+    pathLength: pathLengthOf(extensions.get(OID.basicConstraints)),
     notBefore: new Date(x509.validFrom),
     notAfter: new Date(x509.validTo),
     x509,
@@ -87,19 +98,53 @@ function purposeOf(element: Element): string {
   return known ?? "";
 }
 
-function extensionsOf(wrapper: Element | undefined): Map<string, Element> {
-  const wanted = [OID.subjectAltName, OID.subjectKeyIdentifier, OID.extKeyUsage];
+interface Extensions {
+  /** The value of an extension that is understood here. */
+  get(dotted: string): Element | undefined;
+  readonly unknownCritical: boolean;
+}
+
+/** Understood and looked at here or by node:crypto. Name constraints are not among them: an authority that has them is not relied on. */
+const UNDERSTOOD = [
+  OID.subjectAltName,
+  OID.subjectKeyIdentifier,
+  OID.authorityKeyIdentifier,
+  OID.extKeyUsage,
+  OID.keyUsage,
+  OID.basicConstraints,
+];
+
+function extensionsOf(wrapper: Element | undefined): Extensions {
   const found = new Map<string, Element>();
+  let unknownCritical = false;
   for (const extension of wrapper?.children?.[0]?.children ?? []) {
     const [type, ...rest] = extension.children ?? [];
     const value = rest.at(-1);
-    const dotted = type && wanted.find((candidate) => isOid(type, candidate));
-    if (!dotted || !value) continue;
+    const dotted = type && UNDERSTOOD.find((candidate) => isOid(type, candidate));
+    if (!dotted || !value) {
+      unknownCritical ||= rest[0]?.tag === TAG.boolean && rest[0].content[0] !== 0;
+      continue;
+    }
     if (found.has(dotted)) throw new Fault("malformed", "an extension stands twice in a certificate"); // RFC 5280 §4.2
     found.set(dotted, parse(octetsOf(value)));
   }
-  return found;
+  return { get: (dotted) => found.get(dotted), unknownCritical };
 }
+
+/** pathLenConstraint (RFC 5280 §4.2.1.9); without one there is no limit. */
+function pathLengthOf(constraints: Element | undefined): number {
+  const limit = constraints?.children?.find(({ tag }) => tag === TAG.integer);
+  return limit ? integerOf(limit) : Number.POSITIVE_INFINITY;
+}
+
+const STRONG_SIGNATURES = [
+  OID.ecdsaWithSha256,
+  OID.ecdsaWithSha384,
+  OID.ecdsaWithSha512,
+  OID.rsaWithSha256,
+  OID.rsaWithSha384,
+  OID.rsaWithSha512,
+];
 
 function mailboxesOf(names: Element | undefined): string[] {
   return (names?.children ?? []).flatMap((name) => {
@@ -146,8 +191,11 @@ export function verifyChain(certificate: Certificate, trust: Trust): void {
       throw new Fault("signature-invalid", `the certificate of ${current.commonName} is not valid at ${trust.at.toISOString()}`);
     }
     const child = current;
+    demandSound(child, length);
     const root = trust.roots.find((candidate) => issued(candidate, child));
     if (root) {
+      if (root !== child && (root.unknownCritical || length > root.pathLength))
+        throw new Fault("signature-invalid", "the root may not stand above this chain");
       if (trust.at < root.notBefore || trust.at > root.notAfter)
         throw new Fault("signature-invalid", "the root certificate is not valid at that time");
       return;
@@ -157,6 +205,13 @@ export function verifyChain(certificate: Certificate, trust: Trust): void {
     current = next;
   }
   throw new Fault("signature-invalid", `the certificate of ${certificate.commonName} does not chain to a trusted root`);
+}
+
+/** @param below how many certificates stand below it; the first of them is no authority */
+function demandSound(certificate: Certificate, below: number): void {
+  if (certificate.unknownCritical) throw new Fault("signature-invalid", "a certificate has a critical extension that is not understood");
+  if (!certificate.strongSignature) throw new Fault("signature-invalid", "a certificate is signed with an algorithm that is not accepted");
+  if (below - 1 > certificate.pathLength) throw new Fault("signature-invalid", "an authority stands below one that may have none there");
 }
 
 function issued(issuer: Certificate, child: Certificate): boolean {

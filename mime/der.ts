@@ -59,7 +59,8 @@ export function generalizedTime(time: Date): Buffer {
 export function parseGeneralizedTime(octets: Buffer): Date {
   const parts = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/u.exec(octets.toString("latin1"));
   const time = parts ? new Date(`${parts[1]}-${parts[2]}-${parts[3]}T${parts[4]}:${parts[5]}:${parts[6]}Z`) : undefined;
-  if (!time || Number.isNaN(time.getTime())) throw new Fault("malformed", "not a GeneralizedTime in UTC");
+  const exists = time && !Number.isNaN(time.getTime()) && generalizedTime(time).subarray(2).equals(octets); // no 30th of February
+  if (!exists) throw new Fault("malformed", "not a GeneralizedTime in UTC");
   return time;
 }
 

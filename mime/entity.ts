@@ -65,10 +65,10 @@ export interface ContentType {
  */
 export function parseContentType(value: string | undefined): ContentType {
   if (value === undefined) return { type: "text/plain", parameters: new Map() };
-  const bare = /^\s*([!#-'*+.0-9A-Z^-~-]+\/[!#-'*+.0-9A-Z^-~-]+)\s*/iu.exec(value);
+  const bare = /^\s*([!#-'*+.0-9A-Z^-~-]+\/[!#-'*+.0-9A-Z^-~-]+)\s*/u.exec(value);
   if (!bare?.[1]) throw new Fault("malformed", "a Content-Type that cannot be read");
   const parameters = new Map<string, string>();
-  const pattern = /\s*;\s*(?:([!#-'*+.0-9A-Z^-~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([!#-'*+.0-9A-Z^-~-]+))\s*)?/giuy;
+  const pattern = /\s*;\s*(?:([!#-'*+.0-9A-Z^-~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([!#-'*+.0-9A-Z^-~-]+))\s*)?/guy;
   pattern.lastIndex = bare[0].length;
   while (pattern.lastIndex < value.length) {
     const match = pattern.exec(value);
@@ -100,6 +100,8 @@ export function decodedBody(entity: SplitMessage): Buffer {
 }
 
 const MOST_PARTS = 100;
+/** White space that may follow a boundary on its line (RFC 2046 §5.1.1). */
+const LONGEST_PADDING = 998;
 
 /**
  * The parts between the boundaries, as bytes, exactly (RFC 2046 §5.1.1); preamble and epilogue are dropped.
@@ -118,13 +120,15 @@ export function splitMultipart(entity: Entity): Buffer[] {
     const found = body.indexOf(dashes, at);
     if (found < 0) break;
     at = found + dashes.length;
-    const lineEnd = body.indexOf("\r\n", at, "latin1");
-    const rest = body.subarray(at, lineEnd < 0 ? body.length : lineEnd).toString("latin1");
     const atLineStart = found === 0 || (body[found - 1] === LF && body[found - 2] === CR);
-    if (!atLineStart || !/^(?:--)?[ \t]*$/u.test(rest)) continue;
+    if (!atLineStart) continue; // before the line's end is looked for: look-alikes cost one look each
+    const lineEnd = body.indexOf("\r\n", at, "latin1");
+    const rest = body.subarray(at, lineEnd < 0 ? body.length : lineEnd);
+    at = lineEnd < 0 ? body.length : lineEnd;
+    if (rest.length > LONGEST_PADDING || !/^(?:--)?[ \t]*$/u.test(rest.toString("latin1"))) continue;
     if (start !== undefined) parts.push(body.subarray(start, Math.max(start, found - 2)));
     if (parts.length > MOST_PARTS) throw new Fault("malformed", "too many parts");
-    if (rest.startsWith("--")) return parts;
+    if (rest[0] === 0x2d) return parts;
     start = lineEnd < 0 ? body.length : lineEnd + 2;
   }
   throw new Fault("malformed", "a multipart that is not closed");

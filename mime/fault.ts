@@ -41,7 +41,17 @@ export class Fault extends Error {
   /** The fault in whatever was thrown: a Fault as it is, anything else as `internal`. */
   static from(thrown: unknown): Fault {
     if (thrown instanceof Fault) return thrown;
-    return new Fault("internal", thrown instanceof Error ? thrown.message : String(thrown), { cause: thrown });
+    return new Fault("internal", textOf(thrown), { cause: thrown });
+  }
+}
+
+/** Whatever was thrown as text: a message where it has one. */
+function textOf(thrown: unknown): string {
+  try {
+    const isError = Object.prototype.toString.call(thrown) === "[object Error]"; // also one of another realm
+    return isError ? (thrown as Error).message : String(thrown);
+  } catch {
+    return "something that has no text was thrown";
   }
 }
 

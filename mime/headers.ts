@@ -27,11 +27,11 @@ export function splitMessage(bytes: Buffer): SplitMessage {
   let at = 0;
   let start = 0;
   const push = (end: number): void => {
+    if (end > MOST_HEADER_OCTETS || fields.length >= MOST_FIELDS) throw new Fault("too-large", "the header section is too large");
     if (end > start) fields.push(fieldOf(bytes.subarray(start, end)));
     start = end;
   };
   while (at < bytes.length) {
-    if (at > MOST_HEADER_OCTETS || fields.length > MOST_FIELDS) throw new Fault("too-large", "the header section is too large");
     if (bytes[at] === 0x0d && bytes[at + 1] === 0x0a) {
       push(at);
       return { fields, body: bytes.subarray(at + 2) };

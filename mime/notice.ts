@@ -2,14 +2,18 @@
 import type { Mailbox } from "./address.ts";
 import { textEntity } from "./entity.ts";
 
+/** A name that begins with www is a link to many clients. */
+const plain = (name: string): string => name.replace(/^(www)\./iu, "$1 dot ");
+
 /** Written so that no mail client makes a link of it: an address that can be clicked in a sealed letter teaches the wrong habit. */
 export function noticePart(sender: Mailbox, brokerUrl: string, expiresAt: Date): Buffer {
-  const broker = new URL(brokerUrl).host.replace(":", ", port ");
+  const { hostname, port } = new URL(brokerUrl);
+  const broker = `${plain(hostname)}${port === "" ? "" : `, port ${port}`}`;
   return textEntity(
     [
       "This is a registered letter. Its text is sealed in the attached file.",
       "",
-      `Sender:     ${sender.local} at ${sender.domain}`,
+      `Sender:     ${sender.local} at ${plain(sender.domain)}`,
       `Key kept:   by the broker ${broker}`,
       `            until ${expiresAt.toISOString().slice(0, 16).replace("T", " ")} UTC`,
       "",

@@ -178,8 +178,10 @@ function keyIdIn(identifier: Element): Buffer {
 
 function byTransport(recipientInfo: Element, openers: readonly Opener[]): Buffer {
   const info = new Cursor(recipientInfo);
-  info.take(TAG.integer);
-  const { key } = named(info.any(), openers);
+  const version = integerOf(info.take(TAG.integer));
+  const identifier = info.any();
+  if (version !== (identifier.tag === TAG.sequence ? 0 : 2)) throw new Fault("malformed", "an unknown version"); // RFC 5652 §6.2.1
+  const { key } = named(identifier, openers);
   const algorithm = info.take(TAG.sequence);
   const encrypted = octetsOf(info.take(TAG.octetString));
   info.end();
@@ -189,15 +191,19 @@ function byTransport(recipientInfo: Element, openers: readonly Opener[]): Buffer
 
 function byAgreement(recipientInfo: Element, openers: readonly Opener[]): Buffer {
   const info = new Cursor(recipientInfo, KARI);
-  info.take(TAG.integer);
+  if (integerOf(info.take(TAG.integer)) !== 3) throw new Fault("malformed", "an unknown version");
   const originator = new Cursor(info.take(contextTag(0, "constructed")), contextTag(0, "constructed"));
   const originatorKey = new Cursor(originator.take(contextTag(1, "constructed")), contextTag(1, "constructed"));
-  if (!isOid(new Cursor(originatorKey.take(TAG.sequence)).take(TAG.oid), OID.ecPublicKey)) throw new Fault("malformed", "not an EC key");
-  const point = originatorKey.take(TAG.bitString).content.subarray(1);
+  originator.end();
+  demandCurve(originatorKey.take(TAG.sequence));
+  const [unusedBits, ...point] = originatorKey.take(TAG.bitString).content;
+  originatorKey.end();
+  if (unusedBits !== 0 || point[0] !== 4) throw new Fault("malformed", "not an uncompressed point"); // RFC 5480 §2.2
   const ukm = info.optional(contextTag(1, "constructed"))?.children?.[0];
   const scheme = new Cursor(info.take(TAG.sequence));
   if (!isOid(scheme.take(TAG.oid), OID.ecdhSha256)) throw new Fault("malformed", "another key agreement");
   const wrapAlgorithm = scheme.take(TAG.sequence);
+  scheme.end();
   demandWrap(wrapAlgorithm);
   const keys = new Cursor(info.take(TAG.sequence));
   info.end();
@@ -205,10 +211,21 @@ function byAgreement(recipientInfo: Element, openers: readonly Opener[]): Buffer
   keys.end();
   const { key } = named(recipient.any(), openers);
   const wrapped = octetsOf(recipient.take(TAG.octetString));
+  recipient.end();
   if (key.asymmetricKeyDetails?.namedCurve !== "prime256v1") throw new Fault("malformed", "another curve");
-  const publicKey = createPublicKey({ key: spkiOf(point), format: "der", type: "spki" }); // refuses a point off the curve
+  const publicKey = createPublicKey({ key: spkiOf(Buffer.from(point)), format: "der", type: "spki" }); // refuses a point off the curve
   const kek = agreedKey(diffieHellman({ privateKey: key, publicKey }), wrapAlgorithm.encoding, ukm && octetsOf(ukm));
   return unwrap(kek, wrapped);
+}
+
+/** The originator's key is on the recipient's curve; naming the curve is optional, naming another is wrong (RFC 5753 §3.1.1). */
+function demandCurve(algorithm: Element): void {
+  const parts = new Cursor(algorithm);
+  if (!isOid(parts.take(TAG.oid), OID.ecPublicKey)) throw new Fault("malformed", "not an EC key");
+  const curve = parts.optional(TAG.oid);
+  if (curve && !isOid(curve, OID.prime256v1)) throw new Fault("malformed", "another curve");
+  parts.optional(TAG.null);
+  parts.end();
 }
 
 /** SubjectPublicKeyInfo of a point on P-256; an absent curve in the envelope means the recipient's own (RFC 5753 §3.1.1). */

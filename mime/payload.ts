@@ -95,7 +95,9 @@ export function parsePayload(bytes: Buffer): Payload {
   const recipients = ["to", "cc", "bcc"].flatMap((name) => fieldsNamed(fields, name).flatMap((item) => mailboxesIn(item)));
   const own = fields.filter(({ name }) => name !== "hp-outer" && name !== "registered-mail-nonce");
   const shown = protection(bytes)?.parameters.get("hp-legacy-display") === "1" ? body.indexOf("\r\n\r\n") + 4 : 0;
-  return { fields: own.flatMap((item) => withoutProtection(item)), body: body.subarray(shown), from, recipients, messageId, nonce };
+  const typeAt = own.findIndex(({ name }) => name === "content-type"); // only the first one was touched
+  const restored = own.flatMap((item, at) => (at === typeAt ? withoutProtection(item) : [item]));
+  return { fields: restored, body: body.subarray(shown), from, recipients, messageId, nonce };
 }
 
 function protection(bytes: Buffer): ContentType | undefined {
@@ -127,7 +129,6 @@ function mailboxesIn(item: HeaderField): Mailbox[] {
 }
 
 function withoutProtection(item: HeaderField): HeaderField[] {
-  if (item.name !== "content-type") return [item];
   if ([HP_SUFFIX, HP_SUFFIX_LEGACY].some((suffix) => item.raw.equals(Buffer.from(wholeWith(suffix))))) return [];
   const suffix = suffixOf(item.raw);
   if (suffix === undefined) return [item];
@@ -149,15 +150,25 @@ export function restore(
   results: readonly HeaderField[],
 ): Buffer {
   const kept = payload.fields.filter((item) => !results.some((result) => speaksInName(item, result)));
+  while (results.length > 0 && kept[0] && /^[ \t]/u.test(kept[0].raw.toString("latin1", 0, 1))) kept.shift(); // it would continue what stands above it
   if (form === "plain" || !signedEntity) return joinMessage([...results, ...kept], payload.body);
   const entity = splitMessage(signedEntity);
-  const header = [...results, ...kept.filter((item) => !isStructural(item)), field("MIME-Version", "1.0"), ...entity.fields];
+  const structure = entity.fields.filter(({ name }) => name === "content-type"); // no signature covers what else stands there
+  const header = [...results, ...kept.filter((item) => !isStructural(item)), field("MIME-Version", "1.0"), ...structure];
   return joinMessage(header, entity.body);
 }
 
 /** Authentication-Results of other hosts are the sender's affair; those in our name are lies (RFC 8601 §5). */
 function speaksInName(item: HeaderField, result: HeaderField): boolean {
-  if (item.name !== result.name) return false;
-  const host = (one: HeaderField): string => valueOf(one).split(/[\s;]/u)[0]?.toLowerCase() ?? "";
-  return item.name !== "authentication-results" || host(item) === host(result);
+  return item.name === result.name && (item.name !== "authentication-results" || hostIn(item) === hostIn(result));
+}
+
+/** The authserv-id: comments in front of it and quotes around it mean nothing (RFC 8601 §2.2). */
+function hostIn(item: HeaderField): string {
+  let value = valueOf(item);
+  for (let before = ""; before !== value;) {
+    before = value;
+    value = value.replace(/\((?:[^()\\]|\\.)*\)/gsu, " ");
+  }
+  return /^\s*(?:"([^"]*)"|([^\s;]+))/u.exec(value)?.slice(1).join("").toLowerCase() ?? "";
 }

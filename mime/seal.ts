@@ -11,6 +11,7 @@ import {
 } from "node:crypto";
 import type { Certificate } from "./certificate.ts";
 import { TAG, contextTag, derNull, encode, generalizedTime, integer, octetString, oid, parse, sequence, setOf, utf8String } from "./der.ts";
+import { Fault } from "./fault.ts";
 import type { ContentKey } from "./key.ts";
 import { OID } from "./oids.ts";
 
@@ -125,6 +126,9 @@ function keyTransport(contentKey: Buffer, key: KeyObject, recipient: Buffer): Bu
 }
 
 function keyAgreement(contentKey: Buffer, key: KeyObject, recipient: Buffer): Buffer {
+  if (key.asymmetricKeyDetails?.namedCurve !== "prime256v1") {
+    throw new Fault("no-certificate", "the recipient's key is on another curve than P-256");
+  }
   const ephemeral = generateKeyPairSync("ec", { namedCurve: "prime256v1" });
   const kek = agreedKey(diffieHellman({ privateKey: ephemeral.privateKey, publicKey: key }), WRAP_ALGORITHM, undefined);
   const point = ephemeral.publicKey.export({ type: "spki", format: "der" }).subarray(-65);

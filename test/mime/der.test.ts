@@ -49,7 +49,11 @@ describe("writing", () => {
       oid("2.25.3314271590363898792616752670520927778"),
       `06 13 69 ${oid("2.25.3314271590363898792616752670520927778").subarray(3).toString("hex")}`,
     ],
-    ["a time in UTC to the second", generalizedTime(new Date("2026-03-01T12:34:56.789Z")), `18 0f ${Buffer.from("20260301123456Z").toString("hex")}`],
+    [
+      "a time in UTC to the second",
+      generalizedTime(new Date("2026-03-01T12:34:56.789Z")),
+      `18 0f ${Buffer.from("20260301123456Z").toString("hex")}`,
+    ],
     ["a context tag", encode(contextTag(2, "constructed"), derNull()), "a2 02 0500"],
   ])("%s", (_why, der, expected) => {
     expect(der.toString("hex")).toBe(expected.replaceAll(" ", ""));
@@ -79,7 +83,12 @@ describe("writing", () => {
 });
 
 describe("reading", () => {
-  const sample = sequence(integer(5), octetString(hex("abcd")), setOf(derNull(), utf8String("x")), encode(contextTag(0, "primitive"), hex("01")));
+  const sample = sequence(
+    integer(5),
+    octetString(hex("abcd")),
+    setOf(derNull(), utf8String("x")),
+    encode(contextTag(0, "primitive"), hex("01")),
+  );
 
   test("a nested encoding, every element with its octets", () => {
     const root = parse(sample);
@@ -120,6 +129,7 @@ describe("reading", () => {
     ["a child longer than its parent", "30 03 04 02 aa bb"],
     ["a child whose length octets lie beyond its parent", "30 02 04 82 00 01 aa"],
     ["a child of one octet", "30 01 04"],
+    ["a child that reaches into the next one of its parent", "30 07 30 02 04 02 02 01 05"],
     ["a primitive of indefinite length", "04 80 aa 00 00"],
     ["an indefinite length that is not closed", "30 80 04 01 aa"],
     ["an indefinite length that is closed by half", "30 80 04 01 aa 00"],

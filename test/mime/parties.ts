@@ -3,6 +3,7 @@ import { createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypt
 import { createRoot, issue, type Profile } from "../../broker/authority.ts";
 import { parseMailbox, type Mailbox } from "../../mime/address.ts";
 import { toCrlf } from "../../mime/entity.ts";
+import type { Evidence } from "../../mime/evidence.ts";
 import { splitMessage } from "../../mime/headers.ts";
 import { ContentKey } from "../../mime/key.ts";
 import { sealLetter, sealedMessage, signLetter, type Binding, type SignedLetter } from "../../mime/message.ts";
@@ -41,16 +42,14 @@ export async function makeParties(): Promise<Parties> {
     party(root, "bob@b.example"),
     party(root, "carol@c.example"),
   ]);
+  return { root, alice, bob, carol, broker: await brokerOf(root, BROKER) };
+}
+
+/** The signing certificate of a broker at this address. */
+export async function brokerOf(root: Signer, url: string): Promise<Signer> {
   const key = newKey();
-  const certificate = await issue(root, {
-    profile: "broker-signing",
-    publicKey: createPublicKey(key),
-    commonName: "broker",
-    url: BROKER,
-    notBefore: FROM,
-    notAfter: UNTIL,
-  });
-  return { root, alice, bob, carol, broker: { key, certificate } };
+  const order = { publicKey: createPublicKey(key), commonName: "broker", url, notBefore: FROM, notAfter: UNTIL };
+  return { key, certificate: await issue(root, { ...order, profile: "broker-signing" }) };
 }
 
 export async function party(root: Signer, address: string): Promise<Party> {
@@ -150,3 +149,20 @@ export function sealedLetter(
     },
   };
 }
+
+/** What the broker states about the letter above. */
+export const evidence: Evidence = {
+  version: 1,
+  evidence: "evidence-0123456789",
+  event: "ContentHandover",
+  broker: BROKER,
+  sender: "alice@a.example",
+  recipient: "bob@b.example",
+  messageId: MESSAGE_ID,
+  commit: "c0".repeat(32),
+  session: "5e".repeat(32),
+  declaredAt: "2026-03-01T12:00:00.000Z",
+  releasedAt: "2026-03-01T12:01:00.000Z",
+  confirmedAt: "2026-03-01T12:02:00.000Z",
+  recipientCertificate: "ce".repeat(32),
+};

@@ -25,7 +25,11 @@ beforeAll(async () => {
   alice = parties.alice.signer;
   rsa = await holder(parties.root, "mailbox-signing", [parties.alice.mailbox], { key: rsaKey() });
   trust = { roots: [parties.root.certificate], at: NOW, purpose: OID.emailProtection };
-  for (const [name, { key, certificate }] of [["alice", alice], ["bob", parties.bob.signer], ["rsa", rsa]] as const) {
+  for (const [name, { key, certificate }] of [
+    ["alice", alice],
+    ["bob", parties.bob.signer],
+    ["rsa", rsa],
+  ] as const) {
     ssl.put(`${name}.key`, pem(key));
     ssl.put(`${name}.pem`, certificate.pem);
   }
@@ -36,10 +40,11 @@ beforeAll(async () => {
 
 /** A SignedData by stock OpenSSL over CONTENT. */
 const signedBy = (signers: readonly string[], ...options: readonly string[]): Buffer =>
-  ssl.run([
-    ...["cms", "-sign", "-binary", "-outform", "DER", "-in", "content", ...options],
-    ...signers.flatMap((name) => ["-signer", `${name}.pem`, "-inkey", `${name}.key`]),
-  ]);
+  ssl.run(
+    ["cms", "-sign", "-binary", "-outform", "DER", "-in", "content", ...options].concat(
+      signers.flatMap((name) => ["-signer", `${name}.pem`, "-inkey", `${name}.key`]),
+    ),
+  );
 
 describe("what we sign", () => {
   const signers = [["P-256", () => alice] as const, ["RSA", () => rsa] as const];
@@ -60,7 +65,9 @@ describe("what we sign", () => {
 
   test.each(signers)("verifies by stock OpenSSL with its certificate bound (-cades), attached and detached, with %s", (_name, signer) => {
     ssl.put("ours.der", sign(CONTENT, signer(), { time: NOW, detached: false }).der);
-    expect(ssl.run(["cms", "-verify", "-inform", "DER", "-in", "ours.der", "-CAfile", "ca.pem", "-cades", "-binary"]).equals(CONTENT)).toBe(true);
+    expect(ssl.run(["cms", "-verify", "-inform", "DER", "-in", "ours.der", "-CAfile", "ca.pem", "-cades", "-binary"]).equals(CONTENT)).toBe(
+      true,
+    );
     ssl.put("ours.p7s", sign(CONTENT, signer(), { time: NOW, detached: true }).der);
     const verifying = ["cms", "-verify", "-inform", "DER", "-in", "ours.p7s", "-CAfile", "ca.pem", "-cades", "-binary", "-content"];
     expect(ssl.try([...verifying, "content"]).status).toBe(0);
@@ -117,7 +124,21 @@ describe("what stock OpenSSL signs", () => {
 
   /** OpenSSL wants -keyopt behind the signer it is for. */
   const pssAware = (name: string, options: readonly string[]): Buffer =>
-    ssl.run(["cms", "-sign", "-binary", "-nodetach", "-outform", "DER", "-in", "content", "-signer", `${name}.pem`, "-inkey", `${name}.key`, ...options]);
+    ssl.run([
+      "cms",
+      "-sign",
+      "-binary",
+      "-nodetach",
+      "-outform",
+      "DER",
+      "-in",
+      "content",
+      "-signer",
+      `${name}.pem`,
+      "-inkey",
+      `${name}.key`,
+      ...options,
+    ]);
 });
 
 describe("verify refuses", () => {
@@ -167,7 +188,11 @@ describe("verify refuses", () => {
     const twins = sign(CONTENT, { key: alice.key, certificate: twin.certificate }, { time: NOW, detached: false }).der;
     const sid = [1, 0, 4, 0, 1]; // ContentInfo, SignedData, signerInfos, the first, its sid
     const certificates = [1, 0, 3];
-    const moved = edit(edit(own, sid, () => [at(twins, sid).encoding]), certificates, () => [at(twins, certificates).encoding]);
+    const moved = edit(
+      edit(own, sid, () => [at(twins, sid).encoding]),
+      certificates,
+      () => [at(twins, certificates).encoding],
+    );
     expect(faultOf(() => verify(moved, trust)).message).toContain("another certificate");
   });
 
@@ -175,28 +200,36 @@ describe("verify refuses", () => {
     ["an octet behind the end", (der) => Buffer.concat([der, Buffer.from([0])])],
     ["nothing", () => Buffer.alloc(0)],
     ["no SignedData", () => octetString(CONTENT)],
-    ["another ContentInfo", (der) => edit(der, [0], ({ encoding }) => [Buffer.from(encoding.map((octet, i) => (i === encoding.length - 1 ? 3 : octet)))])],
+    [
+      "another ContentInfo",
+      (der) => edit(der, [0], ({ encoding }) => [Buffer.from(encoding.map((octet, i) => (i === encoding.length - 1 ? 3 : octet)))]),
+    ],
     ["a certificate that cannot be read", (der) => edit(der, [1, 0, 3, 0, 0, 5], () => [octetString(CONTENT)])],
   ])("what cannot be read: %s", (_why, change) => {
     expect(faultOf(() => verify(change(attached()), trust)).code).toBe("malformed");
   });
 
-  test("every truncation", () => {
+  test("what was cut off", () => {
     const der = attached();
-    for (let length = 0; length < der.length; length++) expect(outcomeOf(() => verify(der.subarray(0, length), trust))).toBe("malformed");
+    for (let length = 0; length < der.length; length += length < 16 ? 1 : 5) {
+      expect(outcomeOf(() => verify(der.subarray(0, length), trust))).toBe("malformed");
+    }
   });
 
-  test("every single flipped bit in the signer's part, the content and its type", () => {
+  test("a flipped bit anywhere, unless content, type, signer and signature are the ones that were signed", () => {
     const der = attached();
-    const outcomes = new Map<string, number>();
-    for (const { mutant } of bitFlips(der)) {
+    const own = verify(der, trust);
+    const outcomes = new Set<string>();
+    for (const { mutant } of bitFlips(der, 57)) {
       const outcome = outcomeOf(() => {
-        const { content, contentType, signer } = verify(mutant, trust);
-        if (!content.equals(CONTENT) || contentType !== OID.data || !signer.mailboxes.includes("alice@a.example")) throw new Error("forged");
+        const { content, contentType, signer, signature, signingTime } = verify(mutant, trust);
+        expect({ content, contentType, signer: signer.fingerprint, signature, signingTime }).toEqual({
+          ...own,
+          signer: own.signer.fingerprint,
+        });
       });
-      outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+      outcomes.add(outcome);
     }
-    expect([...outcomes.keys()].every((outcome) => ["ok", "signature-invalid", "malformed"].includes(outcome))).toBe(true);
-    expect(outcomes.get("ok") ?? 0).toBeLessThan(300); // versions and the digest list outside the signature mean nothing here
+    expect([...outcomes].sort()).toEqual(["malformed", "ok", "signature-invalid"]); // ok: versions and the list of digests, which nobody signs
   });
 });

@@ -1,0 +1,177 @@
+/** The broker's steps S1-S11 by the calls of its client: what each gives, what it leaves in the table, and what a repetition does. */
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { sessionHash } from "../../broker/session.ts";
+import { openTicket, ticketHash } from "../../broker/ticket.ts";
+import { parseMailbox } from "../../mime/address.ts";
+import { DAY, MINUTE, forever, letterFrom, openHouse, ticketOf, type House, type Member } from "./house.ts";
+
+const BOB = "bob@b.example";
+const CAROL = "carol@b.example";
+
+let house: House;
+let alice: Member;
+let bob: Member;
+let carol: Member;
+
+beforeAll(async () => {
+  house = await openHouse();
+  alice = await (await house.gateway("a.example")).enrol("alice@a.example", ["a.liddell@a.example"]);
+  const b = await house.gateway("b.example");
+  [bob, carol] = [await b.enrol(BOB, ["bob.alias@b.example"]), await b.enrol(CAROL)];
+});
+afterAll(() => house?.stop());
+
+const rowOf = (ticket: Buffer) => house.table.find(sessionHash(openTicket(ticket, house.broker.sessionKeys).sessionId));
+const keyIn = ({ key }: { key: { lend<T>(use: (octets: Buffer) => T): T } }): string => key.lend((octets) => octets.toString("hex"));
+
+test("S1-S11: each recipient's letter is declared, dispatched, released and confirmed, and its key goes the same way once", async () => {
+  const { client } = alice.gateway;
+  const order = letterFrom(house, alice, [BOB, CAROL]);
+  const grants = await client.declare(order, alice.identity, forever);
+  expect(grants.map(({ recipient }) => recipient.address)).toEqual([BOB, CAROL]);
+  expect(new Set(grants.map(keyIn)).size).toBe(2); // S2: a key for each recipient
+  for (const { ticket } of grants) expect((await rowOf(ticket))?.state).toBe("declared");
+  const [forBob, forCarol] = grants;
+  if (!forBob || !forCarol) throw new Error("no grants");
+  expect(forBob.encryptionCertificate.mailboxes).toContain(BOB);
+
+  await client.dispatched([forBob.ticket], forever); // S5
+  expect((await rowOf(forBob.ticket))?.state).toBe("dispatched");
+  expect((await rowOf(forCarol.ticket))?.state).toBe("declared");
+
+  const release = await bob.gateway.client.present(forBob.ticket, bob.identity, forever); // S6-S7
+  expect(keyIn(release)).toBe(keyIn(forBob));
+  expect(release).toMatchObject({ messageId: order.messageId, commit: order.recipients[0]?.commit });
+  expect([release.sender.key, release.recipient.key]).toEqual(["alice@a.example", BOB]);
+  expect((await rowOf(forBob.ticket))?.state).toBe("released");
+
+  const before = house.receipts();
+  const confirmed = await bob.gateway.client.confirm(release.nextTicket, bob.identity, forever); // S10
+  const row = await rowOf(forBob.ticket);
+  expect(row).toMatchObject({ state: "confirmed", evidence: confirmed.evidence, ticketHash: ticketHash(forBob.ticket) });
+  expect(row).not.toHaveProperty("wrappedKey");
+  expect(house.receipts()).toBe(before + 1); // S11
+  expect(await house.table.pending()).toContainEqual({ evidence: confirmed.evidence, session: row?.session });
+  expect((await rowOf(forCarol.ticket))?.state).toBe("declared"); // the other letter is another affair
+});
+
+test("S7: presented again before the confirmation, the same recipient gets the same key and the same next ticket", async () => {
+  const ticket = await ticketOf(house, alice, BOB);
+  const releases = await Promise.all([1, 2, 3].map(() => bob.gateway.client.present(ticket, bob.identity, forever)));
+  expect(new Set(releases.map(keyIn)).size).toBe(1);
+  expect(new Set(releases.map(({ nextTicket }) => nextTicket.toString("hex"))).size).toBe(1);
+});
+
+test("S7: presenting implies that the letter was dispatched; a late report changes nothing", async () => {
+  const ticket = await ticketOf(house, alice, BOB);
+  await bob.gateway.client.present(ticket, bob.identity, forever);
+  await alice.gateway.client.dispatched([ticket], forever);
+  expect((await rowOf(ticket))?.state).toBe("released");
+});
+
+test("S10: a repeated confirmation gets the same evidence, and one receipt waits", async () => {
+  const ticket = await ticketOf(house, alice, BOB);
+  const { nextTicket } = await bob.gateway.client.present(ticket, bob.identity, forever);
+  const answers = await Promise.all([1, 2, 3].map(() => bob.gateway.client.confirm(nextTicket, bob.identity, forever)));
+  expect(new Set(answers.map(({ evidence, confirmedAt }) => `${evidence} ${confirmedAt.getTime()}`)).size).toBe(1);
+  const waiting = (await house.table.pending()).filter(({ evidence }) => evidence === answers[0]?.evidence);
+  expect(waiting).toHaveLength(1);
+});
+
+test("S10: a confirmation after the expiry still counts, for the letter was opened", async () => {
+  const ticket = await ticketOf(house, alice, BOB, { expiresAt: new Date(house.now().getTime() + MINUTE) });
+  const { nextTicket } = await bob.gateway.client.present(ticket, bob.identity, forever);
+  house.pass(2 * MINUTE);
+  await expect(bob.gateway.client.confirm(nextTicket, bob.identity, forever)).resolves.toHaveProperty("evidence");
+});
+
+test("a letter to an alias is released to the mailbox that the alias belongs to", async () => {
+  const ticket = await ticketOf(house, alice, "bob.alias@b.example");
+  const { recipient, key } = await bob.gateway.client.present(ticket, bob.identity, forever);
+  key.wipe();
+  expect(recipient.key).toBe("bob.alias@b.example");
+});
+
+test("a sender may write as an alias of the mailbox that signs", async () => {
+  const order = letterFrom(house, alice, [BOB], { sender: parseMailbox("A.Liddell@a.example") });
+  await expect(alice.gateway.client.declare(order, alice.identity, forever)).resolves.toHaveLength(1);
+});
+
+test.each([
+  ["the sender is another mailbox", { sender: parseMailbox("ceo@a.example") }, "forbidden"],
+  ["a recipient is not enrolled", { recipients: [{ address: parseMailbox("dave@nowhere.example"), commit: "0".repeat(64) }] }, "no-certificate"],
+  ["the expiry lies in the past", { expiresAt: new Date(Date.now() - DAY) }, "malformed"],
+  ["there is no recipient", { recipients: [] }, "malformed"],
+  ["the commitment is no SHA-256", { recipients: [{ address: parseMailbox(BOB), commit: "0".repeat(63) }] }, "malformed"],
+  ["the Message-ID holds a line end", { messageId: "<a@b>\r\nBcc: <x@y>" }, "malformed"],
+] as const)("S1 is refused, and no row is made, where %s", async (_why, changes, code) => {
+  const declared = house.heard.lines.all.filter(({ event }) => event === "session.declared").length;
+  const order = letterFrom(house, alice, [BOB], changes);
+  await expect(alice.gateway.client.declare(order, alice.identity, forever)).rejects.toMatchObject({ code });
+  expect(house.heard.lines.all.filter(({ event }) => event === "session.declared")).toHaveLength(declared);
+});
+
+test("S2: one recipient without certificates refuses the letter for all, and says who it is", async () => {
+  const order = letterFrom(house, alice, [BOB, "dave@nowhere.example"]);
+  await expect(alice.gateway.client.declare(order, alice.identity, forever)).rejects.toMatchObject({
+    code: "no-certificate",
+    advice: "dave@nowhere.example is not enrolled with this broker.",
+  });
+});
+
+test("S3: an expiry beyond the longest is cut to it, to whole seconds", async () => {
+  const order = letterFrom(house, alice, [BOB], { expiresAt: new Date(house.now().getTime() + 400 * DAY) });
+  const [grant] = await alice.gateway.client.declare(order, alice.identity, forever);
+  const days = ((grant?.expiresAt.getTime() ?? 0) - house.now().getTime()) / DAY;
+  expect(days).toBeGreaterThan(89.99);
+  expect(days).toBeLessThanOrEqual(90);
+  expect((grant?.expiresAt.getTime() ?? 1) % 1_000).toBe(0);
+});
+
+test("a letter of a thousand recipients fits into one declaration", async () => {
+  const order = letterFrom(house, alice, Array.from({ length: 1_000 }, () => BOB));
+  const grants = await alice.gateway.client.declare(order, alice.identity, forever);
+  expect(new Set(grants.map(({ ticket }) => ticketHash(ticket))).size).toBe(1_000);
+});
+
+test("withdrawn by its own gateway a letter's key is erased; withdrawing again is as good", async () => {
+  const ticket = await ticketOf(house, alice, BOB);
+  await alice.gateway.client.withdraw([ticket], forever);
+  await alice.gateway.client.withdraw([ticket], forever);
+  const row = await rowOf(ticket);
+  expect(row?.state).toBe("withdrawn");
+  expect(row).not.toHaveProperty("wrappedKey");
+});
+
+test("a released letter cannot be withdrawn any more", async () => {
+  const ticket = await ticketOf(house, alice, BOB);
+  await bob.gateway.client.present(ticket, bob.identity, forever);
+  await alice.gateway.client.withdraw([ticket], forever);
+  expect((await rowOf(ticket))?.state).toBe("released");
+});
+
+test("another gateway can neither withdraw a letter nor report it as dispatched", async () => {
+  const ticket = await ticketOf(house, alice, BOB);
+  await bob.gateway.client.withdraw([ticket], forever);
+  await bob.gateway.client.dispatched([ticket], forever);
+  expect((await rowOf(ticket))?.state).toBe("declared");
+});
+
+test("the directory knows mailboxes by address and alias in any case, and says undefined of strangers", async () => {
+  const lookUp = (address: string) => alice.gateway.client.lookUp(parseMailbox(address), forever);
+  expect((await lookUp("BOB@b.example"))?.fingerprint).toBe(bob.identity.openers[0]?.certificate.fingerprint);
+  expect((await lookUp("bob.alias@b.example"))?.fingerprint).toBe(bob.identity.openers[0]?.certificate.fingerprint);
+  expect(await lookUp("dave@nowhere.example")).toBeUndefined();
+  expect(await lookUp('"odd/../name"@b.example')).toBeUndefined();
+});
+
+test("the log names sessions by twelve digits of the ticket's hash, and holds no key, no whole ticket and no address of a person", async () => {
+  const [grant] = await alice.gateway.client.declare(letterFrom(house, alice, [CAROL]), alice.identity, forever);
+  if (!grant) throw new Error("no grant");
+  const { key, nextTicket } = await carol.gateway.client.present(grant.ticket, carol.identity, forever);
+  await carol.gateway.client.confirm(nextTicket, carol.identity, forever);
+  const text = house.heard.text();
+  expect(text).toContain(ticketHash(grant.ticket).slice(0, 12));
+  for (const secret of [ticketHash(grant.ticket), grant.ticket.toString("base64"), CAROL]) expect(text).not.toContain(secret);
+  for (const form of ["hex", "base64"] as const) expect(text).not.toContain(key.lend((octets) => octets.toString(form)));
+});

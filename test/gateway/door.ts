@@ -1,0 +1,96 @@
+/** A door of a gateway for tests: the real one, with users, a directory of three and an outbound walk that only keeps what it was given. */
+import { createPublicKey } from "node:crypto";
+import { createRoot, issue } from "../../broker/authority.ts";
+import { newKey } from "../../mime/request.ts";
+import { Fault } from "../../mime/fault.ts";
+import type { Mailbox } from "../../mime/address.ts";
+import { parseMailbox } from "../../mime/address.ts";
+import { Policy } from "../../gateway/policy.ts";
+import { openDoor, type Submission } from "../../gateway/submission.ts";
+import { Users, hashPassword } from "../../gateway/users.ts";
+import { heardLog, type HeardLog } from "../broker/happenings.ts";
+import { Talk } from "./talk.ts";
+
+export const ALICE = "alice@a.example";
+export const PASSWORD = "alice-secret";
+export const LARGEST = 100_000;
+
+export interface TestDoor {
+  readonly port: number;
+  readonly tlsPort: number;
+  readonly ca: string;
+  readonly taken: Submission[];
+  readonly heard: HeardLog;
+  /** What the next consignments do instead of succeeding. */
+  consign: (submission: Submission) => Promise<string>;
+  demandSigner: (mailbox: Mailbox) => void;
+  /** A client that is through STARTTLS and AUTH. */
+  enter(): Promise<Talk>;
+  stop(): Promise<void>;
+}
+
+export async function openTestDoor(mostRecipients = 5): Promise<TestDoor> {
+  const [from, until] = [new Date(Date.now() - 86_400_000), new Date(Date.now() + 86_400_000)];
+  const root = await createRoot("Door root", from, until);
+  const key = newKey();
+  const order = { profile: "server" as const, publicKey: createPublicKey(key), commonName: "door", hosts: ["127.0.0.1"] };
+  const certificate = await issue(root, { ...order, notBefore: from, notAfter: until });
+  const heard = heardLog();
+  const user = {
+    name: "alice",
+    password: await hashPassword(PASSWORD),
+    identities: [parseMailbox(ALICE), parseMailbox("a.liddell@a.example")],
+  };
+  const enrolled = new Set(["bob@b.example", "carol@b.example", "böb@b.example"]);
+  const directory = {
+    isEnrolled: async ({ key: name, domain }: Mailbox) => {
+      if (domain === "away.example") throw new Fault("unavailable", "the broker is away");
+      return enrolled.has(name);
+    },
+  };
+  const rules = { unenrolled: "refuse" as const, domains: { "pass.example": "pass" as const } };
+  const stopping = new AbortController();
+  const keep = async (submission: Submission): Promise<string> => `id-${door.taken.push(submission)}`;
+  const parts = {
+    users: new Users([user]),
+    policy: new Policy({ ...rules, subject: "[...]", expiry: 0 as never, dual: true }, directory),
+    log: heard.log,
+    demandSigner: (mailbox: Mailbox) => door.demandSigner(mailbox),
+    consign: (submission: Submission) => door.consign(submission),
+  };
+  const about = {
+    name: "gateway.a.example",
+    listen: { host: "127.0.0.1", port: 0 },
+    key: key.export({ type: "pkcs8", format: "pem" }).toString(),
+    certificate: certificate.pem,
+    largest: LARGEST,
+    mostRecipients,
+  };
+  const open = await openDoor({ ...about, tls: "starttls" }, parts, stopping.signal);
+  const openTls = await openDoor({ ...about, tls: "implicit" }, parts, stopping.signal);
+  const clients: Talk[] = [];
+  const door: TestDoor = {
+    port: open.port,
+    tlsPort: openTls.port,
+    ca: root.certificate.pem,
+    taken: [],
+    heard,
+    consign: keep,
+    demandSigner: () => undefined,
+    async enter() {
+      const talk = await Talk.open(open.port);
+      clients.push(talk);
+      await talk.say("EHLO client.example");
+      await talk.secure(root.certificate.pem);
+      const answer = await talk.login("alice", PASSWORD);
+      if (!answer.startsWith("235")) throw new Error(`not let in: ${answer}`);
+      return talk;
+    },
+    async stop() {
+      stopping.abort();
+      for (const client of clients) client.close();
+      await Promise.all([open.stop(), openTls.stop()]);
+    },
+  };
+  return door;
+}

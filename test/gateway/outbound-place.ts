@@ -1,0 +1,137 @@
+/** The outbound walk for tests: the real one, with a real broker in this process and a real next hop. */
+import { join } from "node:path";
+import { BrokerClient, type Declared, type Grant, type Identity } from "../../broker/client.ts";
+import { duration } from "../../config/units.ts";
+import { Letters } from "../../gateway/letters.ts";
+import { consign, type OutboundParts } from "../../gateway/outbound.ts";
+import { Relay } from "../../gateway/relay.ts";
+import { Spool, type Entry } from "../../gateway/spool.ts";
+import type { Submission, SubmittedRecipient } from "../../gateway/submission.ts";
+import { parseMailbox } from "../../mime/address.ts";
+import { toCrlf } from "../../mime/entity.ts";
+import { openLetter, readSealed, type OpenedLetter, type SealedMessage } from "../../mime/message.ts";
+import { forever, type House, type Member } from "../broker/house.ts";
+import { temporaryFolder } from "../servers/process.ts";
+
+/** A client whose grants and declarations are seen, and that can fail on demand. */
+export class SeenClient extends BrokerClient {
+  readonly declared: Declared[] = [];
+  readonly grants: Grant[] = [];
+  fail: Error | undefined;
+
+  override async declare(order: Declared, identity: Identity, signal: AbortSignal): Promise<Grant[]> {
+    this.declared.push(order);
+    if (this.fail) throw this.fail;
+    const grants = await super.declare(order, identity, signal);
+    this.grants.push(...grants);
+    return grants;
+  }
+}
+
+export interface Copy {
+  readonly recipient: string;
+  readonly mail: Buffer;
+  readonly ticket: Buffer;
+  readonly sealed: SealedMessage;
+}
+
+export interface Office {
+  readonly folder: string;
+  readonly broker: SeenClient;
+  readonly parts: OutboundParts;
+  readonly spool: Spool;
+  readonly letters: Letters;
+  /** Submits a message. @returns the id under which it was accepted */
+  send(message: string | Buffer, recipients: readonly string[], changes?: Partial<Submission>): Promise<string>;
+  /** The copies in the spool, in the order of the recipients. */
+  copies(): Promise<Copy[]>;
+  entry(): Promise<Entry>;
+  close(): Promise<void>;
+}
+
+/** @param port of the next hop; without one the letters stay in the spool */
+export async function openOffice(house: House, sender: Member, port = 1): Promise<Office> {
+  const folder = await temporaryFolder("office");
+  const spool = new Spool(join(folder, "spool"));
+  const letters = new Letters(join(folder, "letters"));
+  await Promise.all([spool.prepare(), letters.prepare()]);
+  const broker = new SeenClient(sender.gateway.channel);
+  const stopping = new AbortController();
+  const hour = duration("1h");
+  const nextHop = { host: "127.0.0.1", port, tls: "none" as const, ca: undefined, auth: undefined, name: "gateway.a.example" };
+  const relay = new Relay(
+    { nextHop, retry: { first: hour, longest: hour, giveUpAfter: hour }, spool, letters, broker, log: house.heard.log, now: house.now },
+    stopping.signal,
+  );
+  const parts: OutboundParts = {
+    broker,
+    spool,
+    relay,
+    letters,
+    log: house.heard.log,
+    name: "gateway.a.example",
+    brokerUrl: house.url,
+    rules: { subject: "[...]", expiry: duration("30d"), dual: true },
+    identityOf: () => sender.identity,
+    now: house.now,
+  };
+  const submission = (message: string | Buffer, recipients: readonly string[], changes: Partial<Submission>): Submission => ({
+    submitter: { name: "alice", identities: [sender.mailbox, parseMailbox("a.liddell@a.example")] },
+    sender: sender.mailbox,
+    recipients: recipients.map((address) => recipientOf(address)),
+    envelopeId: undefined,
+    returns: undefined,
+    message: typeof message === "string" ? toCrlf(Buffer.from(message)) : message,
+    protocol: "ESMTPSA",
+    ...changes,
+  });
+  const office: Office = {
+    folder,
+    broker,
+    parts,
+    spool,
+    letters,
+    send: (message, recipients, changes = {}) => consign(parts, submission(message, recipients, changes), forever),
+    async entry() {
+      const [spooled] = await spool.all();
+      if (!spooled) throw new Error("the spool is empty");
+      return spooled.entry;
+    },
+    async copies() {
+      const { id, consignments } = await office.entry();
+      return Promise.all(
+        consignments.map(async (consignment) => {
+          const mail = await spool.message(id, consignment);
+          const sealed = readSealed(mail);
+          if (!sealed) throw new Error("the copy is not sealed");
+          return { recipient: consignment.recipient, mail, ticket: Buffer.from(consignment.ticket ?? "", "base64"), sealed };
+        }),
+      );
+    },
+    async close() {
+      stopping.abort();
+      await relay.close();
+      await broker.close();
+    },
+  };
+  return office;
+}
+
+/** A recipient as the policy left it. */
+export function recipientOf(address: string, decision: "seal" | "pass" = "seal"): SubmittedRecipient {
+  return { mailbox: parseMailbox(address), decision, notify: [], originalRecipient: undefined };
+}
+
+/** Opens a copy as its recipient does. */
+export async function openAs(house: House, member: Member, { sealed }: Copy): Promise<OpenedLetter> {
+  const { client } = member.gateway;
+  const release = await client.present(sealed.shell.ticket, member.identity, forever);
+  const binding = {
+    sender: release.sender,
+    recipients: [member.mailbox.key],
+    messageId: release.messageId,
+    commit: release.commit,
+    trust: { roots: client.trust.roots, at: house.now() },
+  };
+  return openLetter(sealed.envelope, { key: release.key, openers: member.identity.openers }, binding);
+}
