@@ -26,11 +26,20 @@ export function isSealed({ contentType }: Entity, smimeType: string): boolean {
 export function readSealed(mail: Buffer): SealedMessage | undefined {
   const shape = shapeOf(mail);
   if (!shape) return undefined;
-  const envelope = decodedBody(shape.sealed);
+  const envelope = shape.hold === "held" ? decodedBody(shape.sealed) : bodyOrNothing(shape.sealed);
   const shell = shape.hold === "held" ? readShell(envelope) : readEnclosedShell(envelope);
   if (!shell) return undefined; // an ordinary S/MIME mail
   const outside = shape.outside && { content: shape.outside.content, signature: decodedBody(shape.outside.file) };
   return { hold: shape.hold, envelope, shell, outside };
+}
+
+/** The enclosed form looks like any S/MIME mail: one that cannot be decoded is not ours. */
+function bodyOrNothing(entity: Entity): Buffer {
+  try {
+    return decodedBody(entity);
+  } catch {
+    return Buffer.alloc(0);
+  }
 }
 
 interface Shape {

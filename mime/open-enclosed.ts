@@ -41,8 +41,21 @@ function read(der: Buffer): Parts {
   return { recipientInfo, iv, ciphertext, attributes };
 }
 
+/** Whether an envelope has our ticket, without a look at the rest: what other senders write need not be readable here. */
+function hasTicket(der: Buffer): boolean {
+  try {
+    const [, content] = parse(der, limitsFor(der.length)).children ?? [];
+    const attributes = content?.children?.[0]?.children?.at(-1);
+    const isTicket = ({ children }: Element): boolean => children?.[0] !== undefined && isOid(children[0], OID.ticket);
+    return attributes?.tag === contextTag(1, "constructed") && attributes.children?.some(isTicket) === true;
+  } catch {
+    return false;
+  }
+}
+
 /** Ticket and broker of an enclosed letter; undefined where the envelope has no ticket and is therefore not ours. @throws Fault `malformed` */
 export function readEnclosedShell(der: Buffer): EnclosedShell | undefined {
+  if (!hasTicket(der)) return undefined;
   const { attributes } = read(der);
   const valueOf = (type: string): Element | undefined => {
     const found = (attributes?.children ?? []).filter(({ children }) => children?.[0] && isOid(children[0], type));
@@ -51,7 +64,7 @@ export function readEnclosedShell(der: Buffer): EnclosedShell | undefined {
     return values[0];
   };
   const ticket = valueOf(OID.ticket);
-  if (!ticket) return undefined;
+  if (!ticket) throw new Fault("malformed", "a ticket without a value");
   const broker = valueOf(OID.brokerUrl);
   if (broker?.tag !== TAG.utf8String) throw new Fault("malformed", "no broker is named");
   return { ticket: octetsOf(ticket), brokerUrl: broker.content.toString("utf8") };

@@ -163,12 +163,28 @@ function speaksInName(item: HeaderField, result: HeaderField): boolean {
   return item.name === result.name && (item.name !== "authentication-results" || hostIn(item) === hostIn(result));
 }
 
-/** The authserv-id: comments in front of it and quotes around it mean nothing (RFC 8601 §2.2). */
+/** The authserv-id: comments around it and quotes mean nothing (RFC 8601 §2.2). One look at each character. */
 function hostIn(item: HeaderField): string {
-  let value = valueOf(item);
-  for (let before = ""; before !== value;) {
-    before = value;
-    value = value.replace(/\((?:[^()\\]|\\.)*\)/gsu, " ");
+  let host = "";
+  let depth = 0;
+  let quoted = false;
+  for (const [sign, escaped] of signsOf(valueOf(item))) {
+    const special = escaped ? "" : sign;
+    if (!quoted && special === "(") depth++;
+    else if (depth > 0) depth -= special === ")" ? 1 : 0;
+    else if (special === '"') quoted = !quoted;
+    else if (!quoted && /[\s;]/u.test(special)) {
+      if (host !== "" || special === ";") break;
+    } else host += sign;
   }
-  return /^\s*(?:"([^"]*)"|([^\s;]+))/u.exec(value)?.slice(1).join("").toLowerCase() ?? "";
+  return host.toLowerCase();
+}
+
+/** Each character, and whether a backslash stands before it. */
+function* signsOf(text: string): Generator<[sign: string, escaped: boolean]> {
+  for (let at = 0; at < text.length; at++) {
+    const escaped = text[at] === "\\" && at + 1 < text.length;
+    if (escaped) at++;
+    yield [text[at] ?? "", escaped];
+  }
 }

@@ -75,7 +75,10 @@ class Corpus {
       bench.openssl(...p12, "-clcerts", "-nokeys", "-out", `${name}.pem`);
     } else {
       const [secret, certificate] = key.map((file) => this.#file(file));
-      bench.put(createPrivateKey({ key: secret, format: "der", type: "pkcs8" }).export({ format: "pem", type: "pkcs8" }), `${name}-key.pem`);
+      bench.put(
+        createPrivateKey({ key: secret, format: "der", type: "pkcs8" }).export({ format: "pem", type: "pkcs8" }),
+        `${name}-key.pem`,
+      );
       bench.put(pemOf(certificate), `${name}.pem`);
     }
     const certificate = accepted(bench.get(`${name}.pem`));

@@ -41,7 +41,9 @@ const split = splitMessage(MESSAGE);
 export const OUTER = outerFields(split, "[...]");
 export const PAYLOAD = buildPayload(split, { outer: OUTER, nonce: NONCE });
 /** What others seal and sign for us: a whole MIME entity. */
-export const THEIR_CONTENT = toCrlf(Buffer.from(`Content-Type: text/plain; charset=utf-8\n\nFrom another tool.\n${"A line. \n".repeat(400)}`));
+export const THEIR_CONTENT = toCrlf(
+  Buffer.from(`Content-Type: text/plain; charset=utf-8\n\nFrom another tool.\n${"A line. \n".repeat(400)}`),
+);
 
 /** Makes everyone. A party: `{key, certificate, name}`; its files are NAME.pem, NAME-key.pem, NAME.der, NAME-key.der. */
 export async function makeParties(bench) {
@@ -85,7 +87,10 @@ export async function makeParties(bench) {
     rsa: foreign("bob-rsa", bob.address, rsa),
     p384: foreign("bob-p384", bob.address, p384),
   };
-  intoNss(bench, Object.values(parties).filter(({ name }) => name));
+  intoNss(
+    bench,
+    Object.values(parties).filter(({ name }) => name),
+  );
   return parties;
 }
 

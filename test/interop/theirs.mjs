@@ -8,14 +8,17 @@ import { openWithKey, openWithPrivateKey } from "../../dist/mime/open.js";
 import { makeReceipt, refersTo, requestedContentId, verifyReceipt } from "../../dist/mime/receipt.js";
 import { OID } from "../../dist/mime/oids.js";
 import { verify } from "../../dist/mime/sign.js";
-import { BROKER, CONTENT_ID, NONCE, NOW, PAYLOAD, SHELL, THEIR_CONTENT, trustOf } from "./parties.mjs";
+import { BROKER, CONTENT_ID, NONCE, NOW, PAYLOAD, THEIR_CONTENT, trustOf } from "./parties.mjs";
 import { parted } from "./readers.mjs";
 import { ToolSaid } from "./tools.mjs";
+import { ECDH, INDEFINITE, KEK, OAEP, OAEP_SHA1 } from "./writers.mjs";
 
 /** The innermost reason: outside, every failure to open is the same word. */
 export function reasonOf(thrown) {
   if (!(thrown instanceof Error)) return String(thrown);
-  return thrown instanceof Fault && thrown.cause instanceof Error ? reasonOf(thrown.cause) : thrown.message.replace(/^error:[0-9A-F]+:/u, "");
+  return thrown instanceof Fault && thrown.cause instanceof Error
+    ? reasonOf(thrown.cause)
+    : thrown.message.replace(/^error:[0-9A-F]+:/u, "");
 }
 
 /** What we did with what the tool wrote. */
@@ -34,41 +37,6 @@ async function ourCell(write, read, expected) {
   }
 }
 
-const OAEP = ["-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256", "-keyopt", "rsa_mgf1_md:sha256"];
-const OAEP_SHA1 = ["-keyopt", "rsa_padding_mode:oaep"];
-const ECDH = ["-keyopt", "ecdh_kdf_md:sha256", "-aes256-wrap"];
-const KEK = ["-secretkey", "c7".repeat(32), "-secretkeyid", SHELL.ticket.toString("hex")];
-const INDEFINITE = ["-stream", "-indef"];
-
-/** The writers; each job returns DER or BER. */
-function writers(bench, bouncy) {
-  const content = bench.put(THEIR_CONTENT, "theirs.mime");
-  const openssl = (...args) => {
-    const out = bench.name();
-    bench.openssl("cms", ...args, "-binary", "-in", content, "-outform", "DER", "-out", out);
-    return bench.get(out);
-  };
-  const withBouncy = async (...job) => {
-    const out = bench.name();
-    await bouncy.run(...job, content, out);
-    return bench.get(out);
-  };
-  const nss = (...args) => {
-    const out = bench.name();
-    bench.nss("cmsutil", ...args, "-i", content, "-o", out);
-    return bench.get(out);
-  };
-  return {
-    seal: (cipher, to, ...options) => openssl("-encrypt", `-${cipher}`, "-recip", `${to}.pem`, ...options),
-    sealTo: (cipher, ...options) => openssl("-encrypt", `-${cipher}`, ...options),
-    sign: (who, ...options) => openssl("-sign", "-signer", `${who}.pem`, "-inkey", `${who}-key.pem`, ...options),
-    bouncySeal: (form, keys, to) => withBouncy("seal", form, keys, `${to}.der`),
-    bouncySign: (algorithm, who, place) => withBouncy("sign", algorithm, `${who}-key.der`, `${who}.der`, place),
-    nssSeal: (to) => nss("-E", "-r", to),
-    nssSign: (who, ...options) => nss("-S", "-N", who, "-G", ...options),
-  };
-}
-
 async function envelopeRows({ p256, rsa, p384 }, by) {
   const openers = [p256, rsa, p384];
   const auth = (der) => openWithPrivateKey(der, openers);
@@ -82,7 +50,13 @@ async function envelopeRows({ p256, rsa, p384 }, by) {
     ["OpenSSL", "the same in BER of indefinite length", () => by.seal("aes-256-cbc", "bob-p256", ...ECDH, ...INDEFINITE), enclosed],
     ["OpenSSL", "EnvelopedData, AES-256-CBC, RSA OAEP SHA-256", () => by.seal("aes-256-cbc", "bob-rsa", ...OAEP), enclosed],
     ["OpenSSL", "the same, recipient named by key identifier", () => by.seal("aes-256-cbc", "bob-rsa", ...OAEP, "-keyid"), enclosed],
-    ["BouncyCastle", "AuthEnvelopedData, AES-256-GCM, P-256 SHA-256 KDF, AES-256 wrap", () => by.bouncySeal("auth", "ec", "bob-p256"), auth],
+    ["OpenSSL", "P-256, recipient named by key identifier", () => by.seal("aes-256-cbc", "bob-p256", ...ECDH, "-keyid"), enclosed],
+    [
+      "BouncyCastle",
+      "AuthEnvelopedData, AES-256-GCM, P-256 SHA-256 KDF, AES-256 wrap",
+      () => by.bouncySeal("auth", "ec", "bob-p256"),
+      auth,
+    ],
     ["BouncyCastle", "AuthEnvelopedData, AES-256-GCM, RSA OAEP SHA-256", () => by.bouncySeal("auth", "oaep", "bob-rsa"), auth],
     ["BouncyCastle", "EnvelopedData, AES-256-CBC, P-256 SHA-256 KDF, AES-256 wrap", () => by.bouncySeal("env", "ec", "bob-p256"), enclosed],
     ["BouncyCastle", "EnvelopedData, AES-256-CBC, RSA OAEP SHA-256", () => by.bouncySeal("env", "oaep", "bob-rsa"), enclosed],
@@ -97,7 +71,7 @@ async function envelopeRows({ p256, rsa, p384 }, by) {
     ["OpenSSL", "AES-128-CBC", () => by.seal("aes-128-cbc", "bob-rsa", ...OAEP), enclosed],
     ["OpenSSL", "AES-128-GCM", () => by.seal("aes-128-gcm", "bob-rsa", ...OAEP), auth],
     ["OpenSSL", "AES-256-CBC outside the enclosed form", () => by.seal("aes-256-cbc", "bob-rsa", ...OAEP), auth],
-    ["OpenSSL", "two recipients in one envelope", () => by.seal("aes-256-gcm", "bob-p256", ...ECDH, "bob-rsa.pem"), auth],
+    ["OpenSSL", "two recipients in one envelope", () => by.seal("aes-256-gcm", "bob-p256", ...ECDH, "-recip", "bob-rsa.pem"), auth],
     ["OpenSSL", "AES-256-GCM under Kc, without expiry and broker", () => by.sealTo("aes-256-gcm", ...KEK), held],
     ["OpenSSL", "AES-256-CBC under Kc", () => by.sealTo("aes-256-cbc", ...KEK), held],
   ];
@@ -112,7 +86,8 @@ async function signatureRows(parties, by, bench) {
     const { content, signature } = parted(toCrlf(octets));
     return verify(signature, trust, content).content;
   };
-  const asMail = (...options) => bench.openssl("cms", "-sign", "-in", "theirs.mime", "-binary", "-signer", "alice-sign.pem", "-inkey", "alice-sign-key.pem", ...options);
+  const asMail = (...options) =>
+    bench.openssl("cms", "-sign", "-in", "theirs.mime", "-binary", "-signer", "alice-sign.pem", "-inkey", "alice-sign-key.pem", ...options);
   const receiver = (octets) => opaque(decodedBody(parseEntity(toCrlf(octets))));
   const rows = [
     ["OpenSSL", "P-256 SHA-256, detached", () => by.sign("alice-sign"), detached],
@@ -178,8 +153,7 @@ async function table(rows, expected) {
   return done;
 }
 
-export async function theirsToOurs(parties, bench, bouncy) {
-  const by = writers(bench, bouncy);
+export async function theirsToOurs(parties, bench, by) {
   return {
     envelopes: await envelopeRows(parties, by),
     signatures: await signatureRows(parties, by, bench),

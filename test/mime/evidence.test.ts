@@ -1,11 +1,11 @@
 /** Evidence: the broker's word, which stock OpenSSL verifies and nobody else can speak. */
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { createRoot } from "../../broker/authority.ts";
-import { signEvidence, verifyAsBroker, verifyEvidence, type BrokerTrust, type Evidence } from "../../mime/evidence.ts";
+import { signEvidence, verifyAsBroker, verifyEvidence, type BrokerTrust, type HandoverEvidence } from "../../mime/evidence.ts";
 import { sign, type Signer } from "../../mime/sign.ts";
 import { faultOf, outcomeOf } from "./faults.ts";
 import { openSsl } from "./openssl.ts";
-import { BROKER, FROM, NOW, UNTIL, brokerOf, evidence, holder, makeParties, type Parties } from "./parties.ts";
+import { BROKER, FROM, NOW, UNTIL, brokerOf, evidence, holder, makeParties, releasedBefore, type Parties } from "./parties.ts";
 
 let parties: Parties;
 let trust: BrokerTrust;
@@ -18,8 +18,11 @@ const jsonBy = (signer: Signer, json: unknown): Buffer =>
   sign(Buffer.from(typeof json === "string" ? json : JSON.stringify(json)), signer, { time: NOW, detached: false }).der;
 
 describe("a statement", () => {
-  test.each(["ContentHandover", "ContentHandoverFailure"] as const)("of %s comes back", (event) => {
-    expect(verifyEvidence(signEvidence({ ...evidence, event }, parties.broker, NOW), trust)).toEqual({ ...evidence, event });
+  test.each([
+    ["the opening", evidence],
+    ["the release before it", releasedBefore(evidence)],
+  ])("of %s comes back", (_what, statement) => {
+    expect(verifyEvidence(signEvidence(statement, parties.broker, NOW), trust)).toEqual(statement);
   });
 
   test("verifies by stock OpenSSL with its certificate bound, offline, and shows its JSON", async () => {
@@ -62,7 +65,11 @@ describe("nobody else speaks for the broker", () => {
 });
 
 describe("nothing in a statement can be changed", () => {
-  test.each(Object.keys(evidence).map((name) => [name as keyof Evidence]))("%s", (name) => {
+  test.each(
+    Object.keys(evidence)
+      .filter((name) => name !== "openingValue")
+      .map((name) => [name as keyof HandoverEvidence]),
+  )("%s", (name) => {
     const der = signEvidence(evidence, parties.broker, NOW);
     const value = String(evidence[name]);
     const at = der.indexOf(`"${name}": `) + name.length + 4 + (name === "version" ? 0 : 1) + value.length - 1;
@@ -80,11 +87,12 @@ describe("nothing in a statement can be changed", () => {
 });
 
 describe("what the broker signs is read strictly", () => {
-  const names = Object.keys(evidence).map((name) => [name as keyof Evidence] as const);
+  const names = Object.keys(evidence).map((name) => [name as keyof HandoverEvidence] as const);
 
   test.each(names)("no statement without %s, or with another kind of value for it", (name) => {
     const { [name]: _left, ...rest } = evidence;
-    for (const json of [rest, ...[null, 7, "", "x y"].map((value) => ({ ...evidence, [name]: value }))]) {
+    const texts = name === "openingValue" ? ["x y"] : ["", "x y"]; // it is empty where the receipt holds the value
+    for (const json of [rest, ...[null, 7, ...texts].map((value) => ({ ...evidence, [name]: value }))]) {
       if (name === "messageId" && "messageId" in json && json.messageId === "x y") continue; // a Message-ID may be odd
       expect(faultOf(() => verifyEvidence(jsonBy(parties.broker, json), trust)).code).toBe("malformed");
     }

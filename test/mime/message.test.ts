@@ -2,13 +2,13 @@
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { decodedBody, encodeBase64, multipart, parseEntity, splitMultipart } from "../../mime/entity.ts";
 import { field, joinMessage, valueOf, fieldsNamed, splitMessage } from "../../mime/headers.ts";
-import { openLetter, readSealed } from "../../mime/message.ts";
+import { readSealed } from "../../mime/message.ts";
 import { openWithKey, openWithPrivateKey } from "../../mime/open.ts";
 import { sealToCertificate } from "../../mime/seal.ts";
 import { verify } from "../../mime/sign.ts";
 import { OID } from "../../mime/oids.ts";
 import { faultOf, outcomeOf } from "./faults.ts";
-import { MESSAGE, NOW, makeParties, payloadOf, sealedLetter, type Parties, type SealedLetter } from "./parties.ts";
+import { MESSAGE, NOW, makeParties, openEnvelope, payloadOf, sealedLetter, type Parties, type SealedLetter } from "./parties.ts";
 import { bitFlips } from "./tree.ts";
 
 let parties: Parties;
@@ -65,12 +65,12 @@ describe("a sealed mail", () => {
     const inner = parseEntity(openWithKey(sealed.envelope, sealed.key));
     expect(inner.contentType.parameters.get("smime-type")).toBe("authEnveloped-data");
     const entity = openWithPrivateKey(decodedBody(inner), [parties.bob.opener]);
-    expect(entity.equals(sealed.letter.entity)).toBe(true);
+    expect(entity?.equals(sealed.letter.entity)).toBe(true);
     const [payload = Buffer.alloc(0), file = Buffer.alloc(0), ...others] = partsOf(entity);
     expect(others).toEqual([]);
     expect(payload.equals(payloadOf(MESSAGE))).toBe(true);
     const signature = decodedBody(parseEntity(file));
-    expect(signature.equals(sealed.letter.signatureFile)).toBe(true);
+    expect(signature.equals(sealed.letter.signatureFile ?? Buffer.alloc(0))).toBe(true);
     const trust = { roots: [parties.root.certificate], at: NOW, purpose: OID.emailProtection };
     expect(verify(signature, trust, payload).signer).toBe(parties.alice.signer.certificate);
   });
@@ -83,7 +83,7 @@ describe("a sealed mail", () => {
 
 describe("readSealed", () => {
   test("finds envelope and shell again", () => {
-    expect(readSealed(sealed.mail)).toEqual({ envelope: sealed.envelope, shell: sealed.shell });
+    expect(readSealed(sealed.mail)).toEqual({ hold: "held", envelope: sealed.envelope, shell: sealed.shell, outside: undefined });
   });
 
   test.each<[string, (mail: string) => string]>([
@@ -157,7 +157,7 @@ describe("readSealed", () => {
     ["half of an envelope", () => claiming(encodeBase64(sealed.envelope.subarray(0, 200)))],
     ["an envelope twice", () => claiming(encodeBase64(Buffer.concat([sealed.envelope, sealed.envelope])))],
     ["an envelope to a certificate", () => claiming(encodeBase64(sealToCertificate(MESSAGE, parties.bob.opener.certificate)))],
-    ["a signature", () => claiming(encodeBase64(sealed.letter.signatureFile))],
+    ["a signature", () => claiming(encodeBase64(sealed.letter.signatureFile ?? Buffer.alloc(0)))],
     ["an encoding that we never write", () => claiming(encodeBase64(sealed.envelope), "quoted-printable")],
     [
       "two encodings",
@@ -182,8 +182,8 @@ describe("readSealed", () => {
         outcomeOf(() => {
           const found = readSealed(mutant);
           if (!found) return;
-          const { entity } = openLetter(found.envelope, { key: sealed.key, openers: [parties.bob.opener] }, sealed.binding);
-          expect(entity.equals(sealed.letter.entity)).toBe(true);
+          const { entity } = openEnvelope(found.envelope, { key: sealed.key, openers: [parties.bob.opener] }, sealed.binding);
+          expect(entity?.equals(sealed.letter.entity)).toBe(true);
         }),
       );
     }

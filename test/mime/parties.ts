@@ -3,10 +3,12 @@ import { createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypt
 import { createRoot, issue, type Profile } from "../../broker/authority.ts";
 import { parseMailbox, type Mailbox } from "../../mime/address.ts";
 import { toCrlf } from "../../mime/entity.ts";
-import type { Evidence } from "../../mime/evidence.ts";
+import { openLetter, type Binding } from "../../mime/bind.ts";
+import type { AccessEvidence, HandoverEvidence } from "../../mime/evidence.ts";
 import { splitMessage } from "../../mime/headers.ts";
 import { ContentKey } from "../../mime/key.ts";
-import { sealLetter, sealedMessage, signLetter, type Binding, type SignedLetter } from "../../mime/message.ts";
+import { sealLetter, signLetter, type SignedLetter, type Signing } from "../../mime/letter.ts";
+import { readSealed, type SealedMessage } from "../../mime/message.ts";
 import type { Opener } from "../../mime/open.ts";
 import { buildPayload, outerFields } from "../../mime/payload.ts";
 import { newKey } from "../../mime/request.ts";
@@ -19,6 +21,8 @@ export const FROM = new Date("2020-01-01T00:00:00Z");
 export const UNTIL = new Date("2045-01-01T00:00:00Z");
 export const BROKER = "https://broker.example";
 export const NONCE = Buffer.alloc(24, 0x5a);
+/** Names the content of the letter below in a receipt. */
+export const CONTENT_ID = Buffer.alloc(32, 0xc1);
 
 export interface Party {
   readonly mailbox: Mailbox;
@@ -123,46 +127,87 @@ export const shellOf = (ticket: Buffer = Buffer.from("ticket-of-letter-1")): She
   expiresAt: new Date("2026-03-31T12:00:00Z"),
 });
 
+/** How Alice signs. */
+export function signingBy(signer: Signer, changes: Partial<Signing> = {}): Signing {
+  return { order: "inner", signer, time: NOW, contentId: CONTENT_ID, brokerUrl: BROKER, ...changes };
+}
+
+/** The payload signed inside, as `inner` wants it. */
+export function signedBy(payload: Buffer, signer: Signer): SignedLetter {
+  return signLetter(payload, NONCE, signingBy(signer));
+}
+
+/** A held envelope on its own, as the inside of a mail gives it. */
+export function heldOf(envelope: Buffer): SealedMessage {
+  return { hold: "held", envelope, shell: shellOf(), outside: undefined };
+}
+
+/** Opens a held envelope. */
+export function openEnvelope(envelope: Buffer, secrets: Parameters<typeof openLetter>[1], binding: Binding): ReturnType<typeof openLetter> {
+  return openLetter(heldOf(envelope), secrets, binding);
+}
+
 /** The letter of Alice to Bob, sealed; any part of it can be another. */
 export function sealedLetter(
   parties: Parties,
   changes: { payload?: Buffer; letter?: SignedLetter; key?: ContentKey; dual?: Party | undefined } = {},
 ): SealedLetter {
   const { root, alice, bob } = parties;
-  const letter = changes.letter ?? signLetter(changes.payload ?? payloadOf(MESSAGE), alice.signer, NOW);
+  const letter = changes.letter ?? signedBy(changes.payload ?? payloadOf(MESSAGE), alice.signer);
   const key = changes.key ?? ContentKey.generate();
   const shell = shellOf();
-  const dual = "dual" in changes ? changes.dual : bob;
-  const envelope = sealLetter(letter, { key, shell, dual: dual?.opener.certificate });
+  const dual = ("dual" in changes ? changes.dual : bob)?.opener.certificate;
+  const outer = outerFields(splitMessage(MESSAGE), "[...]");
+  const { mail } = sealLetter(letter, { hold: "held", key, shell, dual }, outer, alice.mailbox, signingBy(alice.signer));
   return {
     letter,
     key,
     shell,
-    envelope,
-    mail: sealedMessage(envelope, outerFields(splitMessage(MESSAGE), "[...]"), alice.mailbox, shell),
+    envelope: readSealed(mail)?.envelope ?? Buffer.alloc(0),
+    mail,
     binding: {
+      hold: "held",
+      signing: "inner",
       sender: alice.mailbox,
       recipients: [bob.mailbox.key],
       messageId: MESSAGE_ID,
       commit: letter.commit,
+      contentId: CONTENT_ID.toString("hex"),
       trust: { roots: [root.certificate], at: NOW },
     },
   };
 }
 
 /** What the broker states about the letter above. */
-export const evidence: Evidence = {
+export const evidence: HandoverEvidence = {
   version: 1,
   evidence: "evidence-0123456789",
+  previous: "evidence-of-release-1",
   event: "ContentHandover",
   broker: BROKER,
   sender: "alice@a.example",
   recipient: "bob@b.example",
   messageId: MESSAGE_ID,
+  hold: "held",
+  signing: "inner",
   commit: "c0".repeat(32),
+  contentId: "c1".repeat(32),
   session: "5e".repeat(32),
   declaredAt: "2026-03-01T12:00:00.000Z",
   releasedAt: "2026-03-01T12:01:00.000Z",
   confirmedAt: "2026-03-01T12:02:00.000Z",
   recipientCertificate: "ce".repeat(32),
+  recipientReceipt: "4e".repeat(32),
+  openingValue: "",
 };
+
+/** The statement before it. */
+export function releasedBefore({
+  confirmedAt: _c,
+  recipientCertificate: _r,
+  recipientReceipt: _p,
+  openingValue: _o,
+  ...rest
+}: HandoverEvidence): AccessEvidence {
+  return { ...rest, event: "ContentAccessTracking", evidence: rest.previous, previous: "evidence-of-submission" };
+}

@@ -1,20 +1,34 @@
 /** Receipts: a mail that threads under the letter, that stock OpenSSL verifies, and that only the broker can write. */
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { base64Entity, decodedBody, multipart, parseEntity, splitMultipart } from "../../mime/entity.ts";
-import type { BrokerTrust, Evidence } from "../../mime/evidence.ts";
+import type { BrokerTrust, HandoverEvidence } from "../../mime/evidence.ts";
 import { fieldsNamed, splitMessage, valueOf } from "../../mime/headers.ts";
 import { buildReceipt, readReceipt } from "../../mime/report.ts";
 import { sign, type Signer } from "../../mime/sign.ts";
 import { faultOf, outcomeOf } from "./faults.ts";
 import { openSsl, type OpenSsl } from "./openssl.ts";
-import { BROKER, MESSAGE, MESSAGE_ID, NOW, brokerOf, evidence, makeParties, sealedLetter, type Parties } from "./parties.ts";
+import {
+  BROKER,
+  MESSAGE,
+  MESSAGE_ID,
+  NOW,
+  brokerOf,
+  evidence,
+  releasedBefore,
+  makeParties,
+  sealedLetter,
+  type Parties,
+} from "./parties.ts";
 
 let parties: Parties;
 let trust: BrokerTrust;
 let receipt: Buffer;
 let ssl: OpenSsl;
-const order = (changes: Partial<Evidence> = {}) => ({
+const RECEIPT = Buffer.from("the recipient's signed receipt stands here");
+const order = (changes: Partial<HandoverEvidence> = {}) => ({
   evidence: { ...evidence, ...changes },
+  released: releasedBefore({ ...evidence, ...changes }),
+  recipientReceipt: RECEIPT,
   from: "receipts@broker.example",
   host: "broker.example",
   time: NOW,
@@ -76,7 +90,9 @@ describe("a receipt as a mail", () => {
     expect(original?.body.toString()).toContain(`Message-ID: ${MESSAGE_ID}\r\n`);
     expect(mixed && splitMultipart(mixed).map((part) => parseEntity(part).contentType.type)).toEqual([
       "text/plain",
-      "application/pkcs7-mime",
+      "application/pkcs7-mime", // evidence.p7m
+      "application/pkcs7-mime", // released.p7m
+      "application/pkcs7-mime", // recipient-receipt.p7m
     ]);
   });
 
@@ -112,13 +128,13 @@ describe("a receipt as a mail", () => {
 
 describe("readReceipt", () => {
   test("gives the evidence", () => {
-    expect(readReceipt(receipt, trust)).toEqual(evidence);
+    expect(readReceipt(receipt, trust)).toMatchObject({ evidence, recipientReceipt: RECEIPT });
   });
 
   test("reads a receipt whose outer header the way has changed, for the signature does not cover it", () => {
     expect(
       readReceipt(Buffer.concat([Buffer.from("Received: x\r\n"), changed("Subject: Opened", "Subject: [list] Opened")]), trust),
-    ).toEqual(evidence);
+    ).toMatchObject({ evidence, recipientReceipt: RECEIPT });
   });
 
   test.each<[string, () => Buffer]>([
@@ -183,7 +199,7 @@ describe("readReceipt", () => {
 });
 
 describe("injection into a receipt", () => {
-  test.each<[string, Partial<Evidence>]>([
+  test.each<[string, Partial<HandoverEvidence>]>([
     ["a field through the Message-ID", { messageId: "<1@a>\r\nBcc: evil@x.example" }],
     ["a body through the Message-ID", { messageId: "<1@a>\r\n\r\nbody" }],
     ["a bare LF through the Message-ID", { messageId: "<1@a>\nBcc: evil@x.example" }],
@@ -203,7 +219,7 @@ describe("injection into a receipt", () => {
 
   test("an address outside ASCII goes as UTF-8 and the text in base64", () => {
     const made = buildReceipt(order({ recipient: "böb@例え.example" }), parties.broker);
-    expect(readReceipt(made, trust)?.recipient).toBe("böb@例え.example");
+    expect(readReceipt(made, trust)?.evidence.recipient).toBe("böb@例え.example");
     ssl.put("utf8.eml", made);
     expect(ssl.try(["cms", "-verify", "-in", "utf8.eml", "-CAfile", "ca.pem"]).status).toBe(0);
   });

@@ -6,7 +6,7 @@ import { parse } from "../../mime/der.ts";
 import { encodeBase64, multipart, parseEntity, splitMultipart, toCrlf } from "../../mime/entity.ts";
 import { field, joinMessage } from "../../mime/headers.ts";
 import { ContentKey } from "../../mime/key.ts";
-import { openLetter, readSealed } from "../../mime/message.ts";
+import { readSealed } from "../../mime/message.ts";
 import { openWithKey, openWithPrivateKey, readShell } from "../../mime/open.ts";
 import { parsePayload } from "../../mime/payload.ts";
 import { readReceipt } from "../../mime/report.ts";
@@ -14,7 +14,7 @@ import { verify } from "../../mime/sign.ts";
 import { OID } from "../../mime/oids.ts";
 import { corpusFiles, corpusTest } from "../mime/corpora.ts";
 import { outcomeOf } from "../mime/faults.ts";
-import { BROKER, NOW, makeParties, sealedLetter, type Parties } from "../mime/parties.ts";
+import { BROKER, NOW, makeParties, openEnvelope, sealedLetter, type Parties } from "../mime/parties.ts";
 
 let parties: Parties;
 beforeAll(async () => {
@@ -83,7 +83,7 @@ describe("malformed CMS (openssl-fuzz-cms, ASN.1 nesting bombs, thunderbird and 
             joinMessage([type, field("Content-Transfer-Encoding", "base64")], encodeBase64(bytes)),
           ]),
         ),
-      openLetter: (bytes) => openLetter(bytes, { key, openers: [parties.bob.opener] }, binding),
+      openLetter: (bytes) => openEnvelope(bytes, { key, openers: [parties.bob.opener] }, binding),
     });
     expect(ends).toEqual({ readSealed: ["malformed"], openLetter: ["cannot-open"] });
   });
