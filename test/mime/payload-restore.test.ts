@@ -3,6 +3,7 @@ import { describe, expect, test } from "@jest/globals";
 import { parseEntity, splitMultipart } from "../../mime/entity.ts";
 import { field, fieldsNamed, splitMessage, valueOf, type HeaderField } from "../../mime/headers.ts";
 import { parsePayload, restore } from "../../mime/payload.ts";
+import { ending } from "./patience.ts";
 import { MESSAGE, makeParties, payloadOf, sealedLetter } from "./parties.ts";
 
 const OWN = "From: alice@a.example\r\nTo: bob@b.example\r\nMessage-ID: <1@a.example>\r\n";
@@ -15,7 +16,10 @@ const filed = (header: string, form: "plain" | "signed" = "plain", entity = ""):
 /** Everything that a reader of the filed letter takes for the word of our gateway. */
 const ours = (letter: Buffer): string[] =>
   splitMessage(letter)
-    .fields.filter(({ name, raw }: HeaderField) => name === "authentication-results" && /gateway\.b\.example/iu.test(raw.toString()))
+    .fields.filter(
+      ({ name, raw }: HeaderField) =>
+        name === "authentication-results" && /gateway\.b\.example/iu.test(raw.toString().replaceAll("\\", "")),
+    )
     .map(valueOf);
 
 describe("results of our gateway", () => {
@@ -33,6 +37,8 @@ describe("results of our gateway", () => {
     ["with a comment in front of the name", "Authentication-Results: (c) gateway.b.example; dkim=pass"],
     ["with a comment behind the name", "Authentication-Results: gateway.b.example(c); dkim=pass"],
     ["with the name in quotes", 'Authentication-Results: "gateway.b.example"; dkim=pass'],
+    ["with comments in comments around the name", "Authentication-Results: (a (b) \\) c) gateway.b.example (d); dkim=pass"],
+    ["with the name in quotes, a letter of it escaped", 'Authentication-Results: "gateway.b.exampl\\e"; dkim=pass'],
     ["in a session field of ours", "Kakitome-Session: forged"],
   ])("that a letter pretends to bring along are dropped: %s", (_why, line) => {
     const letter = filed(`${line}\r\n${OWN}${line}\r\n`);
@@ -46,6 +52,16 @@ describe("results of our gateway", () => {
     ["of a host whose name ends like ours", "Authentication-Results: x.gateway.b.example; spf=pass"],
   ])("of others are the sender's affair and stay: %s", (_why, line) => {
     expect(filed(`${line}\r\n${OWN}`).toString()).toContain(`${line}\r\n`);
+  });
+
+  test.each([
+    ["nested", `${"(".repeat(400_000)}${")".repeat(400_000)}`],
+    ["side by side", "()".repeat(400_000)],
+    ["open", "(".repeat(800_000)],
+  ])("are told from those of others without ado, however many comments stand there, %s", (_how, comments) => {
+    expect(ending(() => ours(filed(`Authentication-Results: ${comments} mx.a.example; dkim=pass\r\n${OWN}`)))).toEqual([
+      "gateway.b.example; smime=pass",
+    ]);
   });
 
   test.each(["plain", "signed"] as const)("cannot be continued by a letter that begins with white space (%s)", (form) => {
