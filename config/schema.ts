@@ -115,6 +115,9 @@ const hold = z.enum(["held", "enclosed"]);
 /** `inner`: sign, then seal. `outer`: seal, then sign. `both`: triple wrap. */
 const signing = z.enum(["inner", "outer", "both"]);
 
+/** How an enclosed key travels to an RSA certificate; `pkcs1` only for clients that read nothing better. */
+const transport = z.enum(["oaep", "pkcs1"]);
+
 const ownMailbox = z.strictObject({
   address: mailbox,
   aliases: z.array(mailbox).default([]),
@@ -155,7 +158,9 @@ export const gatewaySchema = z
         signing: signing.default("inner"),
         confirm: z.enum(["next-session", "same-session"]).default("next-session"),
         /** By address or domain; an address counts before its domain. */
-        forms: z.record(z.string(), z.strictObject({ hold: hold.optional(), signing: signing.optional() })).default({}),
+        forms: z
+          .record(z.string(), z.strictObject({ hold: hold.optional(), signing: signing.optional(), transport: transport.optional() }))
+          .default({}),
         /** Folder of PEM files, one certificate each, of recipients who are not enrolled; they get the enclosed form. */
         certificates: path.optional(),
         /** The second layer, sealed to the recipient: without it the broker's key alone would open a letter. */

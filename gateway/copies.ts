@@ -70,5 +70,5 @@ export function sealCopy(
   if (form.hold === "held")
     return sealLetter(letter, { hold: "held", key: grant.key, shell, dual: dual ? certificate : undefined }, outer, author, signing);
   if (!certificate) throw new Fault("no-certificate", "no certificate for the enclosed form");
-  return sealLetter(letter, { hold: "enclosed", key: grant.key, shell, certificate }, outer, author, signing);
+  return sealLetter(letter, { hold: "enclosed", key: grant.key, shell, certificate, transport: form.transport }, outer, author, signing);
 }

@@ -7,6 +7,7 @@ import type { Mailbox } from "../mime/address.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import type { KeyHold, SigningOrder } from "../mime/letter.ts";
+import type { KeyTransport } from "../mime/seal.ts";
 
 export type Decision = "seal" | "pass";
 
@@ -21,6 +22,8 @@ export interface Form {
   readonly hold: KeyHold;
   readonly signing: SigningOrder;
   readonly certificate: Certificate | undefined;
+  /** For the enclosed form to an RSA certificate. */
+  readonly transport: KeyTransport;
 }
 
 export class Policy {
@@ -41,7 +44,12 @@ export class Policy {
     const { forms, hold, signing } = this.#rules;
     const rule = { ...forms[recipient.domain], ...forms[recipient.key] };
     const certificate = this.#enrolled.has(recipient.key) ? undefined : this.#known.get(recipient.key);
-    return { hold: certificate ? "enclosed" : (rule.hold ?? hold), signing: rule.signing ?? signing, certificate };
+    return {
+      hold: certificate ? "enclosed" : (rule.hold ?? hold),
+      signing: rule.signing ?? signing,
+      certificate,
+      transport: rule.transport ?? "oaep",
+    };
   }
 
   /** @throws Fault `no-certificate`: to be refused; `unavailable`: the broker is away, nothing goes out in clear for that */

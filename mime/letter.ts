@@ -7,7 +7,7 @@ import { field, joinMessage, splitMessage, type HeaderField } from "./headers.ts
 import type { ContentKey } from "./key.ts";
 import { noticePart } from "./notice.ts";
 import { receiptRequest } from "./receipt.ts";
-import { sealEnclosed, sealToCertificate, sealWithKey, type Shell } from "./seal.ts";
+import { sealEnclosed, sealToCertificate, sealWithKey, type KeyTransport, type Shell } from "./seal.ts";
 import { sign, type Signer } from "./sign.ts";
 
 /** `held`: Kc is kept back by the broker. `enclosed`: Kc travels inside, sealed to the recipient (claim 2). */
@@ -63,7 +63,7 @@ function signedEntity(content: Buffer, { signer, time, contentId, brokerUrl }: S
 /** What sealing one copy needs besides the letter. */
 export type SealOrder = { readonly key: ContentKey; readonly shell: Shell } & (
   | { readonly hold: "held"; /** For the inner layer; undefined leaves it out. */ readonly dual: Certificate | undefined }
-  | { readonly hold: "enclosed"; readonly certificate: Certificate }
+  | { readonly hold: "enclosed"; readonly certificate: Certificate; readonly transport: KeyTransport }
 );
 
 export interface SealedCopy {
@@ -110,7 +110,7 @@ function innerEnvelope(entity: Buffer, certificate: Certificate): Buffer {
 }
 
 /** As every S/MIME client reads it (RFC 8551 §3.3). */
-function enclosedEntity(entity: Buffer, { key, shell, certificate }: Extract<SealOrder, { hold: "enclosed" }>): Buffer {
-  const envelope = sealEnclosed(entity, key, certificate, shell);
+function enclosedEntity(entity: Buffer, { key, shell, ...recipient }: Extract<SealOrder, { hold: "enclosed" }>): Buffer {
+  const envelope = sealEnclosed(entity, key, recipient, shell);
   return base64Entity(`${SEALED_TYPE}; smime-type=${ENCLOSED}; name="smime.p7m"`, envelope, 'attachment; filename="smime.p7m"');
 }

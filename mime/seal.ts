@@ -53,20 +53,25 @@ export function sealWithKey(plaintext: Buffer, key: ContentKey, shell: Shell): B
 
 /** Seals to the holder of the certificate: key agreement on P-256 (RFC 5753 §3.1), or RSAES-OAEP with SHA-256 (RFC 3560). */
 export function sealToCertificate(plaintext: Buffer, certificate: Certificate): Buffer {
-  return envelope(plaintext, (contentKey) => recipientInfoFor(contentKey, certificate));
+  return envelope(plaintext, (contentKey) => recipientInfoFor(contentKey, certificate, "oaep"));
 }
 
 /**
  * Seals for any S/MIME client: EnvelopedData whose content key is Kc itself, transported to the recipient's certificate (patent claim 2);
  * ticket and broker stand beside it in unprotected attributes.
  */
-export function sealEnclosed(plaintext: Buffer, key: ContentKey, certificate: Certificate, shell: Omit<Shell, "expiresAt">): Buffer {
+export function sealEnclosed(
+  plaintext: Buffer,
+  key: ContentKey,
+  { certificate, transport }: { readonly certificate: Certificate; readonly transport: KeyTransport },
+  shell: Omit<Shell, "expiresAt">,
+): Buffer {
   const iv = randomBytes(16);
   const ciphertext = key.lend((content) => {
     const cipher = createCipheriv("aes-256-cbc", content, iv);
     return [cipher.update(plaintext), cipher.final()];
   });
-  const recipientInfo = key.lend((content) => recipientInfoFor(content, certificate));
+  const recipientInfo = key.lend((content) => recipientInfoFor(content, certificate, transport));
   const attribute = (type: string, value: Buffer): Buffer => sequence(oid(type), setOf(value));
   const attributes = parse(setOf(attribute(OID.ticket, octetString(shell.ticket)), attribute(OID.brokerUrl, utf8String(shell.brokerUrl))));
   return sequence(
@@ -83,10 +88,13 @@ export function sealEnclosed(plaintext: Buffer, key: ContentKey, certificate: Ce
   );
 }
 
-function recipientInfoFor(contentKey: Buffer, certificate: Certificate): Buffer {
+/** How a key travels to an RSA certificate. `pkcs1` only for recipients whose client reads nothing better (RFC 8551 §2.3). */
+export type KeyTransport = "oaep" | "pkcs1";
+
+function recipientInfoFor(contentKey: Buffer, certificate: Certificate, transport: KeyTransport): Buffer {
   const recipient = sequence(certificate.issuer, certificate.serial);
   return certificate.publicKey.asymmetricKeyType === "rsa"
-    ? keyTransport(contentKey, certificate.publicKey, recipient)
+    ? keyTransport(contentKey, certificate.publicKey, recipient, transport)
     : keyAgreement(contentKey, certificate.publicKey, recipient);
 }
 
@@ -120,9 +128,11 @@ function wrap(kek: Buffer, contentKey: Buffer): Buffer {
   return Buffer.concat([cipher.update(contentKey), cipher.final()]);
 }
 
-function keyTransport(contentKey: Buffer, key: KeyObject, recipient: Buffer): Buffer {
-  const encrypted = publicEncrypt({ key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: "sha256" }, contentKey);
-  return sequence(integer(0), recipient, OAEP_ALGORITHMS[0] ?? derNull(), octetString(encrypted));
+function keyTransport(contentKey: Buffer, key: KeyObject, recipient: Buffer, transport: KeyTransport): Buffer {
+  const oaep = { padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: "sha256" };
+  const encrypted = publicEncrypt({ key, ...(transport === "oaep" ? oaep : { padding: constants.RSA_PKCS1_PADDING }) }, contentKey);
+  const algorithm = transport === "oaep" ? OAEP_ALGORITHMS[0] : sequence(oid(OID.rsaEncryption), derNull());
+  return sequence(integer(0), recipient, algorithm ?? derNull(), octetString(encrypted));
 }
 
 function keyAgreement(contentKey: Buffer, key: KeyObject, recipient: Buffer): Buffer {

@@ -24,14 +24,15 @@ const LETTERS = [
   { hold: "held", to: "rsa", order: "inner" },
   ...ORDERS.map((order) => ({ hold: "enclosed", to: "p256", order })),
   ...ORDERS.map((order) => ({ hold: "enclosed", to: "rsa", order })),
+  ...ORDERS.map((order) => ({ hold: "enclosed", to: "rsa", order, transport: "pkcs1" })),
 ];
 const NAMES = { p256: "P-256", rsa: "RSA-2048" };
 
-function write(parties, { hold, to, order }, octets) {
+function write(parties, { hold, to, order, transport = "oaep" }, octets) {
   const signing = { order, signer: parties.signer, time: NOW, contentId: CONTENT_ID, brokerUrl: BROKER };
   const letter = signLetter(PAYLOAD, NONCE, signing);
   const certificate = to && parties[to].certificate;
-  const form = hold === "held" ? { hold, dual: certificate } : { hold, certificate };
+  const form = hold === "held" ? { hold, dual: certificate } : { hold, certificate, transport };
   const { mail } = sealLetter(letter, { key: ContentKey.adopt(Buffer.from(octets)), shell: SHELL, ...form }, OUTER, alice, signing);
   return { mail, entity: letter.entity };
 }
@@ -60,7 +61,7 @@ async function letterRows(parties, tools) {
     const list = steps(parties, kind, octets);
     const columns = [];
     for (const tool of tools) columns.push(await walk(tool, list));
-    const title = [kind.hold, kind.to ? NAMES[kind.to] : "Kc alone", kind.order];
+    const title = [kind.hold, kind.to ? `${NAMES[kind.to]}${kind.transport === "pkcs1" ? ", PKCS#1 v1.5" : ""}` : "Kc alone", kind.order];
     list.forEach(([what], at) => rows.push([...title, what, ...columns.map((column) => column[at])]));
   }
   return rows;
