@@ -2,6 +2,7 @@
 /** The command `kakitome`: one subcommand a file; a fault is one line on standard error and exit code 1. */
 import { Command, CommanderError } from "commander";
 import { Fault } from "../mime/fault.ts";
+import { addCertificate } from "./certificate.ts";
 import { addBroker } from "./broker.ts";
 import { addConfig } from "./config.ts";
 import { addDemo } from "./demo.ts";
@@ -17,7 +18,8 @@ const program = new Command("kakitome")
   .description("Registered mail for S/MIME: a broker holds the key of each letter back until it is opened, and signs the receipt.")
   .exitOverride()
   .showHelpAfterError("(try: kakitome --help)");
-for (const add of [addDemo, addInit, addBroker, addEnrol, addGateway, addUser, addConfig, addStatus, addVerify, addFilters]) add(program);
+for (const add of [addDemo, addInit, addBroker, addEnrol, addGateway, addUser, addConfig, addStatus, addVerify, addFilters, addCertificate])
+  add(program);
 
 try {
   await program.parseAsync();

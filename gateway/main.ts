@@ -9,6 +9,7 @@ import { Fault } from "../mime/fault.ts";
 import { Identities, openChannel } from "./identity.ts";
 import { receive, type InboundParts } from "./inbound.ts";
 import { Journal } from "./journal.ts";
+import { Learned } from "./learned.ts";
 import { Letters } from "./letters.ts";
 import { consign, outboundParts } from "./outbound.ts";
 import { openPolicy } from "./policy.ts";
@@ -22,6 +23,7 @@ import { watch } from "./watcher.ts";
 
 export { openFilter, sealFilter } from "./filter.ts";
 export { enrol } from "./identity.ts";
+export { Learned } from "./learned.ts";
 export { readStatus } from "./status.ts";
 export { hashPassword } from "./users.ts";
 
@@ -53,6 +55,7 @@ export async function startGateway(
       new Letters(join(config.data, FOLDERS.letters)),
     ];
     await Promise.all([spool.prepare(), journal.prepare(), letters.prepare()]);
+    const learned = new Learned(config, log);
     const identities = new Identities(config, log);
     const preparing = identities.prepare(broker, running.signal);
     running.onStop(() => preparing);
@@ -127,6 +130,7 @@ export async function startGateway(
           largest: Math.max(LARGEST_RECEIVED_OCTETS, (config.submission?.largest ?? 0) * GROWTH),
           onSealed: (mailbox, seen, signal) => receive(inbound, mailbox, seen, signal),
           onReport: (mailbox, seen) => receiveReceipt({ broker, letters, log }, mailbox, seen),
+          onSigned: (mailbox, seen) => learned.receive(mailbox, seen),
         },
         running.signal,
       );

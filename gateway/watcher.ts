@@ -16,6 +16,8 @@ export interface WatcherParts {
   readonly largest: number;
   onSealed(mailbox: Mailbox, seen: Seen, signal: AbortSignal): Promise<void>;
   onReport(mailbox: Mailbox, seen: Seen): Promise<void>;
+  /** A mail that somebody signed with S/MIME. */
+  onSigned(mailbox: Mailbox, seen: Seen): Promise<void>;
 }
 
 const SHORTEST_PAUSE_MS = 500;
@@ -93,12 +95,14 @@ async function look(parts: WatcherParts, mailbox: Mailbox, seen: Seen, signal: A
   const kind = isOurs(seen.structure);
   if (kind === "sealed") await parts.onSealed(mailbox, seen, signal);
   if (kind === "report") await parts.onReport(mailbox, seen);
+  if (kind === "signed") await parts.onSigned(mailbox, seen);
 }
 
+const SIGNATURE = /^application\/(?:x-)?pkcs7-signature$/u;
 const ENVELOPE = /^application\/(?:x-)?pkcs7-mime$/u;
 
 /** What a message may be by its structure alone; only these are fetched. */
-function isOurs(structure: MessageStructureObject | undefined): "sealed" | "report" | undefined {
+function isOurs(structure: MessageStructureObject | undefined): "sealed" | "report" | "signed" | undefined {
   const typeAt = (...path: number[]): string =>
     path.reduce((node: MessageStructureObject | undefined, at) => node?.childNodes?.[at], structure)?.type.toLowerCase() ?? "";
   const isSealed = (...path: number[]): boolean => {
@@ -108,5 +112,6 @@ function isOurs(structure: MessageStructureObject | undefined): "sealed" | "repo
   if (isSealed()) return "sealed";
   if (typeAt() !== "multipart/signed") return undefined;
   if (typeAt(0) === "multipart/report") return "report";
-  return isSealed(0) ? "sealed" : undefined; // signed outside
+  if (isSealed(0)) return "sealed"; // signed outside
+  return SIGNATURE.test(typeAt(1)) ? "signed" : undefined;
 }

@@ -82,6 +82,16 @@ function signingCertificate({ der }: Certificate): Buffer {
  * @throws Fault `signature-invalid`, or `malformed` where it cannot be read
  */
 export function verify(der: Buffer, trust: Trust, detached?: Buffer): Verified {
+  const { certificates, ...verified } = verifySignature(der, detached);
+  verifyChain(verified.signer, { ...trust, intermediates: [...(trust.intermediates ?? []), ...certificates] });
+  return verified;
+}
+
+/**
+ * Verifies a SignedData against the certificate that it brings along, and nothing about that certificate: whose it is, somebody else has to say.
+ * @throws Fault `signature-invalid`, or `malformed` where it cannot be read
+ */
+export function verifySignature(der: Buffer, detached?: Buffer): Verified & { readonly certificates: readonly Certificate[] } {
   const parts = readSignedData(der);
   if ((parts.content === undefined) === (detached === undefined))
     throw new Fault("signature-invalid", "the content stands in the wrong place");
@@ -104,7 +114,6 @@ export function verify(der: Buffer, trust: Trust, detached?: Buffer): Verified {
   if (!verifyOctets(digest, info.signedOctets, signer.publicKey, info.signature)) {
     throw new Fault("signature-invalid", "the signature does not verify");
   }
-  verifyChain(signer, { ...trust, intermediates: [...(trust.intermediates ?? []), ...certificates] });
   return {
     content,
     contentType: parts.contentType,
@@ -114,6 +123,7 @@ export function verify(der: Buffer, trust: Trust, detached?: Buffer): Verified {
     signedOctets: info.signedOctets,
     digest,
     attribute: attributes.optional,
+    certificates,
   };
 }
 

@@ -56,12 +56,14 @@ describe("a signed body is refused", () => {
     [
       "by a certificate of our root that is not the enrolled one",
       "forbidden",
-      async () => signBody({ ...headOf(house, bob, "present"), ticket }, await signerUnder(house.broker.root, "bob@b.example"), house.now()),
+      async () =>
+        signBody({ ...headOf(house, bob, "present"), ticket }, await signerUnder(house.broker.root, "bob@b.example"), house.now()),
     ],
     [
       "by a mailbox that never enrolled",
       "forbidden",
-      async () => signBody({ ...headOf(house, bob, "present"), ticket }, await signerUnder(house.broker.root, "eve@b.example"), house.now()),
+      async () =>
+        signBody({ ...headOf(house, bob, "present"), ticket }, await signerUnder(house.broker.root, "eve@b.example"), house.now()),
     ],
     [
       "by a certificate of another root",
@@ -79,7 +81,11 @@ describe("a signed body is refused", () => {
     [
       "whose content stands outside",
       "signature-invalid",
-      () => sign(Buffer.from(JSON.stringify({ ...headOf(house, bob, "present"), ticket })), bob.identity.signer, { time: house.now(), detached: true }).der,
+      () =>
+        sign(Buffer.from(JSON.stringify({ ...headOf(house, bob, "present"), ticket })), bob.identity.signer, {
+          time: house.now(),
+          detached: true,
+        }).der,
     ],
     [
       "by the broker's own signing certificate",

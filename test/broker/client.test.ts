@@ -28,7 +28,13 @@ afterAll(() => house?.stop());
 async function own(root: Signer, profile: Profile, url?: string): Promise<Signer> {
   const key = newKey();
   const times = { notBefore: new Date(Date.now() - DAY), notAfter: new Date(Date.now() + DAY) };
-  const order = { profile, publicKey: createPublicKey(key), commonName: "fake", hosts: profile === "server" ? ["127.0.0.1"] : [], ...times };
+  const order = {
+    profile,
+    publicKey: createPublicKey(key),
+    commonName: "fake",
+    hosts: profile === "server" ? ["127.0.0.1"] : [],
+    ...times,
+  };
   return { key, certificate: await issue(root, { ...order, ...(url !== undefined && { url }) }) };
 }
 
@@ -54,6 +60,7 @@ async function fakeBroker(root: Signer, answer: (url: string) => Promise<{ statu
   return client;
 }
 
+const PROOF = { receipt: Buffer.from("receipt"), openingValue: undefined };
 const foreignRoot = () => createRoot("Foreign", new Date(Date.now() - DAY), new Date(Date.now() + DAY));
 
 describe("a fake broker", () => {
@@ -77,7 +84,7 @@ describe("a fake broker", () => {
     const client = await fakeBroker(house.broker.root, async (url) => ({
       body: signBody({ request: "x", evidence: "e", confirmedAt: new Date().toISOString() }, await signer(url), new Date()),
     }));
-    await expect(client.confirm(Buffer.from("next"), alice.identity, forever)).rejects.toMatchObject({ code: "signature-invalid" });
+    await expect(client.confirm(Buffer.from("next"), PROOF, alice.identity, forever)).rejects.toMatchObject({ code: "signature-invalid" });
   });
 
   test("that repeats a genuine answer to another request is refused", async () => {
@@ -88,7 +95,7 @@ describe("a fake broker", () => {
         new Date(),
       ),
     }));
-    await expect(client.confirm(Buffer.from("next"), alice.identity, forever)).rejects.toMatchObject({ code: "internal" });
+    await expect(client.confirm(Buffer.from("next"), PROOF, alice.identity, forever)).rejects.toMatchObject({ code: "internal" });
   });
 
   test.each([
@@ -100,7 +107,7 @@ describe("a fake broker", () => {
     ["more than four times the largest body", { body: Buffer.alloc((4 << 20) + 1) }, "unavailable"],
   ])("that answers %s makes one fault", async (_why, answer, code) => {
     const client = await fakeBroker(house.broker.root, async () => answer);
-    await expect(client.confirm(Buffer.from("next"), alice.identity, forever)).rejects.toMatchObject({ code });
+    await expect(client.confirm(Buffer.from("next"), PROOF, alice.identity, forever)).rejects.toMatchObject({ code });
   });
 
   test("that never answers is unavailable after the timeout", async () => {
@@ -112,7 +119,10 @@ describe("a fake broker", () => {
     const stopping = new AbortController();
     let asked = (): void => undefined;
     const reached = new Promise<void>((resolve) => (asked = resolve));
-    const client = await fakeBroker(house.broker.root, async () => void asked());
+    const client = await fakeBroker(house.broker.root, async () => {
+      asked();
+      return undefined;
+    });
     const ended = expect(client.ready(stopping.signal)).rejects.toMatchObject({ code: "unavailable" });
     await reached;
     stopping.abort();

@@ -5,7 +5,16 @@ import type { IncomingHttpHeaders } from "node:http";
 import { request } from "node:https";
 import { join } from "node:path";
 import type { Broker } from "../../broker/broker.ts";
-import { BrokerClient, enrolGateway, type Channel, type Declared, type Identity } from "../../broker/client.ts";
+import {
+  BrokerClient,
+  enrolGateway,
+  type Channel,
+  type Declared,
+  type DeclaredRecipient,
+  type Identity,
+  type OpeningProof,
+  type Release,
+} from "../../broker/client.ts";
 import { invite } from "../../broker/enrol.ts";
 import { FILES, initBroker } from "../../broker/init.ts";
 import { localMasterKey } from "../../broker/master-key.ts";
@@ -17,7 +26,11 @@ import { readPrivateKey, readSecret } from "../../config/secrets.ts";
 import { duration } from "../../config/units.ts";
 import { parseMailbox, type Mailbox } from "../../mime/address.ts";
 import { parseCertificate } from "../../mime/certificate.ts";
+import { signLetter, type KeyHold, type SigningOrder } from "../../mime/letter.ts";
+import { OID } from "../../mime/oids.ts";
+import { makeReceipt, receiptRequest, type Original } from "../../mime/receipt.ts";
 import { newKey } from "../../mime/request.ts";
+import { sign, verify } from "../../mime/sign.ts";
 import { freePort } from "../servers/ports.ts";
 import { temporaryFolder } from "../servers/process.ts";
 import { heardLog, type HeardLog } from "./happenings.ts";
@@ -132,13 +145,76 @@ async function enrolMember(gateway: Gateway, address: string, aliases: readonly 
   return { mailbox, identity, gateway };
 }
 
-/** A declaration of one letter from a member to these addresses. */
+/** How a letter travels. */
+export interface TestForm {
+  readonly hold?: KeyHold;
+  readonly signing?: SigningOrder;
+}
+
+/** A payload that was really signed for its declaration: what its recipient finds when it opens the letter. */
+export interface Written {
+  readonly payload: Buffer;
+  /** The detached signature that asks for the recipient's receipt, DER. */
+  readonly signatureFile: Buffer;
+  /** What stands behind the commitment where the receipt does not hold it. */
+  readonly openingValue: Buffer | undefined;
+}
+
+const written = new Map<string, Written>();
+
+/** A recipient as a gateway declares it: a payload is signed, and it is found again by its commitment. */
+export function declaredTo(
+  house: House,
+  sender: Member,
+  address: string,
+  { hold = "held", signing = "inner" }: TestForm = {},
+): DeclaredRecipient {
+  const [nonce, contentId] = [randomBytes(24), randomBytes(32)];
+  const payload = Buffer.from(`From: ${sender.mailbox.address}\r\nTo: ${address}\r\n\r\n${nonce.toString("hex")}\r\n`);
+  const { signer } = sender.identity;
+  const letter = signLetter(payload, nonce, { order: signing, signer, time: house.now(), contentId, brokerUrl: house.url });
+  const sealedSignature = () =>
+    sign(payload, signer, { time: house.now(), detached: true, attributes: [receiptRequest(contentId, house.url)] }).der;
+  written.set(letter.commit, {
+    payload,
+    signatureFile: letter.signatureFile ?? sealedSignature(), // `outer`: what it is over is nothing to the broker
+    openingValue: signing === "outer" ? nonce : undefined,
+  });
+  return { address: parseMailbox(address), commit: letter.commit, contentId: contentId.toString("hex"), hold, signing };
+}
+
+export function writtenFor(commit: string): Written {
+  const found = written.get(commit);
+  if (!found) throw new Error("no letter was signed for this commitment");
+  return found;
+}
+
+/** The signature that asks for a receipt, verified as its recipient does it. */
+export function originalOf(house: House, commit: string): Original {
+  const { payload, signatureFile } = writtenFor(commit);
+  const trust = { roots: [house.broker.root.certificate], at: house.now(), purpose: OID.emailProtection };
+  return verify(signatureFile, trust, payload);
+}
+
+/** What proves that this member opened the letter of a commitment. */
+export function proofBy(house: House, member: Member, commit: string): OpeningProof {
+  const receipt = makeReceipt(originalOf(house, commit), member.identity.signer, house.now());
+  return { receipt, openingValue: writtenFor(commit).openingValue };
+}
+
+/** Confirms what was released to this member, with its signed receipt (S10). */
+export function confirmAs(house: House, member: Member, { nextTicket, commit }: Pick<Release, "nextTicket" | "commit">) {
+  return member.gateway.client.confirm(nextTicket, proofBy(house, member, commit), member.identity, forever);
+}
+
+/** A declaration of one letter from a member to these addresses, each with a text of its own. */
 export function letterFrom(house: House, sender: Member, recipients: readonly string[], changes: Partial<Declared> = {}): Declared {
   return {
     sender: sender.mailbox,
     messageId: `<${randomBytes(8).toString("hex")}@a.example>`,
     expiresAt: new Date(house.now().getTime() + 30 * DAY),
-    recipients: recipients.map((address) => ({ address: parseMailbox(address), commit: randomBytes(32).toString("hex") })),
+    confirm: "next-session",
+    recipients: recipients.map((address) => declaredTo(house, sender, address)),
     ...changes,
   };
 }
@@ -192,7 +268,13 @@ export function call(
     key: channel.key.export({ type: "pkcs8", format: "pem" }).toString(),
   };
   return new Promise((resolve, reject) => {
-    const options = { method, agent: false, ca: house.broker.root.certificate.pem, ...identity, headers: type ? { "content-type": type } : {} };
+    const options = {
+      method,
+      agent: false,
+      ca: house.broker.root.certificate.pem,
+      ...identity,
+      headers: type ? { "content-type": type } : {},
+    };
     const sent = request(new URL(path, house.url), options, (response) => {
       const chunks: Buffer[] = [];
       response.on("data", (chunk: Buffer) => chunks.push(chunk));

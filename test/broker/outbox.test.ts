@@ -2,9 +2,10 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { Outbox, smtpMailer, type ReceiptMailer } from "../../broker/outbox.ts";
 import { duration } from "../../config/units.ts";
+import { verifyProof } from "../../mime/proof.ts";
 import { readReceipt } from "../../mime/report.ts";
 import { startHop, type Hop, type HopOptions } from "../gateway/hop.ts";
-import { forever, openHouse, ticketOf, type House, type Member } from "./house.ts";
+import { confirmAs, declaredTo, forever, openHouse, ticketOf, writtenFor, type House, type Member } from "./house.ts";
 
 let house: House;
 let alice: Member;
@@ -25,9 +26,9 @@ afterAll(() => house?.stop());
 /** An opened letter. @returns the name of its evidence */
 async function openedLetter(): Promise<string> {
   const ticket = await ticketOf(house, alice, "bob@b.example");
-  const { nextTicket, key } = await bob.gateway.client.present(ticket, bob.identity, forever);
-  key.wipe();
-  return (await bob.gateway.client.confirm(nextTicket, bob.identity, forever)).evidence;
+  const release = await bob.gateway.client.present(ticket, bob.identity, forever);
+  release.key?.wipe();
+  return (await confirmAs(house, bob, release)).evidence;
 }
 
 async function hop(options: HopOptions = {}): Promise<Hop> {
@@ -64,10 +65,30 @@ test("a receipt reaches the sender with the empty reverse-path, verifies, and is
   const [taken] = attempts.all;
   expect([taken?.from, taken?.to]).toEqual(["", ["alice@a.example"]]);
   const read = readReceipt(taken?.mail ?? Buffer.alloc(0), alice.gateway.client.trust);
-  expect(read).toMatchObject({ evidence, event: "ContentHandover", sender: "alice@a.example", recipient: "bob@b.example" });
-  expect(String(taken?.mail)).toContain(`In-Reply-To: ${read?.messageId}`);
+  expect(read?.evidence).toMatchObject({ evidence, event: "ContentHandover", sender: "alice@a.example", recipient: "bob@b.example" });
+  expect(String(taken?.mail)).toContain(`In-Reply-To: ${read?.evidence.messageId}`);
   expect(await isPending(evidence)).toBe(false);
 });
+
+test.each(["inner", "outer", "both"] as const)(
+  "signed %s, the receipt that is mailed proves the opening without the broker",
+  async (signing) => {
+    const { port, attempts } = await hop();
+    start(mailerTo(port));
+    const recipient = declaredTo(house, alice, "bob@b.example", { signing });
+    const ticket = await ticketOf(house, alice, "bob@b.example", { recipients: [recipient] });
+    const { evidence } = await confirmAs(house, bob, await bob.gateway.client.present(ticket, bob.identity, forever));
+    await sent(evidence);
+    const receipt = attempts.all[0]?.mail ?? Buffer.alloc(0);
+    const { payload, signatureFile } = writtenFor(recipient.commit);
+    const { trust } = alice.gateway.client;
+    const verdict = verifyProof({ receipt, original: signatureFile, payload }, trust);
+    expect(verdict.links.filter(({ state }) => state !== "good")).toEqual([]);
+    expect(verdict).toMatchObject({ holds: true, evidence: { evidence, signing, contentId: recipient.contentId } });
+    const other = declaredTo(house, alice, "bob@b.example", { signing });
+    expect(verifyProof({ receipt, original: writtenFor(other.commit).signatureFile, payload }, trust).holds).toBe(false);
+  },
+);
 
 test("an outbox that is woken looks at once", async () => {
   const { port, attempts } = await hop();

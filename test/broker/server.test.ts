@@ -108,7 +108,10 @@ describe("a body that is not what the step needs is malformed", () => {
 
 test("an octet string is read whatever the content type says, for the octets decide", async () => {
   const ticket = (await ticketOf(house, alice, "alice@a.example")).toString("base64");
-  const answer = await call(house, alice.gateway.channel, "/v1/present", { body: signedBy(house, alice, "present", { ticket }), type: "text/plain" });
+  const answer = await call(house, alice.gateway.channel, "/v1/present", {
+    body: signedBy(house, alice, "present", { ticket }),
+    type: "text/plain",
+  });
   expect(answer.status).toBe(200);
 });
 

@@ -3,7 +3,22 @@ import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { newSessionId } from "../../broker/session.ts";
 import { sealTicket } from "../../broker/ticket.ts";
-import { DAY, MINUTE, call, faceOf, forever, openHouse, signedBy, ticketOf, wordOf, type House, type Member } from "./house.ts";
+import {
+  DAY,
+  MINUTE,
+  call,
+  confirmAs,
+  declaredTo,
+  faceOf,
+  forever,
+  openHouse,
+  proofBy,
+  signedBy,
+  ticketOf,
+  wordOf,
+  type House,
+  type Member,
+} from "./house.ts";
 
 const BOB = "bob@b.example";
 
@@ -25,10 +40,12 @@ const unknownNext = (): Buffer => sealTicket({ sessionId: newSessionId(), nextSe
 
 const present = (member: Member, ticket: Buffer) =>
   call(house, member.gateway.channel, "/v1/present", { body: signedBy(house, member, "present", { ticket: ticket.toString("base64") }) });
-const confirm = (member: Member, nextTicket: Buffer) =>
-  call(house, member.gateway.channel, "/v1/confirm", {
-    body: signedBy(house, member, "confirm", { nextTicket: nextTicket.toString("base64"), result: "opened" }),
-  });
+/** Confirms with a receipt that this member really signs for the letter of the commitment. */
+const confirm = (member: Member, nextTicket: Buffer, commit: string) => {
+  const receipt = proofBy(house, member, commit).receipt.toString("base64");
+  const body = signedBy(house, member, "confirm", { nextTicket: nextTicket.toString("base64"), result: "opened", receipt });
+  return call(house, member.gateway.channel, "/v1/confirm", { body });
+};
 
 beforeAll(async () => {
   house = await openHouse();
@@ -60,7 +77,10 @@ const PRESENTED: readonly (readonly [string, (ticket: Buffer) => Promise<readonl
   ["with an octet in its middle altered", async (ticket) => [bob, altered(ticket, ticket.length >> 1)]],
   ["cut short", async (ticket) => [bob, ticket.subarray(0, -1)]],
   ["as octets that are no ticket", async (ticket) => [bob, randomBytes(ticket.length)]],
-  ["sealed to another certificate", async () => [bob, sealTicket({ sessionId: newSessionId(), nextSessionId: undefined }, alice.identity.openers[0]!.certificate)]],
+  [
+    "sealed to another certificate",
+    async () => [bob, sealTicket({ sessionId: newSessionId(), nextSessionId: undefined }, alice.identity.openers[0]!.certificate)],
+  ],
   ["after it was confirmed", async (ticket) => [bob, await confirmed(ticket)]],
   ["after it was withdrawn", async (ticket) => [bob, await withdrawn(ticket)]],
 ];
@@ -114,25 +134,25 @@ const CONFIRMED: readonly (readonly [string, (ticket: Buffer, next: Buffer) => P
 describe("S10: a letter confirmed", () => {
   test.each(CONFIRMED)("%s gets the answer of an unknown ticket, and no receipt waits", async (_why, prepare) => {
     const ticket = await ticketOf(house, alice, BOB);
-    const { nextTicket } = await bob.gateway.client.present(ticket, bob.identity, forever);
+    const { nextTicket, commit } = await bob.gateway.client.present(ticket, bob.identity, forever);
     const receipts = house.receipts();
     const [member, shown] = await prepare(ticket, nextTicket);
-    expect(faceOf(await confirm(member, shown))).toBe(gone);
+    expect(faceOf(await confirm(member, shown, commit))).toBe(gone);
     expect(house.receipts()).toBe(receipts);
   });
 
   test("with a guessed next session ID in the right session is refused", async () => {
     const sessionId = newSessionId();
     const forged = sealTicket({ sessionId, nextSessionId: newSessionId() }, sessionCertificate());
-    expect(faceOf(await confirm(bob, forged))).toBe(gone);
+    expect(faceOf(await confirm(bob, forged, declaredTo(house, alice, BOB).commit))).toBe(gone);
   });
 
   test("after the sweep of its expiry gets the answer of an unknown ticket", async () => {
     const ticket = await ticketOf(house, alice, BOB, { expiresAt: new Date(house.now().getTime() + MINUTE) });
-    const { nextTicket } = await bob.gateway.client.present(ticket, bob.identity, forever);
+    const { nextTicket, commit } = await bob.gateway.client.present(ticket, bob.identity, forever);
     house.pass(2 * MINUTE);
     await house.table.sweep(house.now().getTime());
-    expect(faceOf(await confirm(bob, nextTicket))).toBe(gone);
+    expect(faceOf(await confirm(bob, nextTicket, commit))).toBe(gone);
   });
 });
 
@@ -141,7 +161,11 @@ test("reports and withdrawals tell nothing of a ticket either: known, unknown an
   const known = await ticketOf(house, alice, BOB);
   for (const path of ["/v1/dispatched", "/v1/withdraw"]) {
     const faces = [];
-    for (const [member, ticket] of [[mallory, known], [alice, unknownTicket()], [alice, known]] as const) {
+    for (const [member, ticket] of [
+      [mallory, known],
+      [alice, unknownTicket()],
+      [alice, known],
+    ] as const) {
       faces.push(faceOf(await call(house, member.gateway.channel, path, { body: body(ticket), type: "application/json" })));
     }
     expect(new Set(faces).size).toBe(1);
@@ -157,8 +181,7 @@ function altered(ticket: Buffer, at: number): Buffer {
 }
 
 async function confirmed(ticket: Buffer): Promise<Buffer> {
-  const { nextTicket } = await bob.gateway.client.present(ticket, bob.identity, forever);
-  await bob.gateway.client.confirm(nextTicket, bob.identity, forever);
+  await confirmAs(house, bob, await bob.gateway.client.present(ticket, bob.identity, forever));
   return ticket;
 }
 

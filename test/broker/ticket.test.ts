@@ -19,7 +19,10 @@ beforeAll(async () => {
 });
 
 test("a first ticket names its session, the next one both", () => {
-  expect(openTicket(sealTicket({ sessionId, nextSessionId: undefined }, broker.certificate), [broker])).toEqual({ sessionId, nextSessionId: undefined });
+  expect(openTicket(sealTicket({ sessionId, nextSessionId: undefined }, broker.certificate), [broker])).toEqual({
+    sessionId,
+    nextSessionId: undefined,
+  });
   expect(openTicket(sealTicket({ sessionId, nextSessionId }, broker.certificate), [broker])).toEqual({ sessionId, nextSessionId });
 });
 
@@ -30,7 +33,8 @@ test("any of the broker's session keys opens it, so that an old key can be kept 
 test("it holds nothing of the session ID or its hash, and no two are alike", () => {
   const [one, two] = [1, 2].map(() => sealTicket({ sessionId, nextSessionId }, broker.certificate).toString("hex"));
   expect(one).not.toBe(two);
-  for (const secret of [sessionId.toString("hex"), nextSessionId.toString("hex"), sessionHash(sessionId)]) expect(one).not.toContain(secret);
+  for (const secret of [sessionId.toString("hex"), nextSessionId.toString("hex"), sessionHash(sessionId)])
+    expect(one).not.toContain(secret);
 });
 
 test("its hash is SHA-256 in hex", () => {
@@ -49,8 +53,14 @@ describe("session-gone, and not to be told apart", () => {
     ["something behind it", () => Buffer.concat([sealTicket({ sessionId, nextSessionId }, broker.certificate), Buffer.from([0])])],
     ["no content", () => sealToCertificate(Buffer.alloc(0), broker.certificate)],
     ["an unknown kind", () => sealToCertificate(Buffer.concat([Buffer.from([3]), sessionId]), broker.certificate)],
-    ["a first ticket with an ID too short", () => sealToCertificate(Buffer.concat([Buffer.from([1]), sessionId.subarray(1)]), broker.certificate)],
-    ["a first ticket with two IDs", () => sealToCertificate(Buffer.concat([Buffer.from([1]), sessionId, nextSessionId]), broker.certificate)],
+    [
+      "a first ticket with an ID too short",
+      () => sealToCertificate(Buffer.concat([Buffer.from([1]), sessionId.subarray(1)]), broker.certificate),
+    ],
+    [
+      "a first ticket with two IDs",
+      () => sealToCertificate(Buffer.concat([Buffer.from([1]), sessionId, nextSessionId]), broker.certificate),
+    ],
     ["a next ticket with one ID", () => sealToCertificate(Buffer.concat([Buffer.from([2]), sessionId]), broker.certificate)],
   ])("%s", (_why, make) => {
     const fault = faultOf(() => openTicket(make(), [broker]));

@@ -49,11 +49,12 @@ export async function openTestDoor(mostRecipients = 5): Promise<TestDoor> {
     },
   };
   const rules = { unenrolled: "refuse" as const, domains: { "pass.example": "pass" as const } };
+  const standard = { hold: "held" as const, signing: "inner" as const, confirm: "next-session" as const, forms: {} };
   const stopping = new AbortController();
   const keep = async (submission: Submission): Promise<string> => `id-${door.taken.push(submission)}`;
   const parts = {
     users: new Users([user]),
-    policy: new Policy({ ...rules, subject: "[...]", expiry: 0 as never, dual: true }, directory),
+    policy: new Policy({ ...rules, ...standard, subject: "[...]", expiry: 0 as never, dual: true }, directory),
     log: heard.log,
     demandSigner: (mailbox: Mailbox) => door.demandSigner(mailbox),
     consign: (submission: Submission) => door.consign(submission),

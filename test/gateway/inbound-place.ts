@@ -1,6 +1,6 @@
 /** The inbound walk for tests: real letters, a real broker in this process, Dovecot's mailboxes, and journals that can lose power. */
 import { ImapFlow } from "imapflow";
-import { BrokerClient, type Identity, type Release } from "../../broker/client.ts";
+import { BrokerClient, type Identity, type OpeningProof, type Release } from "../../broker/client.ts";
 import { duration } from "../../config/units.ts";
 import type { ImapConfig } from "../../config/schema.ts";
 import { receive, type InboundParts } from "../../gateway/inbound.ts";
@@ -23,10 +23,10 @@ export class CountedClient extends BrokerClient {
     return super.present(ticket, identity, signal);
   }
 
-  override async confirm(nextTicket: Buffer, identity: Identity, signal: AbortSignal) {
+  override async confirm(nextTicket: Buffer, proof: OpeningProof, identity: Identity, signal: AbortSignal) {
     this.calls.push("confirm");
     if (this.fail) throw this.fail;
-    return super.confirm(nextTicket, identity, signal);
+    return super.confirm(nextTicket, proof, identity, signal);
   }
 }
 
@@ -120,7 +120,8 @@ export async function openDesk(
     async look() {
       const mailbox = await Mailbox.open({ config, password: PASSWORD, ca: undefined }, () => undefined);
       const failures: unknown[] = [];
-      for (const seen of await everySeen(mailbox)) await receive(parts, mailbox, seen, forever).catch((thrown: unknown) => failures.push(thrown));
+      for (const seen of await everySeen(mailbox))
+        await receive(parts, mailbox, seen, forever).catch((thrown: unknown) => failures.push(thrown));
       await mailbox.close();
       return failures;
     },

@@ -71,6 +71,38 @@ test("a letter is opened, filed below what was found out, confirmed, and its sea
   expect(await desk.journal.find(session())).toMatchObject({ stage: "confirmed", mailbox: BOB, messageId: "<1@a.example>" });
 });
 
+const FORMS = (["held", "enclosed"] as const).flatMap((hold) =>
+  (["inner", "outer", "both"] as const).map((signing) => ({ hold, signing })),
+);
+
+describe.each(FORMS)("a letter that is $hold and signed $signing", (form) => {
+  test.each(["next-session", "same-session"] as const)("is opened, filed and confirmed, %s", async (confirm) => {
+    const other = await openOffice(house, alice, undefined, { forms: { [BOB]: form }, confirm });
+    await other.send(SUBMITTED, [BOB]);
+    copy = firstOf(await other.copies());
+    await other.close();
+    expect(copy.mail.includes("secret")).toBe(false);
+    await desk.deliver(copy.mail);
+    expect(await desk.look()).toEqual([]);
+    const letter = firstOf(await desk.mails());
+    expect(letter.text).toMatch(/^Authentication-Results: gateway\.b\.example; smime=pass/u);
+    expect(isOpened(letter)).toBe(true);
+    expect(await row()).toMatchObject({ state: "confirmed" });
+    expect(await desk.journal.find(session())).toMatchObject({ stage: "confirmed", messageId: "<1@a.example>" });
+  });
+
+  test("is, plain, exactly what was submitted below the two fields", async () => {
+    const other = await openOffice(house, alice, undefined, { forms: { [BOB]: form } });
+    await other.send(SUBMITTED, [BOB]);
+    const plain = await open(bob, { deliver: "plain" });
+    await plain.deliver(firstOf(await other.copies()).mail);
+    await other.close();
+    expect(await plain.look()).toEqual([]);
+    const { text } = firstOf(await plain.mails());
+    expect(text.slice(text.indexOf("From:"))).toBe(SUBMITTED);
+  });
+});
+
 test("flags and date of the sealed letter are those of the opened one", async () => {
   const date = new Date("2026-01-02T03:04:05Z");
   await desk.deliver(copy.mail, ["\\Seen", "\\Flagged", "$Work"], date);

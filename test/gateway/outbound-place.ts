@@ -4,12 +4,14 @@ import { BrokerClient, type Declared, type Grant, type Identity } from "../../br
 import { duration } from "../../config/units.ts";
 import { Letters } from "../../gateway/letters.ts";
 import { consign, type OutboundParts } from "../../gateway/outbound.ts";
+import type { Form } from "../../gateway/policy.ts";
 import { Relay } from "../../gateway/relay.ts";
 import { Spool, type Entry } from "../../gateway/spool.ts";
 import type { Submission, SubmittedRecipient } from "../../gateway/submission.ts";
 import { parseMailbox } from "../../mime/address.ts";
 import { toCrlf } from "../../mime/entity.ts";
-import { openLetter, readSealed, type OpenedLetter, type SealedMessage } from "../../mime/message.ts";
+import { openLetter, type OpenedLetter } from "../../mime/bind.ts";
+import { readSealed, type SealedMessage } from "../../mime/message.ts";
 import { forever, type House, type Member } from "../broker/house.ts";
 import { temporaryFolder } from "../servers/process.ts";
 
@@ -49,8 +51,19 @@ export interface Office {
   close(): Promise<void>;
 }
 
-/** @param port of the next hop; without one the letters stay in the spool */
-export async function openOffice(house: House, sender: Member, port = 1): Promise<Office> {
+const STANDARD: Form = { hold: "held", signing: "inner", certificate: undefined, transport: "oaep" };
+
+/**
+ * @param port of the next hop; without one the letters stay in the spool
+ * @param forms by address; whoever is not named there gets the standard form
+ * @param confirm the embodiment
+ */
+export async function openOffice(
+  house: House,
+  sender: Member,
+  port = 1,
+  { forms = {}, confirm = "next-session" }: { forms?: Readonly<Record<string, Partial<Form>>>; confirm?: Declared["confirm"] } = {},
+): Promise<Office> {
   const folder = await temporaryFolder("office");
   const spool = new Spool(join(folder, "spool"));
   const letters = new Letters(join(folder, "letters"));
@@ -65,13 +78,14 @@ export async function openOffice(house: House, sender: Member, port = 1): Promis
   );
   const parts: OutboundParts = {
     broker,
+    policy: { formFor: ({ key }) => ({ ...STANDARD, ...forms[key] }) },
     spool,
     relay,
     letters,
     log: house.heard.log,
     name: "gateway.a.example",
     brokerUrl: house.url,
-    rules: { subject: "[...]", expiry: duration("30d"), dual: true },
+    rules: { subject: "[...]", expiry: duration("30d"), dual: true, confirm },
     identityOf: () => sender.identity,
     now: house.now,
   };
@@ -126,12 +140,8 @@ export function recipientOf(address: string, decision: "seal" | "pass" = "seal")
 export async function openAs(house: House, member: Member, { sealed }: Copy): Promise<OpenedLetter> {
   const { client } = member.gateway;
   const release = await client.present(sealed.shell.ticket, member.identity, forever);
-  const binding = {
-    sender: release.sender,
-    recipients: [member.mailbox.key],
-    messageId: release.messageId,
-    commit: release.commit,
-    trust: { roots: client.trust.roots, at: house.now() },
-  };
-  return openLetter(sealed.envelope, { key: release.key, openers: member.identity.openers }, binding);
+  const { hold, signing, sender, messageId, commit, contentId } = release;
+  const trust = { roots: client.trust.roots, at: house.now() };
+  const binding = { hold, signing, sender, recipients: [member.mailbox.key], messageId, commit, contentId, trust };
+  return openLetter(sealed, { key: release.key, openers: member.identity.openers }, binding);
 }

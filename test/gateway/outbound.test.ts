@@ -91,7 +91,9 @@ test("the record of the letter stands beside its signatures, named by digests an
       .update(copy?.ticket ?? "")
       .digest("hex"),
   });
-  expect(readFileSync(join(office.folder, "letters", `${recipient?.commit}.p7s`)).length).toBeGreaterThan(200);
+  const signature = readFileSync(join(office.folder, "letters", `${recipient?.session}.original.p7s`));
+  expect(signature.length).toBeGreaterThan(200);
+  expect(await office.letters.original(recipient?.session ?? "")).toEqual(signature);
 });
 
 test("the keys are wiped once the copies are sealed", async () => {
@@ -177,7 +179,7 @@ describe("a message is refused in words a person can act on, and nothing is spoo
     ],
   ])("%s", async (_why, message, code, advice) => {
     const refusal = office.send(message, [BOB]);
-    await expect(refusal).rejects.toMatchObject({ code, advice: expect.stringMatching(advice) as string });
+    await expect(refusal).rejects.toMatchObject({ code, advice: expect.stringMatching(advice) });
     expect(await office.spool.all()).toEqual([]);
     expect(office.broker.declared).toEqual([]);
   });
@@ -199,7 +201,10 @@ describe("recipients that the policy passes on", () => {
   async function before(options: HopOptions = {}) {
     const hop = await startHop(options);
     const open = await openOffice(house, alice, hop.port);
-    running.push(() => hop.close(), () => open.close());
+    running.push(
+      () => hop.close(),
+      () => open.close(),
+    );
     return { hop, open };
   }
 

@@ -60,7 +60,7 @@ test("each recipient gets a transaction of its own with its octets; broker and r
   opened.relay.take(spooled);
   await attempts.until(() => true, 2);
   await opened.relay.close();
-  expect(attempts.all.map(({ from, to }) => [from, to]).sort()).toEqual([
+  expect(attempts.all.map(({ from, to }) => [from, to]).sort((a, b) => String(a).localeCompare(String(b)))).toEqual([
     ["alice@a.example", ["bob@b.example"]],
     ["alice@a.example", ["carol@b.example"]],
   ]);

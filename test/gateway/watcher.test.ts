@@ -80,7 +80,7 @@ async function start(port: number, onSealed?: (mailbox: Mailbox, seen: Seen) => 
   };
   const lines = new Writable({
     write(chunk: Buffer, _encoding, done) {
-      events.push(String((JSON.parse(chunk.toString()) as { event: string }).event));
+      events.push((JSON.parse(chunk.toString()) as { event: string }).event);
       wake();
       done();
     },
@@ -97,6 +97,7 @@ async function start(port: number, onSealed?: (mailbox: Mailbox, seen: Seen) => 
       wake();
     },
     onReport: async () => undefined,
+    onSigned: async () => undefined,
   };
   void watch(parts, stopping.signal);
   const until = (holds: () => boolean): Promise<void> =>
