@@ -26,7 +26,8 @@ export async function confirm(broker: Broker, gateway: GatewayRecord, signed: Bu
   const session = sessionHash(sessionId);
   const declared = await broker.table.find(session);
   const recipient = recipientFor(declared, actor);
-  if (declared?.recipient === recipient) demandReceipt(broker, actor, declared);
+  const isOpen = declared?.state === "released" || declared?.state === "confirmed"; // of any other row its bearer learns what everyone learns
+  if (isOpen && declared.recipient === recipient) demandReceipt(broker, actor, declared);
   const proof: Proof = { receipt: actor.body.receipt.toString("base64"), openingValue: actor.body.openingValue?.toString("base64") ?? "" };
   const row = await broker.table.confirm({
     session,

@@ -80,7 +80,7 @@ export async function openFilter(
   await atDesk(config, log, signal, async ({ broker, identities }) => {
     const identity = () => identities.of(own.address);
     const parts = { broker, brokerUrl: config.broker.url, name: config.name, own, identity, now: () => new Date() };
-    const opening = await open(parts, sealed, ticketHash(sealed.shell.ticket), log, signal);
+    const opening = await open(parts, sealed, { session: ticketHash(sealed.shell.ticket), marker: undefined }, log, signal);
     await order.handOver(opening.letter);
     await broker.confirm(opening.nextTicket, opening.proof, identity(), signal);
   });

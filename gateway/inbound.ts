@@ -1,12 +1,12 @@
 /** The inbound walk: a sealed letter in a mailbox to the opened letter and its confirmation (patent S6-S10). It reads downwards in the order of the steps. */
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { ticketHash, type OpeningProof } from "../broker/client.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import { Fault } from "../mime/fault.ts";
 import { readSealed, type SealedMessage } from "../mime/message.ts";
 import type { Journal, Stage } from "./journal.ts";
 import type { Mailbox, Seen } from "./mailbox.ts";
-import { SESSION_FIELD, open, type OpeningParts } from "./opening.ts";
+import { MARKER_FIELD, open, type OpeningParts } from "./opening.ts";
 
 export interface InboundParts extends OpeningParts {
   readonly journal: Journal;
@@ -30,7 +30,7 @@ export async function receive(parts: InboundParts, mailbox: Mailbox, seen: Seen,
   if (!sealed) return; // mail that is not ours is never touched
   const session = ticketHash(sealed.shell.ticket);
   const log = parts.log.with({ session: session.slice(0, 12) });
-  const before = await parts.journal.find(session);
+  const before = await parts.journal.find(parts.own.address.address, session);
   if (before?.stage === "failed") return;
   try {
     await walk({ parts, mailbox, seen, sealed, session, log }, before, signal);
@@ -47,6 +47,8 @@ async function leave(parts: InboundParts, mailbox: Mailbox, { uid }: Seen, sessi
   const reason = reasonOf(thrown);
   parts.log.warn({ event: "letter.not-opened", session: session.slice(0, 12), uid, mailbox: parts.own.address.address, fault, reason });
   await mailbox.flagNotOpened(uid);
+  const before = await parts.journal.find(parts.own.address.address, session);
+  if (before?.stage === "filed") return; // the letter is in its reader's hands; only its confirmation was refused
   await keep(parts, session, "", { stage: "failed", fault, reason });
 }
 
@@ -64,10 +66,10 @@ async function walk({ parts, mailbox, seen, sealed, session, log }: Walk, before
   let messageId = "";
   let stage = before;
   if (stage?.stage !== "filed" && stage?.stage !== "confirmed") {
-    if (!stage) await keep(parts, session, messageId, { stage: "begun" });
-    const opening = await open(parts, sealed, session, log, signal); // S6-S8
-    const mark = { name: SESSION_FIELD, value: session };
-    const filed = stage !== undefined && (await mailbox.hasOpened(mark)); // a crash may have come between filing and the journal
+    const marker = stage?.stage === "begun" ? stage.marker : randomBytes(16).toString("hex");
+    if (!stage) await keep(parts, session, messageId, { stage: "begun", marker });
+    const opening = await open(parts, sealed, { session, marker }, log, signal); // S6-S8
+    const filed = stage !== undefined && (await mailbox.hasOpened({ name: MARKER_FIELD, value: marker })); // a crash may have come before the journal
     if (!filed) await mailbox.append(opening.letter, seen);
     log.info({ event: "letter.filed", step: "S9", sender: opening.sender });
     messageId = opening.messageId;
@@ -77,7 +79,7 @@ async function walk({ parts, mailbox, seen, sealed, session, log }: Walk, before
   if (stage.stage === "filed") {
     const { evidence } = await broker.confirm(Buffer.from(stage.nextTicket, "base64"), decoded(stage), parts.identity(), signal); // S10
     log.info({ event: "letter.confirmed", step: "S10", evidence });
-    messageId ||= (await journal.find(session))?.messageId ?? "";
+    messageId ||= (await journal.find(parts.own.address.address, session))?.messageId ?? "";
     await keep(parts, session, messageId, { stage: "confirmed", evidence });
   }
   await mailbox.retire(seen.uid);
@@ -96,5 +98,5 @@ function decoded({ receipt, openingValue }: { readonly receipt: string; readonly
 }
 
 async function keep(parts: InboundParts, session: string, messageId: string, stage: Stage): Promise<void> {
-  await parts.journal.put(session, { ...stage, mailbox: parts.own.address.address, messageId, at: parts.now().toISOString() });
+  await parts.journal.put({ ...stage, session, mailbox: parts.own.address.address, messageId, at: parts.now().toISOString() });
 }

@@ -5,12 +5,17 @@ import { claimFolder, namesIn, readIfPresent, writeDurably } from "./durable.ts"
 
 /** `begun`: a key may have been asked for. `filed`: the opened letter is in the mailbox. `confirmed`: and the broker knows. `failed`: left as it is. */
 export type Stage =
-  | { readonly stage: "begun" }
+  | {
+      readonly stage: "begun";
+      /** Random; written into the opened copy, so that nobody else's mail is taken for it. */ readonly marker: string;
+    }
   | { readonly stage: "filed"; readonly nextTicket: string; readonly receipt: string; readonly openingValue?: string }
   | { readonly stage: "confirmed"; readonly evidence: string }
   | { readonly stage: "failed"; readonly fault: string; readonly reason: string };
 
 export type JournalEntry = Stage & {
+  /** SHA-256 of the ticket, hex. */
+  readonly session: string;
   /** Mailbox whose letter it is. */
   readonly mailbox: string;
   readonly messageId: string;
@@ -38,32 +43,36 @@ export class Journal {
     await claimFolder(this.#folder);
   }
 
-  /** @param session SHA-256 of the ticket, hex */
-  async find(session: string): Promise<JournalEntry | undefined> {
-    const bytes = await readIfPresent(join(this.#folder, `${session}${SESSION}`));
+  /** What one mailbox has done with a session; a letter may come to several mailboxes of a gateway, and only one of them is its recipient's. */
+  async find(mailbox: string, session: string): Promise<JournalEntry | undefined> {
+    const bytes = await readIfPresent(this.#path(mailbox, session, SESSION));
     return bytes && (JSON.parse(bytes.toString()) as JournalEntry);
   }
 
-  async put(session: string, entry: JournalEntry): Promise<void> {
-    await writeDurably(join(this.#folder, `${session}${SESSION}`), [Buffer.from(JSON.stringify(entry))]);
+  async put(entry: JournalEntry): Promise<void> {
+    await writeDurably(this.#path(entry.mailbox, entry.session, SESSION), [Buffer.from(JSON.stringify(entry))]);
   }
 
-  async all(): Promise<(JournalEntry & { session: string })[]> {
-    const sessions = await namesIn(this.#folder, SESSION);
-    const entries = await Promise.all(sessions.map(async (session) => ({ session, entry: await this.find(session) })));
-    return entries.flatMap(({ session, entry }) => (entry ? [{ ...entry, session }] : [])).sort((a, b) => a.at.localeCompare(b.at));
+  /** All entries, oldest first. */
+  async all(): Promise<JournalEntry[]> {
+    const names = await namesIn(this.#folder, SESSION);
+    const entries = await Promise.all(names.map((name) => readIfPresent(join(this.#folder, `${name}${SESSION}`))));
+    return entries
+      .flatMap((bytes) => (bytes ? [JSON.parse(bytes.toString()) as JournalEntry] : []))
+      .sort((a, b) => a.at.localeCompare(b.at));
   }
 
   async position(mailbox: string, folder: string): Promise<Position | undefined> {
-    const bytes = await readIfPresent(this.#positionPath(mailbox, folder));
+    const bytes = await readIfPresent(this.#path(mailbox, folder, POSITION));
     return bytes && (JSON.parse(bytes.toString()) as Position);
   }
 
   async keepPosition(mailbox: string, folder: string, position: Position): Promise<void> {
-    await writeDurably(this.#positionPath(mailbox, folder), [Buffer.from(JSON.stringify(position))]);
+    await writeDurably(this.#path(mailbox, folder, POSITION), [Buffer.from(JSON.stringify(position))]);
   }
 
-  #positionPath(mailbox: string, folder: string): string {
-    return join(this.#folder, `${createHash("sha256").update(`${mailbox}\0${folder}`).digest("hex")}${POSITION}`);
+  /** File names come from digests: nothing of a mail or a mailbox ever names a file. */
+  #path(mailbox: string, name: string, ending: string): string {
+    return join(this.#folder, `${createHash("sha256").update(`${mailbox}\0${name}`).digest("hex")}${ending}`);
   }
 }

@@ -30,11 +30,23 @@ export interface Opening {
   readonly proof: OpeningProof;
 }
 
-/** Marks the opened copy of a session; found again after a crash. */
-export const SESSION_FIELD = "Kakitome-Session";
+/** Names the session of an opened letter: for people and logs, since whoever saw the sealed letter can write it too. */
+const SESSION_FIELD = "Kakitome-Session";
+/** Holds what only this gateway's journal knows: finds the opened copy again after a crash. */
+export const MARKER_FIELD = "Kakitome-Filing";
 
-/** @param session SHA-256 of the ticket, hex. @throws Fault `session-gone`, `cannot-open`, `forbidden`, `unavailable` */
-export async function open(parts: OpeningParts, sealed: SealedMessage, session: string, log: Log, signal: AbortSignal): Promise<Opening> {
+/**
+ * @param session SHA-256 of the ticket, hex
+ * @param marker written into the letter; undefined where it is handed over and not filed
+ * @throws Fault `session-gone`, `cannot-open`, `forbidden`, `unavailable`
+ */
+export async function open(
+  parts: OpeningParts,
+  sealed: SealedMessage,
+  { session, marker }: { session: string; marker: string | undefined },
+  log: Log,
+  signal: AbortSignal,
+): Promise<Opening> {
   const { ticket, brokerUrl } = sealed.shell;
   if (brokerUrl !== parts.brokerUrl) throw new Fault("forbidden", `the key is kept by ${brokerUrl}, which is not our broker`);
   const identity = parts.identity();
@@ -45,7 +57,7 @@ export async function open(parts: OpeningParts, sealed: SealedMessage, session: 
     log.info({ event: "letter.opened", step: "S8", octets: opened.payload.body.length });
     const { payload, entity, original, openingValue } = opened;
     return {
-      letter: restore(payload, entity, parts.own.deliver, resultFields(parts, opened, session)), // S9
+      letter: restore(payload, entity, parts.own.deliver, resultFields(parts, opened, session, marker)), // S9
       sender: payload.from.address,
       messageId: release.messageId,
       nextTicket: release.nextTicket,
@@ -66,8 +78,9 @@ function bindingOf(parts: OpeningParts, release: Release) {
 }
 
 /** What this gateway found out, on top of the opened letter (RFC 8601 §2.2, RFC 7281 §3). */
-function resultFields(parts: OpeningParts, { signer, payload }: OpenedLetter, session: string): HeaderField[] {
+function resultFields(parts: OpeningParts, { signer, payload }: OpenedLetter, session: string, marker: string | undefined): HeaderField[] {
   const identifier = signer.mailboxes.find((name) => name === payload.from.key) ?? payload.from.key;
   const words = [`${parts.name};`, "smime=pass", `body.smime-identifier=${identifier}`, `body.smime-serial=${signer.x509.serialNumber}`];
-  return [field("Authentication-Results", folded(words, "Authentication-Results: ".length)), field(SESSION_FIELD, session)];
+  const results = [field("Authentication-Results", folded(words, "Authentication-Results: ".length)), field(SESSION_FIELD, session)];
+  return marker === undefined ? results : [...results, field(MARKER_FIELD, marker)];
 }

@@ -11,7 +11,7 @@ export interface Status {
   readonly sent: readonly (Omit<Letter, "recipients"> & {
     readonly recipients: readonly (LetterRecipient & { readonly receipt?: string })[];
   })[];
-  readonly notOpened: readonly (JournalEntry & { session: string })[];
+  readonly notOpened: readonly JournalEntry[];
 }
 
 /** Reads the gateway's own records; the gateway may run meanwhile. @param messageId one letter only */

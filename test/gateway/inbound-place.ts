@@ -39,10 +39,10 @@ export interface PowerCut {
 export class FragileJournal extends Journal {
   cut: PowerCut | undefined;
 
-  override async put(session: string, entry: JournalEntry): Promise<void> {
+  override async put(entry: JournalEntry): Promise<void> {
     const cut = this.cut?.stage === entry.stage ? this.cut.when : undefined;
     if (cut === "before") throw new Error("the power went");
-    await super.put(session, entry);
+    await super.put(entry);
     if (cut === "after") throw new Error("the power went");
   }
 }

@@ -68,7 +68,7 @@ test("a letter is opened, filed below what was found out, confirmed, and its sea
   expect(letter?.text).toContain(`Kakitome-Session: ${session()}`);
   expect(letter?.text).toContain("Subject: the secret subject");
   expect(await row()).toMatchObject({ state: "confirmed" });
-  expect(await desk.journal.find(session())).toMatchObject({ stage: "confirmed", mailbox: BOB, messageId: "<1@a.example>" });
+  expect(await desk.journal.find(BOB, session())).toMatchObject({ stage: "confirmed", mailbox: BOB, messageId: "<1@a.example>" });
 });
 
 const FORMS = (["held", "enclosed"] as const).flatMap((hold) =>
@@ -88,7 +88,7 @@ describe.each(FORMS)("a letter that is $hold and signed $signing", (form) => {
     expect(letter.text).toMatch(/^Authentication-Results: gateway\.b\.example; smime=pass/u);
     expect(isOpened(letter)).toBe(true);
     expect(await row()).toMatchObject({ state: "confirmed" });
-    expect(await desk.journal.find(session())).toMatchObject({ stage: "confirmed", messageId: "<1@a.example>" });
+    expect(await desk.journal.find(BOB, session())).toMatchObject({ stage: "confirmed", messageId: "<1@a.example>" });
   });
 
   test("is, plain, exactly what was submitted below the two fields", async () => {
@@ -151,7 +151,7 @@ describe("the power goes", () => {
     const mails = await desk.mails();
     expect([mails.filter(isOpened).length, mails.filter(isSealed).length]).toEqual([1, 0]);
     expect(await row()).toMatchObject({ state: "confirmed" });
-    expect(await desk.journal.find(session())).toMatchObject({ stage: "confirmed", messageId: "<1@a.example>" });
+    expect(await desk.journal.find(BOB, session())).toMatchObject({ stage: "confirmed", messageId: "<1@a.example>" });
   });
 
   test("a receipt never speaks of a letter that is not in the mailbox: nothing is confirmed before it is filed", async () => {
@@ -216,7 +216,7 @@ describe("a letter that does not open stays, flagged, and no key is asked for ag
     expect(others).toEqual([]);
     expect(mail?.flags).toContain("$KakitomeNotOpened");
     expect(mail?.flags).not.toContain("\\Seen");
-    expect(await desk.journal.find(session())).toMatchObject({ stage: "failed", fault: "cannot-open" });
+    expect(await desk.journal.find(BOB, session())).toMatchObject({ stage: "failed", fault: "cannot-open" });
     expect((await row())?.state).toBe("released"); // and never confirmed
     desk.broker.calls.length = 0;
     await desk.look();
@@ -231,7 +231,7 @@ describe("a letter that does not open stays, flagged, and no key is asked for ag
     await desk.deliver(copy.mail);
     expect(await desk.look()).toEqual([]);
     expect((await desk.mails())[0]?.flags).toContain("$KakitomeNotOpened");
-    expect(await desk.journal.find(session())).toMatchObject({ stage: "failed", fault });
+    expect(await desk.journal.find(BOB, session())).toMatchObject({ stage: "failed", fault });
   });
 
   test("with an envelope that cannot be read", async () => {

@@ -67,7 +67,7 @@ function dressed(name: string, raw: Buffer, index: number): Mail {
 function withoutResults(mail: Buffer): Buffer {
   const { fields, body } = splitMessage(mail);
   const isOurs = ({ name, raw }: HeaderField): boolean =>
-    name === "kakitome-session" || (name === "authentication-results" && raw.includes("gateway.b.example"));
+    name === "kakitome-session" || name === "kakitome-filing" || (name === "authentication-results" && raw.includes("gateway.b.example"));
   return joinMessage(
     fields.filter((item) => !isOurs(item)),
     body,
