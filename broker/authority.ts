@@ -1,5 +1,6 @@
 /** The broker's certificate authority: a root of its own, and the certificates of broker, gateways and mailboxes (S0; RFC 5280). */
 import { createHash, createPublicKey, randomBytes, webcrypto, type KeyObject } from "node:crypto";
+import { isIPv4, isIPv6 } from "node:net";
 import * as asn1js from "asn1js";
 import * as pkijs from "pkijs";
 import type { Mailbox } from "../mime/address.ts";
@@ -121,11 +122,20 @@ function namesOf({ mailboxes = [], hosts = [], url }: CertificateOrder): Buffer[
       ? primitive(1, Buffer.from(address, "latin1"))
       : encode(contextTag(0, "constructed"), oid(OID.smtpUtf8Mailbox), encode(contextTag(0, "constructed"), utf8String(address)));
   const hostName = (name: string): Buffer => {
-    const octets = name.split(".").map(Number);
-    const isIpv4 = octets.length === 4 && octets.every((part) => Number.isInteger(part) && part >= 0 && part < 256);
-    return isIpv4 ? primitive(7, Buffer.from(octets)) : primitive(2, Buffer.from(name, "latin1"));
+    const octets = addressOctets(name.replace(/^\[|\]$/gu, ""));
+    return octets ? primitive(7, octets) : primitive(2, Buffer.from(name, "latin1"));
   };
   return [...mailboxes.map(mailboxName), ...hosts.map(hostName), ...(url === undefined ? [] : [primitive(6, Buffer.from(url, "latin1"))])];
+}
+
+/** The octets of an IP address in text; undefined for a name. */
+function addressOctets(text: string): Buffer | undefined {
+  if (isIPv4(text)) return Buffer.from(text.split(".").map(Number));
+  if (!isIPv6(text)) return undefined;
+  const groups = (part: string): number[] => part.split(":").flatMap((group) => (group === "" ? [] : [Number.parseInt(group, 16)]));
+  const [head = [], tail = []] = new URL(`https://[${text}]`).hostname.slice(1, -1).split("::").map(groups);
+  const whole = [...head, ...Array.from({ length: 8 - head.length - tail.length }, () => 0), ...tail];
+  return Buffer.from(whole.flatMap((group) => [group >> 8, group & 0xff]));
 }
 
 async function signed(certificate: pkijs.Certificate, key: KeyObject): Promise<Certificate> {

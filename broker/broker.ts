@@ -25,7 +25,6 @@ export interface Broker {
   readonly sessionKeys: readonly Opener[];
   readonly receiptsFrom: Mailbox;
   readonly limits: {
-    readonly standardExpiry: Milliseconds;
     readonly longestExpiry: Milliseconds;
     readonly vanishAfter: Milliseconds;
     readonly certificateLifetime: Milliseconds;

@@ -100,7 +100,6 @@ export async function startBroker(
       sessionKeys: [{ key: key(FILES.sessionKey), certificate: certificate(FILES.session) }],
       receiptsFrom: config.receipts.from,
       limits: {
-        standardExpiry: config.expiry.standard,
         longestExpiry: config.expiry.longest,
         vanishAfter: config.vanishAfter,
         certificateLifetime: config.certificates.lifetime,

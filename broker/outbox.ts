@@ -49,11 +49,11 @@ export function smtpMailer(options: {
   };
 }
 
-/** Whether the next hop refuses this receipt for good; what it says to our password or greeting is ours to mend. */
+/** Whether the next hop refuses this receipt for good; what it says to our password (also 530, which wants one) is ours to mend. */
 function isFinal(thrown: unknown): boolean {
   const field = (name: string): unknown => (typeof thrown === "object" && thrown !== null ? Reflect.get(thrown, name) : undefined);
   const [code, kind] = [field("responseCode"), field("code")];
-  return typeof code === "number" && code >= 500 && (kind === "EENVELOPE" || kind === "EMESSAGE");
+  return typeof code === "number" && code >= 500 && code !== 530 && (kind === "EENVELOPE" || kind === "EMESSAGE");
 }
 
 export interface OutboxTimes {

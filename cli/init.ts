@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { stringify } from "yaml";
 import { initBroker } from "../broker/main.ts";
-import { parseMailbox } from "../mime/address.ts";
+import { checkBroker } from "../config/load.ts";
 import { Fault } from "../mime/fault.ts";
 
 interface Options {
@@ -31,21 +31,21 @@ export function addInit(program: Command): void {
     .action(async (options: Options) => {
       const folder = resolve(options.dir);
       const file = join(folder, "broker.yaml");
-      const url = new URL(options.url);
-      const from = parseMailbox(options.receiptsFrom);
       const [, host, port] = /^(.+):(\d+)$/u.exec(options.relay) ?? [];
       if (!host || !port) throw new Fault("malformed", `--relay ${options.relay}: write host:port`);
-      if (existsSync(file)) throw new Fault("forbidden", `${file} is there already; nothing was changed`);
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
-      const root = await initBroker(join(folder, "data"), { url: url.origin, receiptsFrom: from, now: new Date() });
+      const url = URL.canParse(options.url) ? new URL(options.url) : undefined;
       const config = {
-        url: url.origin,
-        listen: options.listen ?? `0.0.0.0:${url.port || 443}`,
+        url: options.url,
+        listen: options.listen ?? `0.0.0.0:${url?.port || 443}`,
         data: "data",
         table: "embedded",
-        receipts: { from: from.address, relay: { host, port: Number(port), tls: options.relayTls } },
+        receipts: { from: options.receiptsFrom, relay: { host, port: Number(port), tls: options.relayTls } },
       };
       const head = "# Made by kakitome init broker. Every further setting is explained in config/broker.example.yaml.\n";
+      const checked = checkBroker(file, head + stringify(config)); // before anything is made
+      if (existsSync(file)) throw new Fault("forbidden", `${file} is there already; nothing was changed`);
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      const root = await initBroker(checked.data, { url: checked.url, receiptsFrom: checked.receipts.from, now: new Date() });
       writeFileSync(file, head + stringify(config), { mode: 0o600 });
       console.log(`Configuration: ${file}`);
       console.log(`Fingerprint:   ${root.fingerprint}`);

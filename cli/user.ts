@@ -29,6 +29,7 @@ export function addUser(program: Command): void {
     .requiredOption("--identity <address...>", "addresses the user may send as")
     .option("--config <file>", "the gateway's configuration", "gateway.yaml")
     .action(async (name: string, { identity, config: file }: { identity: string[]; config: string }) => {
+      if (name === "") throw new Fault("malformed", "a user needs a name");
       loadGateway(file); // a file with mistakes is not written to
       const identities = identity.map((text) => parseMailbox(text).address);
       const password = await readPassword();

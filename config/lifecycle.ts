@@ -37,6 +37,9 @@ export function stopRequested(): Promise<NodeJS.Signals> {
   });
 }
 
+/** What a timer can count; a longer one would end at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** Waits; resolves early with false when the signal aborts. @param milliseconds how long */
 export function pause(milliseconds: number, signal: AbortSignal): Promise<boolean> {
   return new Promise((resolve) => {
@@ -47,7 +50,7 @@ export function pause(milliseconds: number, signal: AbortSignal): Promise<boolea
       resolve(waited);
     };
     const aborted = done(false);
-    const timer = setTimeout(done(true), milliseconds);
+    const timer = setTimeout(done(true), Math.min(milliseconds, LONGEST_TIMER_MS));
     signal.addEventListener("abort", aborted, { once: true });
   });
 }

@@ -1,7 +1,7 @@
 /** Reads a configuration file: every mistake at once, each with file, line and column and what to write instead. */
 import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { LineCounter, isNode, isScalar, isMap, parseDocument, type Document } from "yaml";
+import { LineCounter, isNode, isScalar, isMap, parseDocument, visit, type Document } from "yaml";
 import type { z } from "zod";
 import { Fault } from "../mime/fault.ts";
 import { brokerSchema, gatewaySchema, type BrokerConfig, type GatewayConfig } from "./schema.ts";
@@ -19,6 +19,11 @@ export function loadBroker(file: string): BrokerConfig {
   return load(file, brokerSchema);
 }
 
+/** Checks what would be written to a broker's file. @throws Fault `malformed` as `loadBroker` */
+export function checkBroker(file: string, text: string): BrokerConfig {
+  return load(file, brokerSchema, text);
+}
+
 /** @throws Fault `malformed` with one line a mistake: `gateway.yaml:4:3 ...` */
 export function loadGateway(file: string): GatewayConfig {
   return load(file, gatewaySchema);
@@ -26,7 +31,8 @@ export function loadGateway(file: string): GatewayConfig {
 
 /** Which of the two a file is, by the key that only a gateway has. @throws Fault `malformed`. */
 export function loadEither(file: string): { kind: "broker"; config: BrokerConfig } | { kind: "gateway"; config: GatewayConfig } {
-  const top: unknown = parseDocument(read(file)).toJS();
+  const document = parseDocument(read(file));
+  const top: unknown = aliasMistakes(document).length === 0 ? plainOf(document) : undefined; // otherwise the loader below names them
   const isGateway = typeof top === "object" && top !== null && ("mailboxes" in top || "broker" in top);
   return isGateway ? { kind: "gateway", config: loadGateway(file) } : { kind: "broker", config: loadBroker(file) };
 }
@@ -42,12 +48,14 @@ function read(file: string): string {
   }
 }
 
-function load<T>(file: string, schema: z.ZodType<T>): T {
+function load<T>(file: string, schema: z.ZodType<T>, text = read(file)): T {
   const lines = new LineCounter();
-  const document = parseDocument(read(file), { lineCounter: lines, prettyErrors: false });
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const mistakes: Mistake[] = document.errors.map(({ pos, message }) => ({ offset: pos[0], text: message }));
-  const result =
-    mistakes.length === 0 ? schema.safeParse(withAbsolutePaths(document.toJS({ maxAliasCount: 50 }), dirname(resolve(file)))) : undefined;
+  if (mistakes.length === 0) mistakes.push(...aliasMistakes(document));
+  const plain = mistakes.length === 0 ? plainOf(document) : undefined;
+  if (plain === TOO_MANY_ALIASES) mistakes.push({ offset: 0, text: "too many aliases" });
+  const result = mistakes.length === 0 ? schema.safeParse(withAbsolutePaths(plain, dirname(resolve(file)))) : undefined;
   if (result?.success) return result.data;
   for (const issue of result?.error.issues ?? []) mistakes.push(...mistakesOf(issue, document, schema));
   mistakes.sort((a, b) => a.offset - b.offset);
@@ -56,6 +64,31 @@ function load<T>(file: string, schema: z.ZodType<T>): T {
     return `${file}:${Math.max(line, 1)}:${Math.max(col, 1)} ${text}`;
   });
   throw new Fault("malformed", [...new Set(report)].join("\n"));
+}
+
+const TOO_MANY_ALIASES = Symbol("too many aliases");
+
+/** The document as plain values; an alias bomb is not unfolded. */
+function plainOf(document: Document): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 50 });
+  } catch {
+    return TOO_MANY_ALIASES;
+  }
+}
+
+/** Aliases that lead nowhere, or into themselves. */
+function aliasMistakes(document: Document): Mistake[] {
+  const found: Mistake[] = [];
+  visit(document, {
+    Alias(_key, alias, path) {
+      const target = alias.resolve(document);
+      const offset = alias.range?.[0] ?? 0;
+      if (!target) found.push({ offset, text: `the alias "${alias.source}" has no anchor before it` });
+      else if (path.includes(target)) found.push({ offset, text: `the alias "${alias.source}" contains itself` });
+    },
+  });
+  return found;
 }
 
 const PATH_KEYS = new Set(["data", "certificate", "certificates", "key", "ca", "passwordFile"]);
@@ -82,7 +115,9 @@ function mistakesOf(issue: z.core.$ZodIssue, document: Document, schema: z.ZodTy
     }));
   }
   if (issue.code === "invalid_union" && issue.errors.length > 0) {
-    const nearest = [...issue.errors].sort((a, b) => depth(b) - depth(a))[0] ?? [];
+    const isWhole = ({ path, code }: z.core.$ZodIssue): boolean =>
+      path.length === 0 && (code === "invalid_value" || code === "invalid_type");
+    const nearest = issue.errors.find((branch) => !branch.some((one) => isWhole(one))) ?? issue.errors[0] ?? []; // the branch whose kind fits
     return nearest.flatMap((inner) => mistakesOf({ ...inner, path: [...issue.path, ...inner.path] }, document, schema));
   }
   const missing = issue.code === "invalid_type" && /received undefined/u.test(issue.message);
@@ -90,8 +125,6 @@ function mistakesOf(issue: z.core.$ZodIssue, document: Document, schema: z.ZodTy
   return [{ offset: offsetOf(document, issue.path), text: missing ? `${name} is missing` : `${name}: ${issue.message}` }];
 }
 
-const depth = (issues: readonly z.core.$ZodIssue[]): number =>
-  Math.max(0, ...issues.map(({ path, code }) => path.length + (code === "invalid_type" ? 0 : 1)));
 const within = (path: Path): string => (path.length === 0 ? "" : ` in ${path.map(String).join(".")}`);
 
 /** Where the value stands, or the nearest thing around it that is there. */

@@ -33,7 +33,11 @@ function wrap(logger: Logger): Log {
 export function reasonOf(thrown: unknown): string {
   const words: string[] = [];
   for (let at: unknown = thrown; types.isNativeError(at) && words.length < 6; at = at.cause) {
-    words.push(at instanceof Fault ? `${at.code}: ${at.message}` : at.message);
+    const several = at instanceof AggregateError || "errors" in at ? Reflect.get(at, "errors") : undefined; // a connection tried in several ways
+    const text = Array.isArray(several)
+      ? several.map((one) => (types.isNativeError(one) ? one.message : String(one))).join(", ")
+      : at.message;
+    words.push(at instanceof Fault ? `${at.code}: ${at.message}` : text);
   }
   return (words.length === 0 ? String(thrown) : words.join(" < ")).slice(0, 500);
 }

@@ -56,6 +56,13 @@ const account = {
 /** Refinements run beside other mistakes of the same object, so that all are named at once. */
 const always = { when: ({ value }: { value: unknown }): boolean => typeof value === "object" && value !== null };
 
+/** Rules by address or domain, which have no case. */
+const byName = <T extends z.ZodType>(rule: T) =>
+  z
+    .record(z.string(), rule)
+    .transform((rules) => Object.fromEntries(Object.entries(rules).map(([name, value]) => [name.toLowerCase(), value])))
+    .prefault({});
+
 const bothOrNone = (value: { user?: string | undefined; passwordFile?: string | undefined }): boolean =>
   (value.user === undefined) === (value.passwordFile === undefined);
 const relay = z.strictObject(account).refine(bothOrNone, { ...always, message: "user and passwordFile belong together" });
@@ -69,7 +76,11 @@ export const brokerSchema = z.strictObject({
   table: z
     .union([
       z.literal("embedded"),
-      z.strictObject({ redis: z.string().regex(/^rediss?:\/\//u), passwordFile: path.optional(), prefix: z.string().default("kakitome:") }),
+      z.strictObject({
+        redis: z.string().regex(/^rediss?:\/\//u, "must begin with redis:// or rediss://"),
+        passwordFile: path.optional(),
+        prefix: z.string().default("kakitome:"),
+      }),
     ])
     .default("embedded"),
   receipts: z.strictObject({
@@ -79,7 +90,7 @@ export const brokerSchema = z.strictObject({
     retryFirst: time("10s"),
     retryLongest: time("30m"),
   }),
-  expiry: z.strictObject({ standard: time("30d"), longest: time("90d") }).prefault({}),
+  expiry: z.strictObject({ longest: time("90d") }).prefault({}),
   /** A letter that no next hop took vanishes after this. */
   vanishAfter: time("24h"),
   retention: time("30d"),
@@ -149,7 +160,7 @@ export const gatewaySchema = z
     policy: z
       .strictObject({
         unenrolled: z.enum(["refuse", "pass"]).default("refuse"),
-        domains: z.record(z.string(), z.enum(["refuse", "pass"])).default({}),
+        domains: byName(z.enum(["refuse", "pass"])),
         /** What stands outside instead of the Subject. */
         subject: z.string().min(1).max(200).default("[...]"),
         expiry: time("30d"),
@@ -158,9 +169,7 @@ export const gatewaySchema = z
         signing: signing.default("inner"),
         confirm: z.enum(["next-session", "same-session"]).default("next-session"),
         /** By address or domain; an address counts before its domain. */
-        forms: z
-          .record(z.string(), z.strictObject({ hold: hold.optional(), signing: signing.optional(), transport: transport.optional() }))
-          .default({}),
+        forms: byName(z.strictObject({ hold: hold.optional(), signing: signing.optional(), transport: transport.optional() })),
         /** Folder of PEM files, one certificate each, of recipients who are not enrolled; they get the enclosed form. */
         certificates: path.optional(),
         /** The second layer, sealed to the recipient: without it the broker's key alone would open a letter. */

@@ -20,7 +20,7 @@ const LARGEST_OCTETS = 4 << 20;
  * The certificate of whoever signed a mail: the signature holds, and the certificate names the mail's only author.
  * @throws Fault `malformed`, `signature-invalid`
  */
-export function certificateIn(mail: Buffer): Certificate {
+function certificateIn(mail: Buffer): Certificate {
   const entity = parseEntity(mail);
   const [content, file] = entity.contentType.type === "multipart/signed" ? splitMultipart(entity) : [];
   if (!content || !file) throw new Fault("malformed", "not a signed mail");

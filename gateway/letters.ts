@@ -1,6 +1,7 @@
 /** What was sent and what came of it: one record a letter, the payload's signature beside it, and the receipts that came back. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { Fault } from "../mime/fault.ts";
 import { Serial, claimFolder, namesIn, readIfPresent, writeDurably } from "./durable.ts";
 
 export interface LetterRecipient {
@@ -42,11 +43,17 @@ export class Letters {
     await claimFolder(this.#folder);
   }
 
-  /** Adds a letter and, by session, the signatures of its copies; a Message-ID that was sent before keeps its other recipients. */
+  /**
+   * Adds a letter and, by session, the signatures of its copies; a Message-ID that was sent before keeps its other recipients.
+   * @throws Fault `forbidden`: another sender used the Message-ID before
+   */
   async add(letter: Letter, signatures: ReadonlyMap<string, Buffer>): Promise<void> {
     for (const [session, der] of signatures) await writeDurably(join(this.#folder, `${session}.original.p7s`), [der]);
     await this.#serial.run(letter.messageId, async () => {
       const before = await this.find(letter.messageId);
+      if (before && before.sender !== letter.sender) {
+        throw new Fault("forbidden", "the Message-ID is another's", { advice: "The Message-ID was used before by another sender." });
+      }
       const recipients = [...(before?.recipients ?? []), ...letter.recipients];
       await this.#write({ ...letter, recipients });
     });

@@ -26,6 +26,11 @@ export interface Form {
   readonly transport: KeyTransport;
 }
 
+/** A rule that is really there: names such as "constructor" are on every object. */
+function own<T>(rules: Readonly<Record<string, T>>, name: string): T | undefined {
+  return Object.hasOwn(rules, name) ? rules[name] : undefined;
+}
+
 export class Policy {
   readonly #rules: GatewayConfig["policy"];
   readonly #directory: Directory;
@@ -42,7 +47,7 @@ export class Policy {
   /** The form for a recipient who is to be sealed to: an address counts before its domain. Who is not enrolled gets the enclosed form. */
   formFor(recipient: Mailbox): Form {
     const { forms, hold, signing } = this.#rules;
-    const rule = { ...forms[recipient.domain], ...forms[recipient.key] };
+    const rule = { ...own(forms, recipient.domain), ...own(forms, recipient.key) };
     const certificate = this.#enrolled.has(recipient.key) ? undefined : this.#known.get(recipient.key);
     return {
       hold: certificate ? "enclosed" : (rule.hold ?? hold),
@@ -60,7 +65,7 @@ export class Policy {
     }
     this.#enrolled.delete(recipient.key);
     if (this.#known.has(recipient.key)) return "seal";
-    const rule = this.#rules.domains[recipient.domain] ?? this.#rules.unenrolled;
+    const rule = own(this.#rules.domains, recipient.domain) ?? this.#rules.unenrolled;
     if (rule === "pass") return "pass";
     throw new Fault("no-certificate", "the recipient is not enrolled", {
       advice: `${recipient.address} is not enrolled for registered mail. Ask the recipient's administrator to enrol the address, or send the letter by ordinary mail.`,

@@ -238,6 +238,9 @@ function envelopeOf({ entry }: Spooled, consignment: Consignment) {
   return { from: entry.sender, to: consignment.recipient, ...(Object.keys(dsn).length > 0 && { dsn }) };
 }
 
+/** RFC 4954 §6: ours to mend, not the letter's fault. */
+const AUTHENTICATION_WANTED = 530;
+
 /** What the next hop said, where it said something. Only what it says to the envelope or the message is final for a letter: not a refused password. */
 function answerIn(thrown: unknown): { code: number | undefined; answer: string; isFinal: boolean } {
   const field = (name: string): unknown => (typeof thrown === "object" && thrown !== null ? Reflect.get(thrown, name) : undefined);
@@ -246,6 +249,6 @@ function answerIn(thrown: unknown): { code: number | undefined; answer: string; 
   return {
     code: number,
     answer: typeof response === "string" ? response : Fault.from(thrown).message,
-    isFinal: isPermanent(number) && (kind === "EENVELOPE" || kind === "EMESSAGE"),
+    isFinal: isPermanent(number) && number !== AUTHENTICATION_WANTED && (kind === "EENVELOPE" || kind === "EMESSAGE"),
   };
 }

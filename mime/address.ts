@@ -43,7 +43,11 @@ export function parseMailbox(text: string): Mailbox {
 
 /** Parse a domain name as it stands to the right of the `@`, into lower case. @throws Fault `malformed`. */
 export function parseDomain(text: string): string {
-  return parseMailbox(`a@${text}`).domain;
+  try {
+    return parseMailbox(`a@${text}`).domain;
+  } catch {
+    throw new Fault("malformed", `not a domain name: ${JSON.stringify(text.slice(0, 80))}`);
+  }
 }
 
 /** Whether the mailbox lies in the scope: an address of its own or a whole domain. */

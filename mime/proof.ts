@@ -31,7 +31,7 @@ export function demandProof(receipt: SignedReceipt, openingValue: Buffer | undef
 }
 
 /** One link of the chain. `missing`: the file that it needs was not there. */
-export interface Link {
+interface Link {
   readonly link: string;
   readonly state: "good" | "bad" | "missing";
   readonly detail: string;

@@ -92,7 +92,6 @@ export async function openHouse(wrap: (table: Table) => Table = (table) => table
     sessionKeys: [{ key: key(FILES.sessionKey), certificate: certificate(FILES.session) }],
     receiptsFrom: parseMailbox(RECEIPTS),
     limits: {
-      standardExpiry: duration("30d"),
       longestExpiry: duration("90d"),
       vanishAfter: duration("24h"),
       certificateLifetime: duration("365d"),

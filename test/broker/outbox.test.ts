@@ -139,10 +139,13 @@ test.each([
 });
 
 describe("what is wrong with us and not with the receipt is no reason to give it up", () => {
-  test("a password that the next hop refuses: the receipt waits until it is right", async () => {
+  test.each([
+    ["a password that the next hop refuses", "wrong-password"],
+    ["no password where the next hop wants one", undefined],
+  ])("%s: the receipt waits until it is right", async (_why, pass) => {
     const user = { name: "broker", password: "right-password" };
     const { port, attempts } = await hop({ user });
-    const wrong = start(mailerTo(port, { user: user.name, pass: "wrong-password" }));
+    const wrong = start(mailerTo(port, pass === undefined ? undefined : { user: user.name, pass }));
     const evidence = await openedLetter();
     await house.heard.lines.until(({ event, ...line }) => event.startsWith("receipt.") && line["evidence"] === evidence);
     await wrong.stop();

@@ -9,18 +9,18 @@ let talk: Talk;
 
 beforeAll(async () => {
   door = await openTestDoor();
+  talk = await door.enter();
 });
 afterAll(() => door?.stop());
 beforeEach(async () => {
   door.taken.length = 0;
-  talk = await door.enter();
   await begin();
 });
-afterEach(() => talk?.close());
 
-async function begin(): Promise<void> {
-  await talk.say(`MAIL FROM:<${ALICE}> BODY=8BITMIME`);
-  await talk.say("RCPT TO:<bob@b.example>");
+async function begin(client = talk): Promise<void> {
+  await client.say("RSET");
+  await client.say(`MAIL FROM:<${ALICE}> BODY=8BITMIME`);
+  await client.say("RCPT TO:<bob@b.example>");
 }
 
 const head = `From: ${ALICE}\r\nTo: bob@b.example\r\n\r\n`;
@@ -55,9 +55,11 @@ describe("a second message cannot be smuggled into the first by", () => {
     ["CR LF . LF", "\r\n.\n"],
     ["CR LF . CR", "\r\n.\r"],
   ])("%s", async (_why, end) => {
-    await talk.say("DATA");
-    talk.write(Buffer.from(`${head}first${end}MAIL FROM:<${ALICE}>\r\nRCPT TO:<carol@b.example>\r\nDATA\r\nsecond\r\n.\r\n`));
-    expect(await talk.hear()).toMatch(/^[245]\d\d /u);
+    const smuggler = await door.enter();
+    await begin(smuggler);
+    await smuggler.say("DATA");
+    smuggler.write(Buffer.from(`${head}first${end}MAIL FROM:<${ALICE}>\r\nRCPT TO:<carol@b.example>\r\nDATA\r\nsecond\r\n.\r\n`));
+    expect(await smuggler.hear()).toMatch(/^[245]\d\d /u);
     expect(door.taken.length).toBeLessThanOrEqual(1);
     expect(door.taken.flatMap(({ recipients }) => recipients.map(({ mailbox }) => mailbox.key))).not.toContain("carol@b.example");
   });
@@ -110,13 +112,14 @@ describe("the walk's faults become replies", () => {
 });
 
 test("a client that breaks off in the middle of DATA leaves nothing behind", async () => {
-  await talk.say("DATA");
-  talk.write(Buffer.from(`${head}half a mess`));
-  talk.close();
-  const other = await door.enter();
-  await other.say(`MAIL FROM:<${ALICE}>`);
-  await other.say("RCPT TO:<carol@b.example>");
-  expect(await other.data(`${head}whole`)).toMatch(/^250 /u);
+  const broken = await door.enter();
+  await begin(broken);
+  await broken.say("DATA");
+  broken.write(Buffer.from(`${head}half a mess`));
+  broken.close();
+  await talk.say("RSET");
+  await talk.say(`MAIL FROM:<${ALICE}>`);
+  await talk.say("RCPT TO:<carol@b.example>");
+  expect(await talk.data(`${head}whole`)).toMatch(/^250 /u);
   expect(door.taken.map(({ recipients }) => recipients[0]?.mailbox.key)).toEqual(["carol@b.example"]);
-  other.close();
 });

@@ -127,14 +127,18 @@ test("the implicit door greets inside TLS and lets in", async () => {
 });
 
 describe("inside", () => {
+  let inside: Talk;
+  beforeAll(async () => {
+    inside = await door.enter();
+  });
   beforeEach(async () => {
-    talk = await door.enter();
+    await inside.say("RSET");
   });
 
   test("a message is taken with its octets, and the reply names the id", async () => {
-    await talk.say(`MAIL FROM:<${ALICE}>`);
-    await talk.say("RCPT TO:<bob@b.example>");
-    expect(await talk.data(MESSAGE)).toBe("250 2.0.0 Accepted as id-1");
+    await inside.say(`MAIL FROM:<${ALICE}>`);
+    await inside.say("RCPT TO:<bob@b.example>");
+    expect(await inside.data(MESSAGE)).toBe("250 2.0.0 Accepted as id-1");
     const [submission] = door.taken;
     expect(String(submission?.message)).toBe(`${MESSAGE}\r\n`);
     expect(submission?.sender.address).toBe(ALICE);
@@ -151,8 +155,8 @@ describe("inside", () => {
     ["a size beyond the limit", `MAIL FROM:<${ALICE}> SIZE=${LARGEST + 1}`, /^552 /u],
     ["no colon", `MAIL FROM ${ALICE}`, /^5/u],
   ])("MAIL with %s is refused", async (_why, line, reply) => {
-    expect(await talk.say(line)).toMatch(reply);
-    expect(await talk.say("RCPT TO:<bob@b.example>")).toMatch(/^503 /u);
+    expect(await inside.say(line)).toMatch(reply);
+    expect(await inside.say("RCPT TO:<bob@b.example>")).toMatch(/^503 /u);
   });
 
   test.each([
@@ -162,28 +166,28 @@ describe("inside", () => {
     ["a size within the limit", `MAIL FROM:<${ALICE}> SIZE=${LARGEST}`],
     ["lower case", `mail from:<${ALICE}>`],
   ])("MAIL with %s is taken", async (_why, line) => {
-    expect(await talk.say(line)).toMatch(/^250 /u);
+    expect(await inside.say(line)).toMatch(/^250 /u);
   });
 
   test("a sender whose certificates are not there yet is told to come again", async () => {
     door.demandSigner = () => {
       throw new Fault("unavailable", "no certificates yet");
     };
-    expect(await talk.say(`MAIL FROM:<${ALICE}>`)).toMatch(/^451 4\.4\.1 /u);
+    expect(await inside.say(`MAIL FROM:<${ALICE}>`)).toMatch(/^451 4\.4\.1 /u);
     door.demandSigner = () => undefined;
-    expect(await talk.say(`MAIL FROM:<${ALICE}>`)).toMatch(/^250 /u);
+    expect(await inside.say(`MAIL FROM:<${ALICE}>`)).toMatch(/^250 /u);
   });
 
   test("recipients are decided one by one: sealed, passed, refused with words, put off", async () => {
-    await talk.say(`MAIL FROM:<${ALICE}>`);
-    expect(await talk.say("RCPT TO:<bob@b.example>")).toMatch(/^250 /u);
-    expect(await talk.say("RCPT TO:<x@pass.example>")).toMatch(/^250 /u);
-    expect(await talk.say("RCPT TO:<dave@nowhere.example>")).toMatch(
+    await inside.say(`MAIL FROM:<${ALICE}>`);
+    expect(await inside.say("RCPT TO:<bob@b.example>")).toMatch(/^250 /u);
+    expect(await inside.say("RCPT TO:<x@pass.example>")).toMatch(/^250 /u);
+    expect(await inside.say("RCPT TO:<dave@nowhere.example>")).toMatch(
       /^550 5\.7\.5 dave@nowhere\.example is not enrolled for registered mail\. /u,
     );
-    expect(await talk.say("RCPT TO:<y@away.example>")).toMatch(/^451 4\.4\.1 /u);
-    expect(await talk.say("RCPT TO:<nobody>")).toMatch(/^5/u);
-    expect(await talk.data(MESSAGE)).toMatch(/^250 /u);
+    expect(await inside.say("RCPT TO:<y@away.example>")).toMatch(/^451 4\.4\.1 /u);
+    expect(await inside.say("RCPT TO:<nobody>")).toMatch(/^5/u);
+    expect(await inside.data(MESSAGE)).toMatch(/^250 /u);
     expect(door.taken[0]?.recipients.map(({ mailbox, decision }) => [mailbox.key, decision])).toEqual([
       ["bob@b.example", "seal"],
       ["x@pass.example", "pass"],
@@ -191,30 +195,30 @@ describe("inside", () => {
   });
 
   test("a recipient named twice, in whatever case, is one", async () => {
-    await talk.say(`MAIL FROM:<${ALICE}>`);
-    for (const address of ["bob@b.example", "BOB@B.example"]) await talk.say(`RCPT TO:<${address}>`);
-    await talk.data(MESSAGE);
+    await inside.say(`MAIL FROM:<${ALICE}>`);
+    for (const address of ["bob@b.example", "BOB@B.example"]) await inside.say(`RCPT TO:<${address}>`);
+    await inside.data(MESSAGE);
     expect(door.taken[0]?.recipients).toHaveLength(1);
   });
 
   test("a recipient outside ASCII is taken with SMTPUTF8", async () => {
-    await talk.say(`MAIL FROM:<${ALICE}> SMTPUTF8`);
-    expect(await talk.say("RCPT TO:<böb@b.example>")).toMatch(/^250 /u);
+    await inside.say(`MAIL FROM:<${ALICE}> SMTPUTF8`);
+    expect(await inside.say("RCPT TO:<böb@b.example>")).toMatch(/^250 /u);
   });
 
   test("a recipient too many is 452, which clients send in another transaction, and the others are served", async () => {
-    await talk.say(`MAIL FROM:<${ALICE}>`);
-    for (let at = 0; at < 5; at++) expect(await talk.say(`RCPT TO:<r${at}@pass.example>`)).toMatch(/^250 /u);
-    expect(await talk.say("RCPT TO:<r5@pass.example>")).toMatch(/^452 /u);
-    expect(await talk.data(MESSAGE)).toMatch(/^250 /u);
+    await inside.say(`MAIL FROM:<${ALICE}>`);
+    for (let at = 0; at < 5; at++) expect(await inside.say(`RCPT TO:<r${at}@pass.example>`)).toMatch(/^250 /u);
+    expect(await inside.say("RCPT TO:<r5@pass.example>")).toMatch(/^452 /u);
+    expect(await inside.data(MESSAGE)).toMatch(/^250 /u);
     expect(door.taken[0]?.recipients).toHaveLength(5);
   });
 
   test("DSN parameters reach the walk", async () => {
-    await talk.say(`MAIL FROM:<${ALICE}> RET=HDRS ENVID=QQ314159`);
-    await talk.say("RCPT TO:<bob@b.example> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;bob@b.example");
-    await talk.say("RCPT TO:<carol@b.example> NOTIFY=NEVER");
-    await talk.data(MESSAGE);
+    await inside.say(`MAIL FROM:<${ALICE}> RET=HDRS ENVID=QQ314159`);
+    await inside.say("RCPT TO:<bob@b.example> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;bob@b.example");
+    await inside.say("RCPT TO:<carol@b.example> NOTIFY=NEVER");
+    await inside.data(MESSAGE);
     const [submission] = door.taken;
     expect([submission?.envelopeId, submission?.returns]).toEqual(["QQ314159", "HDRS"]);
     expect(submission?.recipients.map(({ notify }) => notify)).toEqual([["SUCCESS", "FAILURE"], ["NEVER"]]);
@@ -222,21 +226,21 @@ describe("inside", () => {
   });
 
   test("RSET forgets sender and recipients", async () => {
-    await talk.say(`MAIL FROM:<${ALICE}>`);
-    await talk.say("RCPT TO:<bob@b.example>");
-    await talk.say("RSET");
-    expect(await talk.say("RCPT TO:<carol@b.example>")).toMatch(/^503 /u);
-    await talk.say(`MAIL FROM:<${ALICE}>`);
-    await talk.say("RCPT TO:<carol@b.example>");
-    await talk.data(MESSAGE);
+    await inside.say(`MAIL FROM:<${ALICE}>`);
+    await inside.say("RCPT TO:<bob@b.example>");
+    await inside.say("RSET");
+    expect(await inside.say("RCPT TO:<carol@b.example>")).toMatch(/^503 /u);
+    await inside.say(`MAIL FROM:<${ALICE}>`);
+    await inside.say("RCPT TO:<carol@b.example>");
+    await inside.data(MESSAGE);
     expect(door.taken[0]?.recipients.map(({ mailbox }) => mailbox.key)).toEqual(["carol@b.example"]);
   });
 
   test("a second message on the same connection knows nothing of the first", async () => {
     for (const address of ["bob@b.example", "carol@b.example"]) {
-      await talk.say(`MAIL FROM:<${ALICE}>`);
-      await talk.say(`RCPT TO:<${address}>`);
-      await talk.data(MESSAGE);
+      await inside.say(`MAIL FROM:<${ALICE}>`);
+      await inside.say(`RCPT TO:<${address}>`);
+      await inside.data(MESSAGE);
     }
     expect(door.taken.map(({ recipients }) => recipients.map(({ mailbox }) => mailbox.key))).toEqual([
       ["bob@b.example"],

@@ -1,0 +1,266 @@
+/** Durable files, spool, letters and journal: what was promised is there after a restart, for its owner only, under names of our own making. */
+import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeEach, describe, expect, test } from "@jest/globals";
+import { Serial, claimFolder, makeFolder, namesIn, readIfPresent, removeDurably, writeDurably } from "../../gateway/durable.ts";
+import { Journal, type JournalEntry } from "../../gateway/journal.ts";
+import { Letters, type Letter } from "../../gateway/letters.ts";
+import { Spool } from "../../gateway/spool.ts";
+import { temporaryFolder } from "../servers/process.ts";
+
+let folder: string;
+
+beforeEach(async () => {
+  folder = join(await temporaryFolder("stores"), "data");
+});
+
+const modeOf = (path: string): string => (statSync(path).mode & 0o777).toString(8);
+/** Whatever a mail can say, none of it may become part of a file name. */
+const EVIL = "<../../../../etc/passwd\0\n%2e%2e/CON@a.example>";
+
+/** All files below are the owner's, and none is named by what a mail said. */
+function expectPrivate(): void {
+  expect(modeOf(folder)).toBe("700");
+  for (const name of readdirSync(folder)) {
+    expect([name, modeOf(join(folder, name))]).toEqual([name, "600"]);
+    expect(name).toMatch(/^[\w-]+\.[\w.]+$/u);
+    expect(name).not.toMatch(/passwd|alice|example/u);
+  }
+}
+
+describe("a durable file", () => {
+  beforeEach(() => makeFolder(folder));
+
+  test("is written whole from its parts, replaced whole, and leaves nothing beside it", async () => {
+    const path = join(folder, "a.file");
+    await writeDurably(path, [Buffer.from("one "), Buffer.alloc(0), Buffer.from("two")]);
+    await writeDurably(path, [Buffer.from("three")]);
+    expect(readFileSync(path, "utf8")).toBe("three");
+    expect(readdirSync(folder)).toEqual(["a.file"]);
+    expectPrivate();
+  });
+
+  test("written by fifty at once is one of them, whole", async () => {
+    const path = join(folder, "a.file");
+    const texts = Array.from({ length: 50 }, (_none, at) => String(at).repeat(5_000));
+    await Promise.all(texts.map((text) => writeDurably(path, [Buffer.from(text)])));
+    expect(texts).toContain(readFileSync(path, "utf8"));
+    expect(readdirSync(folder)).toEqual(["a.file"]);
+  });
+
+  test("that is missing is removed, and read as undefined", async () => {
+    await removeDurably(join(folder, "none"));
+    expect(await readIfPresent(join(folder, "none"))).toBeUndefined();
+    expect(await namesIn(join(folder, "none"), ".x")).toEqual([]);
+  });
+
+  test("in a folder that is missing cannot be written, and says so", async () => {
+    await expect(writeDurably(join(folder, "none", "a"), [Buffer.from("x")])).rejects.toThrow(/ENOENT/u);
+  });
+
+  test("that cannot be read is not taken for a missing one", async () => {
+    await expect(readIfPresent(folder)).rejects.toThrow(/EISDIR/u);
+  });
+
+  test("what a crash left half-written goes when the folder is claimed, and only that", async () => {
+    writeFileSync(join(folder, "a.letter.0123456789ab.tmp"), "half");
+    writeFileSync(join(folder, "a.letter"), "whole");
+    await claimFolder(folder);
+    expect(readdirSync(folder)).toEqual(["a.letter"]);
+  });
+});
+
+test("steps on one key run one after the other, past failures; steps on another beside them", async () => {
+  const serial = new Serial();
+  const order: string[] = [];
+  let open = (): void => undefined;
+  const gate = new Promise<void>((resolve) => (open = resolve));
+  const first = serial.run("a", async () => (await gate, void order.push("a1")));
+  const failed = serial.run("a", async () => {
+    order.push("a2");
+    throw new Error("broken");
+  });
+  const third = serial.run("a", async () => void order.push("a3"));
+  await serial.run("b", async () => void order.push("b1"));
+  open();
+  await expect(failed).rejects.toThrow("broken");
+  await Promise.all([first, third]);
+  expect(order).toEqual(["b1", "a1", "a2", "a3"]);
+});
+
+describe("the spool", () => {
+  const entry = { id: "0123abcd", sender: "alice@a.example", messageId: EVIL, acceptedAt: "2026-03-01T12:00:00.000Z" };
+  const copies = [
+    { recipient: "bob@b.example", ticket: "AAAA", notify: ["NEVER"], message: Buffer.from("first\r\n\n{}\n") },
+    { recipient: "carol@b.example", notify: [], originalRecipient: "rfc822;c", message: Buffer.from([0, 10, 13, 255]) },
+    { recipient: "dave@b.example", notify: [], message: Buffer.alloc(0) },
+  ];
+
+  test("gives every copy back octet for octet, after a restart too", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    await spool.put({ ...entry, envelopeId: "QQ", returns: "HDRS" }, copies);
+    const again = new Spool(folder);
+    await again.prepare();
+    const [found, ...others] = await again.all();
+    expect(others).toEqual([]);
+    expect(found?.progress).toEqual(["waiting", "waiting", "waiting"]);
+    expect(found?.entry).toMatchObject({ ...entry, envelopeId: "QQ", returns: "HDRS" });
+    for (const [at, { message, ...rest }] of copies.entries()) {
+      const consignment = found?.entry.consignments[at];
+      expect(consignment).toMatchObject(rest);
+      if (consignment) expect((await again.message(entry.id, consignment)).equals(message)).toBe(true);
+    }
+    expectPrivate();
+  });
+
+  test("remembers how far each copy is, and changes at once do not lose one another", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    const spooled = await spool.put(entry, copies);
+    await Promise.all(
+      (["relayed", "reported", "failed"] as const).map((state, at) => {
+        spooled.progress[at] = state;
+        return spool.keep(spooled);
+      }),
+    );
+    expect((await new Spool(folder).all())[0]?.progress).toEqual(["relayed", "reported", "failed"]);
+  });
+
+  test("lists the oldest first, and nothing of what was removed", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    for (const [id, acceptedAt] of [
+      ["c", "2026-03-03"],
+      ["a", "2026-03-01"],
+      ["b", "2026-03-02"],
+    ] as const)
+      await spool.put({ ...entry, id, acceptedAt }, copies);
+    await spool.keep((await spool.all())[1] ?? (undefined as never));
+    await spool.remove("b");
+    expect((await spool.all()).map(({ entry: { id } }) => id)).toEqual(["a", "c"]);
+    expect(readdirSync(folder).filter((name) => name.startsWith("b"))).toEqual([]);
+  });
+
+  test("says which entry it cannot read", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    writeFileSync(join(folder, "broken.letter"), "no line end");
+    await expect(spool.all()).rejects.toMatchObject({ code: "internal", message: "spool entry broken cannot be read" });
+  });
+});
+
+describe("the letters", () => {
+  const recipient = (session: string, commit = "c".repeat(64)) => ({
+    address: "bob@b.example",
+    session,
+    commit,
+    state: "accepted" as const,
+    at: "2026",
+  });
+  const letter = (changes: Partial<Letter> = {}): Letter => ({
+    messageId: EVIL,
+    sender: "alice@a.example",
+    acceptedAt: "2026-03-01T12:00:00.000Z",
+    recipients: [recipient("s1"), recipient("s2")],
+    ...changes,
+  });
+
+  async function open(): Promise<Letters> {
+    const letters = new Letters(folder);
+    await letters.prepare();
+    return letters;
+  }
+
+  test("are there after a restart, with signatures and receipts beside them", async () => {
+    const letters = await open();
+    await letters.add(letter(), new Map([["c".repeat(64), Buffer.from("signature")]]));
+    await letters.keepReceipt("evidence-1", Buffer.from("receipt"));
+    expect(await (await open()).find(EVIL)).toEqual(letter());
+    expect(readFileSync(letters.pathOf(`${"c".repeat(64)}.original.p7s`), "utf8")).toBe("signature");
+    expect(readFileSync(letters.pathOf("evidence-1.receipt.eml"), "utf8")).toBe("receipt");
+    expectPrivate();
+  });
+
+  test("changed by forty at once lose nothing", async () => {
+    const letters = await open();
+    const sessions = Array.from({ length: 40 }, (_none, at) => `s${at}`);
+    await letters.add(letter({ recipients: sessions.map((session) => recipient(session)) }), new Map());
+    await Promise.all(sessions.map((session) => letters.change(EVIL, session, { state: "handed-over" })));
+    expect((await letters.find(EVIL))?.recipients.every(({ state }) => state === "handed-over")).toBe(true);
+  });
+
+  test("what was opened stays opened, whatever the next hop answers later", async () => {
+    const letters = await open();
+    await letters.add(letter(), new Map());
+    await letters.change(EVIL, "s1", { state: "opened", evidence: "e" });
+    expect(await letters.change(EVIL, "s1", { state: "failed" })).toBe(true);
+    expect((await letters.find(EVIL))?.recipients[0]).toMatchObject({ state: "opened", evidence: "e" });
+  });
+
+  test.each([
+    ["an unknown letter", "<unknown@a.example>", "s1"],
+    ["an unknown session", EVIL, "s3"],
+  ])("a change of %s changes nothing and says so", async (_why, messageId, session) => {
+    const letters = await open();
+    await letters.add(letter(), new Map());
+    expect(await letters.change(messageId, session, { state: "failed" })).toBe(false);
+    expect(await letters.all()).toEqual([letter()]);
+  });
+
+  test("the same Message-ID sent again keeps its earlier recipients", async () => {
+    const letters = await open();
+    await letters.add(letter(), new Map());
+    await letters.add(letter({ recipients: [recipient("s3")] }), new Map());
+    expect((await letters.find(EVIL))?.recipients.map(({ session }) => session)).toEqual(["s1", "s2", "s3"]);
+  });
+
+  test("a Message-ID that another sender uses again does not take the first one's letter over", async () => {
+    const letters = await open();
+    await letters.add(letter(), new Map());
+    await letters.add(letter({ sender: "mallory@a.example", recipients: [recipient("s3")] }), new Map()).catch(() => undefined);
+    expect(await letters.all()).toContainEqual(letter());
+  });
+
+  test("are listed the oldest first", async () => {
+    const letters = await open();
+    for (const acceptedAt of ["2026-03-02", "2026-03-01"])
+      await letters.add(letter({ messageId: `<${acceptedAt}@x>`, acceptedAt }), new Map());
+    expect((await letters.all()).map(({ acceptedAt }) => acceptedAt)).toEqual(["2026-03-01", "2026-03-02"]);
+  });
+});
+
+describe("the journal", () => {
+  const session = "5".repeat(64);
+  const entry: JournalEntry = {
+    stage: "filed",
+    session,
+    nextTicket: "AAAA",
+    receipt: "BBBB",
+    mailbox: "bob@b.example",
+    messageId: EVIL,
+    at: "2026-03-01T12:00:00.000Z",
+  };
+
+  test("keeps the last stage of a session, after a restart too", async () => {
+    const journal = new Journal(folder);
+    await journal.prepare();
+    await journal.put({ ...entry, nextTicket: "BBBB" });
+    await journal.put(entry);
+    const again = new Journal(folder);
+    await again.prepare();
+    expect(await again.all()).toEqual([entry]);
+    expectPrivate();
+  });
+
+  test("keeps a place for each mailbox and folder, and takes no name of theirs for a file", async () => {
+    const journal = new Journal(folder);
+    await journal.prepare();
+    await journal.keepPosition("bob@b.example", "../INBOX", { uidValidity: "1", uid: 7 });
+    await journal.keepPosition("bob@b.example", "Other", { uidValidity: "2", uid: 8 });
+    expect(await new Journal(folder).position("bob@b.example", "../INBOX")).toEqual({ uidValidity: "1", uid: 7 });
+    expect(await journal.position("carol@b.example", "Other")).toBeUndefined();
+    expect(existsSync(join(folder, "..", "INBOX"))).toBe(false);
+    expectPrivate();
+  });
+});
