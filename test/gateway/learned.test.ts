@@ -29,7 +29,13 @@ function signedMail(author = "alice@a.example", text = MESSAGE): Buffer {
 
 function learned(settings: object = { certificates: "approved" }): Learned {
   const file = join(folder, "gateway.yaml");
-  const config = { name: "gw.b.example", data: "data", broker: { url: "https://127.0.0.1:1" }, mailboxes: [{ address: "bob@b.example" }], policy: settings };
+  const config = {
+    name: "gw.b.example",
+    data: "data",
+    broker: { url: "https://127.0.0.1:1" },
+    mailboxes: [{ address: "bob@b.example" }],
+    policy: settings,
+  };
   writeFileSync(file, stringify(config));
   return new Learned(loadGateway(file), createLog({ write: () => undefined }));
 }
