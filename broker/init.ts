@@ -1,11 +1,12 @@
 /** `kakitome init broker`: makes the root, the broker's own certificates and the master key, each private file readable by its owner only. */
 import { createPublicKey, randomBytes, type KeyObject } from "node:crypto";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Mailbox } from "../mime/address.ts";
-import type { Certificate } from "../mime/certificate.ts";
+import { parseCertificate, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { newKey } from "../mime/request.ts";
+import type { Signer } from "../mime/sign.ts";
 import { createRoot, issue, type CertificateOrder } from "./authority.ts";
 
 export const FILES = {
@@ -20,6 +21,9 @@ export const FILES = {
   masterKey: "master.key",
   table: "table.db",
 } as const;
+
+/** Session keys of former times keep their pair under this name and their fingerprint, so that tickets sealed to them still open. */
+export const FORMER_SESSION = /^session-([0-9a-f]{64})\.crt\.pem$/u;
 
 const DAY_MS = 86_400_000;
 const ROOT_DAYS = 3_650;
@@ -64,4 +68,25 @@ export async function initBroker(folder: string, order: { url: string; receiptsF
   put(FILES.server, server.pem, 0o644);
   put(FILES.root, root.certificate.pem, 0o644);
   return root.certificate;
+}
+
+/**
+ * Makes a new session key; new tickets are sealed to it. The former one stays and opens the tickets that are on their way.
+ * @returns the new certificate
+ */
+export async function rotateSession(folder: string, root: Signer, now: Date): Promise<Certificate> {
+  const former = parseCertificate(readFileSync(join(folder, FILES.session)));
+  const key = newKey();
+  const order = { profile: "session" as const, commonName: former.commonName, publicKey: createPublicKey(key) };
+  const notAfter = new Date(Math.min(now.getTime() + OWN_DAYS * DAY_MS, root.certificate.notAfter.getTime()));
+  const certificate = await issue(root, { ...order, notBefore: new Date(now.getTime() - 600_000), notAfter });
+  const place = (name: string): string => join(folder, name);
+  // The new pair is complete, and the former one kept, before names change; a start between the last two steps is refused with the mend.
+  writeFileSync(place("session-next.key.pem"), key.export({ type: "pkcs8", format: "pem" }), { mode: 0o600, flag: "wx" });
+  writeFileSync(place("session-next.crt.pem"), certificate.pem, { mode: 0o644, flag: "wx" });
+  copyFileSync(place(FILES.sessionKey), place(`session-${former.fingerprint}.key.pem`));
+  copyFileSync(place(FILES.session), place(`session-${former.fingerprint}.crt.pem`));
+  renameSync(place("session-next.key.pem"), place(FILES.sessionKey));
+  renameSync(place("session-next.crt.pem"), place(FILES.session));
+  return certificate;
 }

@@ -1,6 +1,6 @@
 /** Wires the broker together from its configuration; nothing is decided here. */
 import { createPublicKey } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { Lifecycle, pause, type Running } from "../config/lifecycle.ts";
 import { reasonOf, type Log } from "../config/log.ts";
@@ -8,11 +8,12 @@ import type { BrokerConfig } from "../config/schema.ts";
 import { readPrivateKey, readSecret } from "../config/secrets.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
+import type { Opener } from "../mime/open.ts";
 import { newKey } from "../mime/request.ts";
 import { issue } from "./authority.ts";
 import type { Broker } from "./broker.ts";
 import { invite } from "./enrol.ts";
-import { FILES, initBroker } from "./init.ts";
+import { FILES, FORMER_SESSION, initBroker, rotateSession } from "./init.ts";
 import { localMasterKey } from "./master-key.ts";
 import { Outbox, smtpMailer } from "./outbox.ts";
 import { startServer } from "./server.ts";
@@ -43,6 +44,27 @@ async function openTable(config: BrokerConfig): Promise<Table> {
   const url = new URL(redis);
   if (passwordFile !== undefined) url.password = encodeURIComponent(readSecret(passwordFile).reveal());
   return openRedisTable({ ...options, url: url.href, prefix });
+}
+
+/** The current pair first, then the former ones. */
+function sessionKeysOf(config: BrokerConfig): Opener[] {
+  const pair = (name: string): Opener => {
+    const key = readPrivateKey(fileIn(config, `${name}.key.pem`));
+    const certificate = readCertificate(fileIn(config, `${name}.crt.pem`));
+    if (createPublicKey(key).equals(certificate.publicKey)) return { key, certificate };
+    throw new Fault(
+      "malformed",
+      `${name}.key.pem and ${name}.crt.pem in ${config.data} do not belong together; after a rotation that was cut off, rename session-next.crt.pem to session.crt.pem`,
+    );
+  };
+  const former = readdirSync(config.data).filter((name) => FORMER_SESSION.test(name));
+  return [pair("session"), ...former.map((name) => pair(name.slice(0, -".crt.pem".length)))];
+}
+
+/** Makes a new session key for tickets; the broker uses it from its next start, and still opens tickets of the former ones. */
+export async function rotateSessionKey(config: BrokerConfig, now: Date): Promise<Certificate> {
+  const root = { key: readPrivateKey(fileIn(config, FILES.rootKey)), certificate: rootOf(config) };
+  return rotateSession(config.data, root, now);
 }
 
 /** The root that gateways compare when they enrol. */
@@ -97,7 +119,7 @@ export async function startBroker(
       masterKey: localMasterKey(Buffer.from(readSecret(fileIn(config, FILES.masterKey)).reveal(), "hex")),
       root: { key: key(FILES.rootKey), certificate: certificate(FILES.root) },
       signer: { key: key(FILES.signingKey), certificate: certificate(FILES.signing) },
-      sessionKeys: [{ key: key(FILES.sessionKey), certificate: certificate(FILES.session) }],
+      sessionKeys: sessionKeysOf(config),
       receiptsFrom: config.receipts.from,
       limits: {
         longestExpiry: config.expiry.longest,

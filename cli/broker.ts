@@ -1,6 +1,6 @@
 /** `kakitome broker run|invite`: the broker's process, and one-time tokens for gateways. */
 import type { Command } from "commander";
-import { inviteGateway, rootOf, startBroker } from "../broker/main.ts";
+import { inviteGateway, rootOf, rotateSessionKey, startBroker } from "../broker/main.ts";
 import { stopRequested } from "../config/lifecycle.ts";
 import { loadBroker } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
@@ -32,5 +32,14 @@ export function addBroker(program: Command): void {
         console.log(`Expires: ${expiresAt.toISOString()}`);
         console.log(`Enrol:   kakitome enrol --broker ${config.url} --fingerprint ${fingerprint} --token ${token}`);
       }
+    });
+  broker
+    .command("rotate-session")
+    .description("make a new key for tickets; the former one stays for tickets that are on their way")
+    .option("--config <file>", "configuration", "broker.yaml")
+    .action(async ({ config }: { config: string }) => {
+      const { fingerprint, notAfter } = await rotateSessionKey(loadBroker(config), new Date());
+      console.log(`New session key ${fingerprint}, until ${notAfter.toISOString()}. Restart the broker to use it.`);
+      console.log("A former pair (session-FINGERPRINT.*) may be removed when the last letter sealed with it has expired.");
     });
 }

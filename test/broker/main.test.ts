@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { stringify } from "yaml";
 import { BrokerClient, enrolGateway } from "../../broker/client.ts";
-import { initBroker, inviteGateway, issueServerCertificate, rootOf, startBroker } from "../../broker/main.ts";
+import { initBroker, inviteGateway, issueServerCertificate, rootOf, rotateSessionKey, startBroker } from "../../broker/main.ts";
 import { loadBroker } from "../../config/load.ts";
 import type { BrokerConfig } from "../../config/schema.ts";
 import { parseMailbox } from "../../mime/address.ts";
@@ -125,6 +125,47 @@ test("a whole letter through the configured broker, and its receipt mailed", asy
     .map((name) => readFileSync(join(config.data, name), "latin1"))
     .join("");
   expect(stored).not.toContain(token);
+});
+
+test("a ticket opens after its session key was rotated, and new tickets are sealed to the new one", async () => {
+  const hop = await startHop();
+  await configure(hop.port);
+  await init();
+  const heard = heardLog();
+  const started = await startBroker(config, heard.log);
+  const { token } = await inviteGateway(config, ["a.example"], new Date());
+  const key = newKey();
+  const enrolled = await enrolGateway({ url: config.url, fingerprint: rootOf(config).fingerprint, token, name: "gw", key }, forever);
+  const now = (): Date => new Date();
+  const channel = { url: config.url, ...enrolled, key, timeout: 5_000, now };
+  const client = new BrokerClient(channel);
+  const [signingKey, encryptionKey] = [newKey(), newKey()];
+  const mailbox = parseMailbox("alice@a.example");
+  const { signing, encryption } = await client.enrolMailbox({ address: mailbox, aliases: [], signingKey, encryptionKey }, forever);
+  const identity = { signer: { key: signingKey, certificate: signing }, openers: [{ key: encryptionKey, certificate: encryption }] };
+  const house = { now, url: config.url, broker: { root: { certificate: rootOf(config) } } } as House;
+  const alice = { mailbox, identity, gateway: { client } } as unknown as Member;
+  const [grant] = await client.declare(letterFrom(house, alice, ["alice@a.example"]), identity, forever);
+  const former = readFileSync(join(config.data, "session.crt.pem"), "utf8");
+  await started.stop();
+  const { fingerprint } = await rotateSessionKey(config, new Date());
+  const again = await startBroker(config, heard.log);
+  const release = await client.present(grant?.ticket ?? Buffer.alloc(0), identity, forever);
+  await confirmAs(house, alice, release);
+  const [next] = await client.declare(letterFrom(house, alice, ["alice@a.example"]), identity, forever);
+  const serials = [former, readFileSync(join(config.data, "session.crt.pem"), "utf8")].map((pem) => parseCertificate(pem).serial);
+  expect([grant, next].map((one) => serials.findIndex((serial) => one?.ticket.includes(serial)))).toEqual([0, 1]);
+  expect(parseCertificate(readFileSync(join(config.data, "session.crt.pem"))).fingerprint).toBe(fingerprint);
+  await hop.attempts.until(() => true);
+  await client.close();
+  await again.stop();
+  await hop.close();
+});
+
+test("a key and a certificate that do not belong together are refused with the mend", async () => {
+  await init();
+  writeFileSync(join(config.data, "session.key.pem"), newKey().export({ type: "pkcs8", format: "pem" }));
+  await expect(startBroker(config, heardLog().log)).rejects.toThrow(/session\.key\.pem and session\.crt\.pem .* do not belong together/u);
 });
 
 test("a server certificate for a door is of the broker's root and not for longer than configured", async () => {
