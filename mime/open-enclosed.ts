@@ -1,4 +1,4 @@
-/** Opening the enclosed form (S8; claims 2, 7, 8): EnvelopedData as any S/MIME client reads it. CBC is malleable: its caller gives nothing out before a signature over the whole has verified. */
+/** Opening the enclosed form (S8; claims 2, 7, 8): EnvelopedData as S/MIME clients read it. CBC is malleable: its caller gives nothing out before a signature over the whole has verified. */
 import { createDecipheriv } from "node:crypto";
 import { Cursor, TAG, contextTag, integerOf, isOid, octetsOf, parse, type Element } from "./der.ts";
 import { Fault } from "./fault.ts";

@@ -94,7 +94,8 @@ describe("does not start, says why, and leaves its port free", () => {
   });
 });
 
-test("a whole letter through the configured broker, and its receipt mailed", async () => {
+/** A broker that runs, with a next hop, and Alice enrolled with it through a gateway of her own. */
+async function openAlice() {
   const hop = await startHop();
   await configure(hop.port);
   await init();
@@ -112,6 +113,11 @@ test("a whole letter through the configured broker, and its receipt mailed", asy
   const identity = { signer: { key: signingKey, certificate: signing }, openers: [{ key: encryptionKey, certificate: encryption }] };
   const house = { now, url: config.url, broker: { root: { certificate: rootOf(config) } } } as House;
   const alice = { mailbox, identity, gateway: { client } } as unknown as Member;
+  return { hop, heard, started, token, client, identity, house, alice };
+}
+
+test("a whole letter through the configured broker, and its receipt mailed", async () => {
+  const { hop, started, token, client, identity, house, alice } = await openAlice();
   const [grant] = await client.declare(letterFrom(house, alice, ["alice@a.example"]), identity, forever);
   const release = await client.present(grant?.ticket ?? Buffer.alloc(0), identity, forever);
   await confirmAs(house, alice, release);
@@ -128,23 +134,7 @@ test("a whole letter through the configured broker, and its receipt mailed", asy
 });
 
 test("a ticket opens after its session key was rotated, and new tickets are sealed to the new one", async () => {
-  const hop = await startHop();
-  await configure(hop.port);
-  await init();
-  const heard = heardLog();
-  const started = await startBroker(config, heard.log);
-  const { token } = await inviteGateway(config, ["a.example"], new Date());
-  const key = newKey();
-  const enrolled = await enrolGateway({ url: config.url, fingerprint: rootOf(config).fingerprint, token, name: "gw", key }, forever);
-  const now = (): Date => new Date();
-  const channel = { url: config.url, ...enrolled, key, timeout: 5_000, now };
-  const client = new BrokerClient(channel);
-  const [signingKey, encryptionKey] = [newKey(), newKey()];
-  const mailbox = parseMailbox("alice@a.example");
-  const { signing, encryption } = await client.enrolMailbox({ address: mailbox, aliases: [], signingKey, encryptionKey }, forever);
-  const identity = { signer: { key: signingKey, certificate: signing }, openers: [{ key: encryptionKey, certificate: encryption }] };
-  const house = { now, url: config.url, broker: { root: { certificate: rootOf(config) } } } as House;
-  const alice = { mailbox, identity, gateway: { client } } as unknown as Member;
+  const { hop, heard, started, client, identity, house, alice } = await openAlice();
   const [grant] = await client.declare(letterFrom(house, alice, ["alice@a.example"]), identity, forever);
   const former = readFileSync(join(config.data, "session.crt.pem"), "utf8");
   await started.stop();

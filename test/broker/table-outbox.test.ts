@@ -54,11 +54,12 @@ describe.each(HOMES)("%s", (name, startHome) => {
       expect(await table.pending()).toEqual(expect.arrayContaining(others));
     });
 
-    // Redis keeps it in 256 hashes, which have no order among them.
-    (name === "embedded" ? test : test.skip)("hands the oldest entry out first", async () => {
+    // The port promises an order only where the home knows one: Redis keeps the outbox in 256 hashes, which have none among them.
+    const inOrder = name === "embedded" ? (list: string[]) => list : (list: string[]) => list.toSorted();
+    test("hands every entry out, the oldest first where the home knows an order", async () => {
       const evidence: string[] = [];
       for (let count = 0; count < 20; count++) evidence.push((await confirmedLetter(table)).evidence);
-      expect((await table.pending()).map((entry) => entry.evidence)).toEqual(evidence);
+      expect(inOrder((await table.pending()).map((entry) => entry.evidence))).toEqual(inOrder(evidence));
     });
 
     test("done of something else leaves the entry", async () => {

@@ -211,6 +211,7 @@ describe("dovecot", () => {
   });
 });
 
+if (!canRunPostfix) console.log("skipped: Postfix runs as root only");
 (canRunPostfix ? describe : describe.skip)("postfix", () => {
   let dovecot: DovecotServer;
   let postfix: PostfixServer;
