@@ -1,6 +1,7 @@
 /** S11: mails receipts, durably and recognisably: signed once, kept before they are sent, the same bytes at every attempt. */
 import { createHash } from "node:crypto";
 import { createTransport, type Transporter } from "nodemailer";
+import { haltAt } from "../config/halt.ts";
 import { reasonOf } from "../config/log.ts";
 import { pause } from "../config/lifecycle.ts";
 import type { Milliseconds } from "../config/units.ts";
@@ -103,8 +104,11 @@ export class Outbox {
     try {
       const row = await table.find(entry.session);
       if (row?.state !== "confirmed") throw new Fault("internal", "an outbox entry without its confirmed row");
+      haltAt("k4");
       const mail = (await table.receipt(entry)) ?? (await table.keepReceipt(entry, this.#build(row)));
+      haltAt("k6");
       await this.#mailer.send(row.sender, mail);
+      haltAt("k8");
       await table.done(entry);
       this.#attempts.delete(entry.evidence);
       log.info({ event: "receipt.sent", step: "S11", session: row.ticketHash.slice(0, 12), evidence: entry.evidence });
@@ -165,6 +169,11 @@ export class Outbox {
       recipientReceipt: createHash("sha256").update(recipientReceipt).digest("hex"),
       openingValue,
     };
-    return buildReceipt({ evidence, released, recipientReceipt, from: receiptsFrom.address, host: receiptsFrom.domain, time }, signer);
+    const mail = buildReceipt(
+      { evidence, released, recipientReceipt, from: receiptsFrom.address, host: receiptsFrom.domain, time },
+      signer,
+    );
+    haltAt("k5");
+    return mail;
   }
 }

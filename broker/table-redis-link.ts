@@ -1,6 +1,7 @@
 /** The connection to Redis: asks, gives up soon, never asks twice by itself, and says everything that goes wrong as a Fault. */
 import { readFileSync } from "node:fs";
 import { Redis } from "ioredis";
+import { haltAt } from "../config/halt.ts";
 import { Fault } from "../mime/fault.ts";
 
 const FUNCTIONS = readFileSync(new URL("./table.lua", import.meta.url), "utf8");
@@ -60,7 +61,14 @@ export class RedisLink {
 
   /** Calls one of our functions; loads them first where Redis has lost them. */
   async call(name: string, keys: readonly string[], args: readonly Argument[]): Promise<unknown> {
-    const call = (redis: Redis) => redis.callBuffer("FCALL", `${LIBRARY}_${name}`, keys.length, ...keys, ...args);
+    const call = async (redis: Redis): Promise<unknown> => {
+      haltAt("k1");
+      const answer = redis.callBuffer("FCALL", `${LIBRARY}_${name}`, keys.length, ...keys, ...args);
+      haltAt("k2");
+      await answer;
+      haltAt("k3");
+      return answer;
+    };
     return this.ask(async (redis) => {
       try {
         return await call(redis);

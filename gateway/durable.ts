@@ -16,8 +16,8 @@ export async function claimFolder(path: string): Promise<void> {
   for (const name of await readdir(path)) if (name.endsWith(UNFINISHED)) await removeDurably(join(path, name));
 }
 
-/** Replaces or makes a file; when it resolves, the whole content is on the disk under its name. */
-export async function writeDurably(path: string, parts: readonly Buffer[]): Promise<void> {
+/** Replaces or makes a file; when it resolves, the whole content is on the disk under its name. @param written runs before the name is given */
+export async function writeDurably(path: string, parts: readonly Buffer[], written?: () => void): Promise<void> {
   const unfinished = `${path}.${randomBytes(6).toString("hex")}${UNFINISHED}`;
   const file = await open(unfinished, "wx", 0o600);
   try {
@@ -26,6 +26,7 @@ export async function writeDurably(path: string, parts: readonly Buffer[]): Prom
   } finally {
     await file.close();
   }
+  written?.();
   await rename(unfinished, path);
   await syncFolder(dirname(path));
 }

@@ -1,6 +1,7 @@
 /** The inbound walk: a sealed letter in a mailbox to the opened letter and its confirmation (patent S6-S10). It reads downwards in the order of the steps. */
 import { createHash, randomBytes } from "node:crypto";
 import { ticketHash, type OpeningProof } from "../broker/client.ts";
+import { haltAt } from "../config/halt.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import { Fault } from "../mime/fault.ts";
 import { readSealed, type SealedMessage } from "../mime/message.ts";
@@ -18,8 +19,10 @@ export interface InboundParts extends OpeningParts {
  * @throws Fault with retry `later`: nothing is lost, the same call is to be made again
  */
 export async function receive(parts: InboundParts, mailbox: Mailbox, seen: Seen, signal: AbortSignal): Promise<void> {
+  haltAt("b1");
   const mail = await mailbox.fetch(seen.uid);
   if (!mail) return;
+  haltAt("b2");
   let sealed: SealedMessage | undefined;
   try {
     sealed = readSealed(mail);
@@ -68,21 +71,28 @@ async function walk({ parts, mailbox, seen, sealed, session, log }: Walk, before
   if (stage?.stage !== "filed" && stage?.stage !== "confirmed") {
     const marker = stage?.stage === "begun" ? stage.marker : randomBytes(16).toString("hex");
     if (!stage) await keep(parts, session, messageId, { stage: "begun", marker });
+    haltAt("b3");
     const opening = await open(parts, sealed, { session, marker }, log, signal); // S6-S8
     const filed = stage !== undefined && (await mailbox.hasOpened({ name: MARKER_FIELD, value: marker })); // a crash may have come before the journal
+    haltAt("b5");
     if (!filed) await mailbox.append(opening.letter, seen);
+    haltAt("b6");
     log.info({ event: "letter.filed", step: "S9", sender: opening.sender });
     messageId = opening.messageId;
     stage = { stage: "filed", nextTicket: opening.nextTicket.toString("base64"), ...encoded(opening.proof) };
     await keep(parts, session, messageId, stage);
+    haltAt("b7");
   }
   if (stage.stage === "filed") {
     const { evidence } = await broker.confirm(Buffer.from(stage.nextTicket, "base64"), decoded(stage), parts.identity(), signal); // S10
+    haltAt("b8");
     log.info({ event: "letter.confirmed", step: "S10", evidence });
     messageId ||= (await journal.find(parts.own.address.address, session))?.messageId ?? "";
     await keep(parts, session, messageId, { stage: "confirmed", evidence });
+    haltAt("b9");
   }
   await mailbox.retire(seen.uid);
+  haltAt("b10");
 }
 
 /** The proof as the journal keeps it: base64. The opening value is no secret once the letter is open, and the letter is filed already. */

@@ -1,5 +1,6 @@
 /** S6-S9 for one sealed letter, wherever it came from: present its ticket, open and bind it, make what is filed and what proves the opening. */
 import type { BrokerClient, Identity, OpeningProof, Release } from "../broker/client.ts";
+import { haltAt } from "../config/halt.ts";
 import type { Log } from "../config/log.ts";
 import type { OwnMailbox } from "../config/schema.ts";
 import { openLetter, type OpenedLetter } from "../mime/bind.ts";
@@ -52,6 +53,7 @@ export async function open(
   const identity = parts.identity();
   log.info({ event: "letter.presented", step: "S6", mailbox: parts.own.address.address });
   const release = await parts.broker.present(ticket, identity, signal); // S6-S7
+  haltAt("b4");
   try {
     const opened = openLetter(sealed, { key: release.key, openers: identity.openers }, bindingOf(parts, release)); // S8
     log.info({ event: "letter.opened", step: "S8", octets: opened.payload.body.length });

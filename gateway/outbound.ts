@@ -1,6 +1,7 @@
 /** The outbound walk: a message from SMTP DATA to the spool (patent S1-S5). It reads downwards in the order of the steps. */
 import { randomBytes } from "node:crypto";
 import { ticketHash, type BrokerClient, type Grant, type Identity } from "../broker/client.ts";
+import { haltAt } from "../config/halt.ts";
 import type { Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import type { Mailbox } from "../mime/address.ts";
@@ -72,8 +73,10 @@ export interface Sealed {
  */
 export async function consign(parts: OutboundParts, submission: Submission, signal: AbortSignal): Promise<string> {
   const id = randomBytes(12).toString("hex");
+  haltAt("a2");
   const passed = submission.recipients.filter(({ decision }) => decision === "pass");
   const sealed = await sealSubmission(parts, submission, id, signal); // S1-S4
+  haltAt("a5");
   await passOn(parts, submission, sealed, passed, id);
   if (sealed.copies.length > 0) {
     const spooled = await parts.spool.put(entryOf(parts, submission, id, sealed.messageId), sealed.copies.map(consignment)); // S5
@@ -81,6 +84,7 @@ export async function consign(parts: OutboundParts, submission: Submission, sign
       await parts.spool.remove(id); // the client is told that nothing was accepted
       throw thrown;
     });
+    haltAt("a7");
     parts.relay.take(spooled);
   }
   parts.log.info({ event: "letter.accepted", letter: id, sealed: sealed.copies.length, passed: passed.length });
@@ -99,7 +103,9 @@ export async function sealSubmission(parts: SealingParts, submission: Submission
   const formFor = parts.policy.formFor.bind(parts.policy);
   const copies = signCopies({ message, outer, identity, brokerUrl: parts.brokerUrl, time: parts.now(), formFor }, recipients);
   log.info({ event: "letter.declared", step: "S1", recipients: copies.length });
+  haltAt("a3");
   const grants = await parts.broker.declare(declaration(parts, accepted, copies), identity, signal); // S1-S3
+  haltAt("a4");
   try {
     log.info({ event: "letter.granted", step: "S3", recipients: grants.length });
     const above = [received(parts, submission, id), ...outer];

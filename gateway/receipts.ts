@@ -1,5 +1,6 @@
 /** Receipts that came back (S11): verified, matched with the letter they speak of, and kept; the mail itself stays where it is. */
 import type { BrokerClient } from "../broker/client.ts";
+import { haltAt } from "../config/halt.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import { verifyProof } from "../mime/proof.ts";
 import { readReceipt, type ReadReceipt } from "../mime/report.ts";
@@ -39,6 +40,7 @@ export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mai
     log.warn({ event: "receipt.not-valid", uid, reason: `${wrong.link}: ${wrong.detail}` });
     return;
   }
+  haltAt("a11");
   await letters.keepReceipt(evidence.evidence, mail);
   await letters.change(messageId, session, { state: "opened", at: evidence.confirmedAt, evidence: evidence.evidence });
   log.info({ event: "receipt.verified", step: "S11", session: session.slice(0, 12), evidence: evidence.evidence, recipient });

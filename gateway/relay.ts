@@ -1,6 +1,7 @@
 /** Hands sealed copies to the next hop (S5): one transaction a recipient, retried with growing pauses, reported to the broker, given up with a notice. */
 import { createTransport, type Transporter } from "nodemailer";
 import { ticketHash, type BrokerClient } from "../broker/client.ts";
+import { haltAt } from "../config/halt.ts";
 import { pause } from "../config/lifecycle.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
@@ -160,8 +161,10 @@ export class Relay {
         await this.#giveUp(spooled, consignment, at, { status: statusIn(answer, code), answer, message, sealed: true });
       return;
     }
+    haltAt("a8");
     log.info({ event: "letter.relayed", step: "S5", letter: entry.id });
     await this.#advance(spooled, at, "relayed");
+    haltAt("a9");
     await this.#changeLetter(spooled, consignment, { state: "handed-over" });
   }
 
@@ -172,6 +175,7 @@ export class Relay {
       if (Fault.from(thrown).retry === "later") return; // the recipient's presentation implies it meanwhile
       this.#parts.log.warn({ event: "relay.report-refused", letter: spooled.entry.id, reason: reasonOf(thrown) });
     }
+    haltAt("a10");
     await this.#advance(spooled, at, "reported");
   }
 

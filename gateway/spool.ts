@@ -1,6 +1,7 @@
 /** The spool: sealed copies that were accepted and are on their way (S5). One file a submission, synced before the 250; never a key, never a text. */
 import { join } from "node:path";
 import { Serial, claimFolder, namesIn, readIfPresent, removeDurably, writeDurably } from "./durable.ts";
+import { haltAt } from "../config/halt.ts";
 import { Fault } from "../mime/fault.ts";
 
 /** One recipient's copy. */
@@ -60,7 +61,8 @@ export class Spool {
     let at = 0;
     const consignments = copies.map(({ message, ...rest }) => ({ ...rest, from: at, to: (at += message.length) }));
     const whole: Entry = { ...entry, consignments };
-    await writeDurably(this.#path(entry.id, LETTER), [Buffer.from(`${JSON.stringify(whole)}\n`), ...copies.map(({ message }) => message)]);
+    const bytes = [Buffer.from(`${JSON.stringify(whole)}\n`), ...copies.map(({ message }) => message)];
+    await writeDurably(this.#path(entry.id, LETTER), bytes, () => haltAt("a6"));
     return { entry: whole, progress: consignments.map(() => "waiting") };
   }
 

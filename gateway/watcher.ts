@@ -1,5 +1,6 @@
 /** Watches one mailbox: IDLE (or asking), new messages in order, each looked at once; reconnects with growing pauses and survives a new UIDVALIDITY. */
 import type { MessageStructureObject } from "imapflow";
+import { haltAt } from "../config/halt.ts";
 import { pause } from "../config/lifecycle.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import { Fault } from "../mime/fault.ts";
@@ -86,6 +87,7 @@ async function pass(parts: WatcherParts, mailbox: Mailbox, signal: AbortSignal):
     await look(parts, mailbox, seen, signal);
     settled = seen.uid;
     if (isOurs(seen.structure)) await journal.keepPosition(address, folder, { uidValidity, uid: settled });
+    if (isOurs(seen.structure) === "sealed") haltAt("b11");
   }
   if (settled !== from) await journal.keepPosition(address, folder, { uidValidity, uid: settled });
 }
