@@ -76,7 +76,7 @@ export async function authenticate<Body extends SignedHead>(
   if (body.broker !== broker.url || body.gateway !== gateway.fingerprint)
     throw new Fault("forbidden", "the body was signed for another broker or gateway");
   if (Math.abs(body.time.getTime() - now.getTime()) > CLOCK_TOLERANCE_MS) {
-    throw new Fault("forbidden", "the clocks differ too far", {
+    throw new Fault("unavailable", "the clocks differ too far", {
       advice: `The broker's clock says ${now.toISOString()}; set the gateway's clock.`,
     });
   }

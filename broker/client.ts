@@ -11,7 +11,7 @@ import { ContentKey } from "../mime/key.ts";
 import type { Opener } from "../mime/open.ts";
 import { certificationRequest } from "../mime/request.ts";
 import type { Signer, Verified } from "../mime/sign.ts";
-import { call, closing, type Body } from "./transport.ts";
+import { call, closing, isBroken, type Body } from "./transport.ts";
 import {
   SIGNED_TYPE,
   authorityBody,
@@ -56,6 +56,12 @@ export interface Release {
   readonly hold: KeyHold;
   readonly signing: SigningOrder;
   readonly nextTicket: Buffer;
+  /** Marks the opened copy where it is filed, hex. */
+  readonly filing: string;
+  /** Whether nobody got the key before. */
+  readonly isFirst: boolean;
+  /** Milliseconds in which no other gateway gets the key. */
+  readonly claimedFor: number;
 }
 
 /** What proves that a letter was opened. */
@@ -76,6 +82,8 @@ export interface DeclaredRecipient {
 }
 
 export interface Declared {
+  /** Names the declaration, 128 random bits or more in base64url; sent again with the same name it is answered as before. */
+  readonly letter: string;
   readonly sender: Mailbox;
   readonly messageId: string;
   readonly expiresAt: Date;
@@ -91,6 +99,8 @@ export interface Channel {
   readonly key: KeyObject;
   /** Milliseconds for one call. */
   readonly timeout: number;
+  /** Names this gateway among those that work for the same mailboxes; a random name where left out. */
+  readonly holder?: string;
   now(): Date;
 }
 
@@ -100,9 +110,11 @@ const CONNECTIONS = 8;
 export class BrokerClient {
   readonly #channel: Channel;
   readonly #pool: Pool;
+  readonly #holder: string;
 
   constructor(channel: Channel) {
     this.#channel = channel;
+    this.#holder = channel.holder ?? randomBytes(18).toString("base64url");
     const pem = channel.key.export({ type: "pkcs8", format: "pem" });
     this.#pool = new Pool(channel.url, {
       connections: CONNECTIONS,
@@ -153,6 +165,7 @@ export class BrokerClient {
     const head = this.#head("declare");
     const verified = await this.#signed("/v1/declare", identity, signal, {
       ...head,
+      letter: order.letter,
       sender: order.sender.address,
       messageId: order.messageId,
       expiresAt: order.expiresAt.toISOString(),
@@ -174,7 +187,11 @@ export class BrokerClient {
   /** S6-S7: presents a ticket. @throws Fault `session-gone`, `forbidden`, `unavailable` */
   async present(ticket: Buffer, identity: Identity, signal: AbortSignal): Promise<Release> {
     const head = this.#head("present");
-    const verified = await this.#signed("/v1/present", identity, signal, { ...head, ticket: ticket.toString("base64") });
+    const verified = await this.#signed("/v1/present", identity, signal, {
+      ...head,
+      ticket: ticket.toString("base64"),
+      holder: this.#holder,
+    });
     const release = openAnswer(releaseBody, verified, identity.openers);
     if (release.request !== head.request) throw new Fault("internal", "the broker answered another presentation");
     return { ...release, key: release.key && ContentKey.adopt(release.key) };
@@ -236,8 +253,15 @@ export class BrokerClient {
     );
   }
 
-  #call(method: "GET" | "POST", path: string, body: Body | undefined, signal: AbortSignal): Promise<Buffer> {
-    return call(this.#pool, method, path, body, AbortSignal.any([signal, AbortSignal.timeout(this.#channel.timeout)]));
+  /** Every step can be asked for twice, so a line that breaks is tried once more with the same octets. */
+  async #call(method: "GET" | "POST", path: string, body: Body | undefined, signal: AbortSignal): Promise<Buffer> {
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#channel.timeout)]);
+    try {
+      return await call(this.#pool, method, path, body, limit);
+    } catch (thrown) {
+      if (!isBroken(thrown) || limit.aborted) throw thrown;
+      return call(this.#pool, method, path, body, limit);
+    }
   }
 }
 

@@ -3,7 +3,7 @@ import { inScope } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { ContentKey } from "../mime/key.ts";
 import { authenticate, type Actor, type Broker } from "./broker.ts";
-import { newSessionId, sessionHash, termsOf, type Declaration, type Terms } from "./session.ts";
+import { SESSION_ID_OCTETS, sessionHash, termsOf, type Declaration, type Terms, type Waiting } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
 import { openTicket, sealTicket, ticketHash } from "./ticket.ts";
 import { declareBody, sealAnswer, type DeclareBody } from "./wire.ts";
@@ -22,28 +22,55 @@ interface Grant {
 export async function declare(broker: Broker, gateway: GatewayRecord, signed: Buffer): Promise<Buffer> {
   const actor = await authenticate(broker, gateway, declareBody, signed);
   demandSender(actor);
+  demandEachOnce(actor.body);
   const grants = await Promise.all(actor.body.recipients.map((recipient) => grantFor(broker, actor, recipient)));
+  const keys = grants.map(({ key }) => key);
   try {
-    const rows = grants.map(({ row, key }) => ({
+    const rows = grants.map(({ row, key, ticket }) => ({
       ...row,
+      ticket,
       wrappedKey: termsOf(row).hold === "held" ? broker.masterKey.wrap(key, row) : NO_KEY,
     }));
-    await broker.table.declare(rows, broker.now().getTime() + broker.limits.vanishAfter);
+    const kept = await broker.table.declare(rows, broker.now().getTime() + broker.limits.vanishAfter);
     const answer = {
       request: actor.body.request,
-      grants: grants.map(({ row, key, ticket, encryptionCertificate }) => ({
-        recipient: row.recipient,
-        key: key.lend((octets) => octets.toString("base64")),
-        ticket: ticket.toString("base64"),
-        expiresAt: new Date(row.expiresAt).toISOString(),
-        ...(encryptionCertificate !== undefined && { encryptionCertificate }),
-      })),
+      grants: kept.map((row, at) => {
+        const grant = grants[at];
+        if (!grant) throw new Fault("internal", "a row without its grant");
+        const key = keyOf(broker, row, grant);
+        keys.push(key);
+        return {
+          recipient: row.recipient,
+          key: key.lend((octets) => octets.toString("base64")),
+          ticket: row.ticket.toString("base64"),
+          expiresAt: new Date(row.expiresAt).toISOString(),
+          ...(grant.encryptionCertificate !== undefined && { encryptionCertificate: grant.encryptionCertificate }),
+        };
+      }),
     };
-    for (const { row } of grants) broker.log.info({ event: "session.declared", step: "S2", session: row.ticketHash.slice(0, 12) });
+    for (const row of kept) broker.log.info({ event: "session.declared", step: "S2", session: row.ticketHash.slice(0, 12) });
     return sealAnswer(answer, actor.encryptionCertificate, broker.signer, broker.now());
   } finally {
-    for (const { key } of grants) key.wipe();
+    for (const key of keys) key.wipe();
   }
+}
+
+/** The key that the row holds: a declaration that comes again, its first answer having been lost, gets the first key. */
+function keyOf(broker: Broker, row: Waiting, { key, row: asked }: Grant): ContentKey {
+  const isFirst = row.ticketHash === asked.ticketHash;
+  return isFirst || termsOf(row).hold === "enclosed" ? key : broker.masterKey.unwrap(row.wrappedKey, row);
+}
+
+function demandEachOnce({ recipients }: DeclareBody): void {
+  if (new Set(recipients.map(({ address }) => address.key)).size < recipients.length) {
+    throw new Fault("malformed", "a recipient is declared twice");
+  }
+}
+
+/** The same for a declaration that comes again, and for nobody else to foresee. */
+function sessionIdFor(broker: Broker, { gateway, body }: Actor<DeclareBody>, recipient: string): Buffer {
+  const name = JSON.stringify(["session", gateway.fingerprint, body.sender.key, body.letter, recipient]);
+  return broker.masterKey.mac(name).subarray(0, SESSION_ID_OCTETS);
 }
 
 function demandSender({ body, mailboxes, gateway }: Actor<DeclareBody>): void {
@@ -63,7 +90,7 @@ async function grantFor(broker: Broker, actor: Actor<DeclareBody>, recipient: De
   const [sessionKey] = broker.sessionKeys;
   if (!sessionKey) throw new Fault("internal", "the broker has no session key");
   const now = broker.now().getTime();
-  const sessionId = newSessionId();
+  const sessionId = sessionIdFor(broker, actor, recipient.address.key);
   const ticket = sealTicket({ sessionId, nextSessionId: undefined }, sessionKey.certificate);
   const wanted = Math.min(body.expiresAt.getTime(), now + broker.limits.longestExpiry);
   const row: Declaration = {

@@ -3,6 +3,8 @@ import { createPublicKey } from "node:crypto";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { Lifecycle, pause, type Running } from "../config/lifecycle.ts";
+import { holderOf } from "../config/holder.ts";
+import { lockFolder } from "../config/lock.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import type { BrokerConfig } from "../config/schema.ts";
 import { readPrivateKey, readSecret } from "../config/secrets.ts";
@@ -20,10 +22,15 @@ import { startServer } from "./server.ts";
 import { openEmbeddedTable } from "./table-embedded.ts";
 import { openRedisTable } from "./table-redis.ts";
 import type { Table } from "./table.ts";
+import { WENT_BACK, Witness } from "./witness.ts";
 
 export { initBroker };
 
 const SWEEP_EVERY_MS = 60_000;
+/** Its settings are looked at again, and whether it lost steps. */
+const EXAMINE_EVERY_MS = 60_000;
+/** What is not written down yet is noticed as lost only while this process lives. */
+const WITNESS_EVERY_MS = 5_000;
 
 function fileIn(config: BrokerConfig, name: string): string {
   return join(config.data, name);
@@ -37,13 +44,28 @@ function readCertificate(path: string): Certificate {
   }
 }
 
-async function openTable(config: BrokerConfig): Promise<Table> {
-  const options = { retention: config.retention };
+/** @param witness what notices a table that went back in time; a short command does without */
+async function openTable(config: BrokerConfig, witness?: Witness): Promise<Table> {
+  const options = { retention: config.retention, ...(witness && { witness }) };
   if (config.table === "embedded") return openEmbeddedTable(fileIn(config, FILES.table), options);
-  const { redis, passwordFile, prefix } = config.table;
-  const url = new URL(redis);
-  if (passwordFile !== undefined) url.password = encodeURIComponent(readSecret(passwordFile).reveal());
-  return openRedisTable({ ...options, url: url.href, prefix });
+  const { redis, sentinel, cluster, user, passwordFile, tls, ca, prefix, replicas } = config.table;
+  const password = passwordFile === undefined ? undefined : readSecret(passwordFile).reveal();
+  const url = redis === undefined ? undefined : new URL(redis);
+  if (url && password !== undefined) url.password = encodeURIComponent(password);
+  return openRedisTable({
+    ...options,
+    prefix,
+    replicas,
+    tls,
+    ca: ca === undefined ? undefined : readFileSync(ca, "utf8"),
+    ...(url ? { url: url.href } : { user, password }),
+    sentinel: sentinel && {
+      name: sentinel.name,
+      hosts: sentinel.hosts,
+      password: sentinel.passwordFile === undefined ? undefined : readSecret(sentinel.passwordFile).reveal(),
+    },
+    cluster,
+  });
 }
 
 /** The current pair first, then the former ones. */
@@ -109,8 +131,13 @@ export async function startBroker(
   try {
     const key = (name: string) => readPrivateKey(fileIn(config, name));
     const certificate = (name: string) => readCertificate(fileIn(config, name));
-    const table = await openTable(config);
-    running.onStop(() => table.close());
+    running.onStop(lockFolder(config.data));
+    const witness = new Witness(fileIn(config, FILES.witness));
+    const table = await openTable(config, witness);
+    running.onStop(() => {
+      witness.keep();
+      return table.close();
+    });
     await table.ready();
     const { relay, retryFirst, retryLongest } = config.receipts;
     const broker: Broker = {
@@ -141,8 +168,13 @@ export async function startBroker(
           : undefined,
     });
     running.onStop(() => mailer.close());
-    const outbox = new Outbox(broker, mailer, { retryFirst, retryLongest });
-    const workers = [outbox.run(running.signal), sweep(broker, running.signal)];
+    const outbox = new Outbox(broker, mailer, { retryFirst, retryLongest, holder: holderOf(config.data) });
+    const workers = [
+      outbox.run(running.signal),
+      every(SWEEP_EVERY_MS, "table.sweep-waits", () => sweep(broker), broker, running.signal),
+      every(EXAMINE_EVERY_MS, "table.not-fit", () => table.ready(), broker, running.signal),
+      every(WITNESS_EVERY_MS, "witness.waits", async () => witness.keep(), broker, running.signal),
+    ];
     running.onStop(async () => void (await Promise.all(workers)));
     const server = await startServer(broker, config.listen, {
       key: readSecret(fileIn(config, FILES.serverKey)).reveal(),
@@ -157,13 +189,20 @@ export async function startBroker(
   }
 }
 
-async function sweep(broker: Broker, signal: AbortSignal): Promise<void> {
+/** Does something now and again until the signal aborts; what fails is logged under the event and tried the next time. */
+async function every(ms: number, event: string, work: () => Promise<void>, broker: Broker, signal: AbortSignal): Promise<void> {
   do {
     try {
-      const changed = await broker.table.sweep(broker.now().getTime());
-      if (changed > 0) broker.log.info({ event: "table.swept", rows: changed });
+      await work();
     } catch (thrown) {
-      broker.log.warn({ event: "table.sweep-waits", reason: reasonOf(thrown) });
+      const { message, advice } = Fault.from(thrown);
+      const wentBack = message.startsWith(WENT_BACK);
+      broker.log[wentBack ? "error" : "warn"]({ event: wentBack ? "table.went-back" : event, reason: reasonOf(thrown), advice });
     }
-  } while (await pause(SWEEP_EVERY_MS, signal));
+  } while (await pause(ms, signal));
+}
+
+async function sweep(broker: Broker): Promise<void> {
+  const changed = await broker.table.sweep(broker.now().getTime());
+  if (changed > 0) broker.log.info({ event: "table.swept", rows: changed });
 }

@@ -1,5 +1,5 @@
 /** Kc at rest: wrapped under a key that is never in the table, bound to everything the row says (docs/protocol.md, section 6). */
-import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
+import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from "node:crypto";
 import { Fault } from "../mime/fault.ts";
 import { ContentKey } from "../mime/key.ts";
 import type { Declaration } from "./session.ts";
@@ -9,6 +9,8 @@ export interface MasterKey {
   wrap(key: ContentKey, row: Declaration): Buffer;
   /** @throws Fault `internal`: the row was edited, or wrapped under another key */
   unwrap(wrapped: Buffer, row: Declaration): ContentKey;
+  /** 32 octets that nobody without the key can know, the same for the same text (HMAC-SHA-256). */
+  mac(text: string): Buffer;
 }
 
 const NONCE_OCTETS = 12;
@@ -17,7 +19,9 @@ const TAG_OCTETS = 16;
 /** A master key of 32 octets in this process. */
 export function localMasterKey(octets: Buffer): MasterKey {
   if (octets.length !== 32) throw new Fault("malformed", "the master key must have 32 octets");
+  const macKey = Buffer.from(hkdfSync("sha256", octets, Buffer.alloc(0), "kakitome mac", 32)); // RFC 5869
   return {
+    mac: (text) => createHmac("sha256", macKey).update(text).digest(),
     wrap(key, row) {
       const nonce = randomBytes(NONCE_OCTETS);
       const cipher = createCipheriv("aes-256-gcm", octets, nonce, { authTagLength: TAG_OCTETS }).setAAD(boundTo(row));

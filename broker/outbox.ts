@@ -1,5 +1,5 @@
 /** S11: mails receipts, durably and recognisably: signed once, kept before they are sent, the same bytes at every attempt. */
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { createTransport, type Transporter } from "nodemailer";
 import { haltAt } from "../config/halt.ts";
 import { reasonOf } from "../config/log.ts";
@@ -57,9 +57,14 @@ function isFinal(thrown: unknown): boolean {
   return typeof code === "number" && code >= 500 && code !== 530 && (kind === "EENVELOPE" || kind === "EMESSAGE");
 }
 
+/** Longer than a transaction with the next hop takes: of several brokers on one table, one mails a receipt. */
+const CLAIM_MS = 2 * 60_000;
+
 export interface OutboxTimes {
   readonly retryFirst: Milliseconds;
   readonly retryLongest: Milliseconds;
+  /** Names this broker among those on one table; a random name where left out. */
+  readonly holder?: string;
 }
 
 /** The worker. `wake` tells it that an entry came; by itself it looks again after `retryLongest`, for entries of a former life. */
@@ -67,13 +72,15 @@ export class Outbox {
   readonly #broker: Broker;
   readonly #mailer: ReceiptMailer;
   readonly #times: OutboxTimes;
-  readonly #attempts = new Map<string, { count: number; notBefore: number }>();
+  readonly #attempts = new Map<string, { count: number; /** By a clock that nobody sets. */ notBefore: number }>();
+  readonly #holder: string;
   #wake: () => void = () => undefined;
 
   constructor(broker: Broker, mailer: ReceiptMailer, times: OutboxTimes) {
     this.#broker = broker;
     this.#mailer = mailer;
     this.#times = times;
+    this.#holder = times.holder ?? randomBytes(16).toString("hex");
   }
 
   wake(): void {
@@ -86,8 +93,11 @@ export class Outbox {
       const woken = new AbortController();
       this.#wake = () => woken.abort();
       await this.#pass(signal).catch((thrown: unknown) => this.#broker.log.warn({ event: "outbox.waits", reason: reasonOf(thrown) }));
-      const next = Math.min(...[...this.#attempts.values()].map(({ notBefore }) => notBefore), Date.now() + this.#times.retryLongest);
-      await pause(Math.max(next - Date.now(), 10), AbortSignal.any([signal, woken.signal]));
+      const next = Math.min(
+        ...[...this.#attempts.values()].map(({ notBefore }) => notBefore),
+        performance.now() + this.#times.retryLongest,
+      );
+      await pause(Math.max(next - performance.now(), 10), AbortSignal.any([signal, woken.signal]));
     }
   }
 
@@ -95,13 +105,15 @@ export class Outbox {
     const entries = await this.#broker.table.pending();
     for (const entry of entries) {
       if (signal.aborted) return;
-      if ((this.#attempts.get(entry.evidence)?.notBefore ?? 0) <= Date.now()) await this.#deliver(entry);
+      if ((this.#attempts.get(entry.evidence)?.notBefore ?? 0) <= performance.now()) await this.#deliver(entry);
     }
   }
 
   async #deliver(entry: OutboxEntry): Promise<void> {
     const { table, log } = this.#broker;
     try {
+      const at = this.#broker.now().getTime();
+      if (!(await table.claim(entry, { holder: this.#holder, until: at + CLAIM_MS }, at))) return; // another broker is at it, or was
       const row = await table.find(entry.session);
       if (row?.state !== "confirmed") throw new Fault("internal", "an outbox entry without its confirmed row");
       haltAt("k4");
@@ -127,7 +139,7 @@ export class Outbox {
     }
     const count = (this.#attempts.get(entry.evidence)?.count ?? 0) + 1;
     const wait = Math.min(this.#times.retryFirst * 2 ** (count - 1), this.#times.retryLongest);
-    this.#attempts.set(entry.evidence, { count, notBefore: Date.now() + wait });
+    this.#attempts.set(entry.evidence, { count, notBefore: performance.now() + wait });
     log.warn({ event: "receipt.waits", evidence: entry.evidence, attempt: count, reason: reasonOf(thrown) });
   }
 

@@ -11,6 +11,7 @@ const PROBLEMS = {
   "cannot-open": [422, "It cannot be opened"],
   "signature-invalid": [422, "The signature does not hold"],
   unavailable: [503, "Not now; try again later"],
+  "storage-full": [507, "The disk is full; try again later"],
   internal: [500, "The broker failed; try again later"],
 } as const satisfies Record<FaultCode, readonly [number, string]>;
 

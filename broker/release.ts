@@ -1,4 +1,5 @@
 /** S6-S7: the recipient presents the ticket and gets the key, sealed to its certificate; the release is durable before the answer. */
+import { randomBytes } from "node:crypto";
 import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { authenticate, type Actor, type Broker } from "./broker.ts";
@@ -6,6 +7,9 @@ import { newSessionId, sessionHash, termsOf, type Session } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
 import { openTicket, sealTicket } from "./ticket.ts";
 import { presentBody, sealAnswer } from "./wire.ts";
+
+/** How long a gateway that got a key has the letter for itself: if it ends meanwhile, another one goes on. */
+const CLAIM_MS = 60_000;
 
 /** Unknown, foreign, expired, withdrawn and used tickets get this one answer. */
 export function sessionGone(reason: string, cause?: unknown): Fault {
@@ -20,12 +24,16 @@ export async function release(broker: Broker, gateway: GatewayRecord, signed: Bu
   if (!sessionKey) throw new Fault("internal", "the broker has no session key");
   const session = sessionHash(sessionId);
   const row = await broker.table.find(session);
+  const at = broker.now().getTime();
   const released = await broker.table.release({
     session,
     recipient: recipientFor(row, actor),
-    at: broker.now().getTime(),
+    at,
     next: nextFor(row, actor.body.ticket, sessionId, sessionKey.certificate),
+    filing: randomBytes(16).toString("hex"),
+    claim: { holder: actor.body.holder, until: at + CLAIM_MS },
   });
+  if (released === "claimed") throw new Fault("unavailable", "another gateway is opening this letter");
   if (!released) throw sessionGone("there is nothing to release to this mailbox");
   const { hold, signing, contentId } = termsOf(released);
   const key = hold === "held" ? broker.masterKey.unwrap(released.wrappedKey, released) : undefined;
@@ -41,6 +49,9 @@ export async function release(broker: Broker, gateway: GatewayRecord, signed: Bu
       hold,
       signing,
       nextTicket: released.nextTicket.toString("base64"),
+      filing: released.filing,
+      isFirst: released.releases === 1,
+      claimedFor: CLAIM_MS,
     };
     broker.log.info({ event: "session.released", step: "S7", session: released.ticketHash.slice(0, 12) });
     return sealAnswer(answer, actor.encryptionCertificate, broker.signer, broker.now());

@@ -25,10 +25,16 @@ export interface Declaration {
   readonly expiresAt: number;
 }
 
-/** The key can still be given out for the first time. `declared`: not yet known to be on its way. */
-interface Waiting extends Declaration {
-  readonly state: "declared" | "dispatched";
+/** A row as it is first written. */
+export interface NewRow extends Declaration {
   readonly wrappedKey: Buffer;
+  /** As it was given to the sender; a declaration that comes again is answered with it. */
+  readonly ticket: Buffer;
+}
+
+/** The key can still be given out for the first time. `declared`: not yet known to be on its way. */
+export interface Waiting extends NewRow {
+  readonly state: "declared" | "dispatched";
 }
 
 /** The key was given to the recipient's gateway; the same gateway gets the same answer until it confirms. */
@@ -39,6 +45,10 @@ export interface Released extends Declaration {
   readonly nextSession: SessionHash;
   /** The next session ID sealed to the broker's own key, as it was first given out. */
   readonly nextTicket: Buffer;
+  /** Random, hex: marks the opened copy in the recipient's mailbox, so that whoever opens the letter next finds it. */
+  readonly filing: string;
+  /** How often the key was given out. */
+  readonly releases: number;
 }
 
 /** Opened and confirmed; the key is gone. */
@@ -89,7 +99,7 @@ export function proofOf(row: Pick<Confirmed, "proof">): Proof {
   return JSON.parse(row.proof) as Proof;
 }
 
-const SESSION_ID_OCTETS = 16;
+export const SESSION_ID_OCTETS = 16;
 
 /** A fresh session ID: 128 random bits. */
 export function newSessionId(): Buffer {

@@ -5,7 +5,7 @@ import Database from "libsql";
 import { Fault } from "../mime/fault.ts";
 
 /** Counted up when the tables change; a file with another number is refused. */
-const VERSION = 1;
+const VERSION = 2;
 
 /** Milliseconds to wait for another process (the CLI, the broker) that is writing. */
 const BUSY_TIMEOUT = 2_000;
@@ -18,13 +18,15 @@ const TABLES = `
     session TEXT PRIMARY KEY, state TEXT NOT NULL,
     gateway TEXT NOT NULL, sender TEXT NOT NULL, recipient TEXT NOT NULL, messageId TEXT NOT NULL,
     "commit" TEXT NOT NULL, ticketHash TEXT NOT NULL, terms TEXT NOT NULL, declaredAt INTEGER NOT NULL, expiresAt INTEGER NOT NULL,
-    vanishAt INTEGER NOT NULL, wrappedKey BLOB, releasedAt INTEGER, nextSession TEXT, nextTicket BLOB,
+    vanishAt INTEGER NOT NULL, wrappedKey BLOB, ticket BLOB, releasedAt INTEGER, nextSession TEXT, nextTicket BLOB,
+    filing TEXT, releases INTEGER, holder TEXT, claimedUntil INTEGER,
     confirmedAt INTEGER, evidence TEXT, certificate TEXT, proof TEXT, endedAt INTEGER,
     due INTEGER -- when the sweep has to look at the row; NULL while its receipt is not mailed
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX session_due ON session (due) WHERE due IS NOT NULL;
   CREATE TABLE audit (id INTEGER PRIMARY KEY, event TEXT NOT NULL, session TEXT NOT NULL, at INTEGER NOT NULL, who TEXT NOT NULL) STRICT;
-  CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, evidence TEXT NOT NULL, session TEXT NOT NULL UNIQUE) STRICT;
+  CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, evidence TEXT NOT NULL, session TEXT NOT NULL UNIQUE,
+    holder TEXT, claimedUntil INTEGER) STRICT;
   CREATE TABLE receipt (session TEXT PRIMARY KEY, evidence TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
   CREATE TABLE registry (kind TEXT NOT NULL, name TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID;
   PRAGMA user_version = ${VERSION};
@@ -68,6 +70,11 @@ export class EmbeddedFile {
   /** @returns how many rows the statement changed */
   run(sql: string, ...values: Value[]): number {
     return answered(() => this.#statement(sql).run(values).changes);
+  }
+
+  /** @returns the number of the new row */
+  insert(sql: string, ...values: Value[]): number {
+    return answered(() => Number(this.#statement(sql).run(values).lastInsertRowid));
   }
 
   row(sql: string, ...values: Value[]): Readonly<Record<string, Value>> | undefined {

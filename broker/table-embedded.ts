@@ -1,11 +1,13 @@
 /** The session table in one file on this machine (SQLite): one transaction for each step of a row, its audit and its outbox entry. */
+import { randomUUID } from "node:crypto";
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { Fault } from "../mime/fault.ts";
-import type { Confirmed, Declaration, Released, Session, SessionHash } from "./session.ts";
+import type { Confirmed, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
 import { EmbeddedFile, type Value } from "./table-embedded-file.ts";
 import { gatewayOf, mailboxOf, usableInvite } from "./table-record.ts";
-import { checkedHash, confirmedOf, releasedOf, sessionOf } from "./table-row.ts";
-import type { GatewayRecord, Invite, MailboxRecord, OutboxEntry, Table, TableOptions } from "./table.ts";
+import { checkedHash, confirmedOf, releasedOf, sessionOf, waitingOf } from "./table-row.ts";
+import type { Claim, GatewayRecord, Invite, MailboxRecord, OutboxEntry, ReleaseOrder, Table, TableOptions } from "./table.ts";
+import type { Mark, Witness } from "./witness.ts";
 
 /** @throws Fault `unavailable`: the file cannot be opened, or another version of Kakitome wrote it. */
 export async function openEmbeddedTable(path: string, options: TableOptions): Promise<Table> {
@@ -15,34 +17,39 @@ export async function openEmbeddedTable(path: string, options: TableOptions): Pr
 /** How many due rows the sweep settles in one transaction. */
 const BATCH = 100;
 
+/** This home has one. */
+const AUDIT_LOG = "all";
+
 const INSERT = `INSERT INTO session (session, state, gateway, sender, recipient, messageId, "commit", ticketHash, terms, declaredAt, expiresAt,
-  vanishAt, wrappedKey, due) VALUES (?, 'declared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+  vanishAt, wrappedKey, ticket, due) VALUES (?, 'declared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
 
 class EmbeddedTable implements Table {
   readonly #file: EmbeddedFile;
   readonly #retention: number;
+  readonly #witness: Witness | undefined;
+  #audited: number | undefined;
 
   constructor(file: EmbeddedFile, options: TableOptions) {
     this.#file = file;
     this.#retention = options.retention;
+    this.#witness = options.witness;
   }
 
   async ready(): Promise<void> {
     this.#file.ready();
+    this.#witness?.check(this.#mark());
   }
 
   async close(): Promise<void> {
     this.#file.close();
   }
 
-  async declare(rows: readonly (Declaration & { wrappedKey: Buffer })[], vanishAt: number): Promise<void> {
-    this.#file.step(() => {
-      for (const row of rows) this.#declare(row, vanishAt);
-    });
+  async declare(rows: readonly NewRow[], vanishAt: number): Promise<Waiting[]> {
+    return this.#step(() => rows.map((row) => this.#declare(row, vanishAt)));
   }
 
   async dispatched(sessions: readonly SessionHash[], gateway: string, at: number): Promise<void> {
-    this.#file.step(() => {
+    this.#step(() => {
       for (const session of sessions) {
         const row = this.#session(session);
         if (row?.gateway !== gateway || row.state !== "declared") continue;
@@ -53,35 +60,36 @@ class EmbeddedTable implements Table {
   }
 
   async withdraw(session: SessionHash, gateway: string, at: number): Promise<boolean> {
-    return this.#file.step(() => {
+    return this.#step(() => {
       const row = this.#session(session);
       if (row?.gateway !== gateway) return false;
       if (row.state !== "declared" && row.state !== "dispatched") return row.state === "withdrawn";
-      const end = "UPDATE session SET state = 'withdrawn', wrappedKey = NULL, endedAt = ?, due = ? WHERE session = ?";
+      const end = "UPDATE session SET state = 'withdrawn', wrappedKey = NULL, ticket = NULL, endedAt = ?, due = ? WHERE session = ?";
       this.#file.run(end, at, this.#forgetAt(at), session);
       this.#audit("withdrawn", session, at, gateway);
       return true;
     });
   }
 
-  async release(order: {
-    session: SessionHash;
-    recipient: string;
-    at: number;
-    next: { session: SessionHash; ticket: Buffer };
-  }): Promise<Released | undefined> {
-    const { session, recipient, at, next } = order;
-    return this.#file.step(() => {
+  async release({ session, recipient, at, next, filing, claim }: ReleaseOrder): Promise<Released | "claimed" | undefined> {
+    return this.#step(() => {
       const row = this.#presented("release", session, recipient, at);
       if (row === undefined || at >= row.expiresAt) return undefined;
-      if (row.state === "released") return row;
+      if (row.state === "released") return this.#releaseAgain(session, claim, at);
       if (row.state !== "declared" && row.state !== "dispatched") return undefined;
-      const give =
-        "UPDATE session SET state = 'released', releasedAt = ?, nextSession = ?, nextTicket = ?, due = expiresAt WHERE session = ?";
-      this.#file.run(give, at, checkedHash(next.session), next.ticket, session);
+      const give = `UPDATE session SET state = 'released', releasedAt = ?, nextSession = ?, nextTicket = ?, filing = ?, holder = ?,
+        claimedUntil = ?, releases = 1, due = expiresAt WHERE session = ?`;
+      this.#file.run(give, at, checkedHash(next.session), next.ticket, filing, claim.holder, claim.until, session);
       this.#audit("released", session, at, recipient);
       return releasedOf(this.#row(session) ?? {});
     });
+  }
+
+  #releaseAgain(session: SessionHash, { holder, until }: Claim, at: number): Released | "claimed" {
+    const again = `UPDATE session SET holder = ?, claimedUntil = ?, releases = releases + 1
+      WHERE session = ? AND (holder = ? OR claimedUntil <= ?)`;
+    if (this.#file.run(again, holder, until, session, holder, at) === 0) return "claimed";
+    return releasedOf(this.#row(session) ?? {});
   }
 
   async confirm(order: {
@@ -94,12 +102,12 @@ class EmbeddedTable implements Table {
     proof: string;
   }): Promise<Confirmed | undefined> {
     const { session, nextSession, recipient, at, evidence, certificate, proof } = order;
-    return this.#file.step(() => {
+    return this.#step(() => {
       const row = this.#presented("confirm", session, recipient, at);
       if (row === undefined || !("nextSession" in row) || row.nextSession !== nextSession) return undefined;
       if (row.state === "confirmed") return row;
       // Not due before its receipt is mailed: until then it must not be forgotten.
-      const end = `UPDATE session SET state = 'confirmed', wrappedKey = NULL, nextTicket = NULL, confirmedAt = ?, evidence = ?,
+      const end = `UPDATE session SET state = 'confirmed', wrappedKey = NULL, ticket = NULL, nextTicket = NULL, filing = NULL, confirmedAt = ?, evidence = ?,
         certificate = ?, proof = ?, due = NULL WHERE session = ?`;
       this.#file.run(end, at, evidence, certificate, proof, session);
       this.#audit("confirmed", session, at, recipient);
@@ -115,7 +123,7 @@ class EmbeddedTable implements Table {
   async sweep(at: number): Promise<number> {
     let changed = 0;
     for (;;) {
-      const due = this.#file.step(() => {
+      const due = this.#step(() => {
         const rows = this.#file.rows("SELECT session FROM session WHERE due <= ? ORDER BY due LIMIT ?", at, BATCH);
         for (const { session } of rows) if (this.#settle(String(session), at)) changed++;
         return rows.length;
@@ -132,8 +140,14 @@ class EmbeddedTable implements Table {
     return rows.map(({ evidence, session }) => ({ evidence: String(evidence), session: checkedHash(String(session)) }));
   }
 
+  async claim({ session, evidence }: OutboxEntry, { holder, until }: Claim, at: number): Promise<boolean> {
+    const take = `UPDATE outbox SET holder = ?, claimedUntil = ?
+      WHERE session = ? AND evidence = ? AND (holder IS NULL OR holder = ? OR claimedUntil <= ?)`;
+    return this.#step(() => this.#file.run(take, holder, until, session, evidence, holder, at)) === 1;
+  }
+
   async keepReceipt(entry: OutboxEntry, bytes: Buffer): Promise<Buffer> {
-    return this.#file.step(() => {
+    return this.#step(() => {
       const row = this.#session(entry.session);
       if (row?.state !== "confirmed" || row.evidence !== entry.evidence)
         throw new Fault("internal", "no receipt is due under this evidence");
@@ -148,7 +162,7 @@ class EmbeddedTable implements Table {
   }
 
   async done(entry: OutboxEntry): Promise<void> {
-    this.#file.step(() => {
+    this.#step(() => {
       if (this.#file.run("DELETE FROM outbox WHERE session = ? AND evidence = ?", entry.session, entry.evidence) === 0) return;
       const row = this.#session(entry.session);
       if (row?.state !== "confirmed") return;
@@ -162,7 +176,7 @@ class EmbeddedTable implements Table {
   }
 
   async takeInvite(token: string, at: number): Promise<Invite | undefined> {
-    return this.#file.step(() => {
+    return this.#step(() => {
       const json = this.#record("invite", token);
       this.#file.run("DELETE FROM registry WHERE kind = 'invite' AND name = ?", token);
       return json === undefined ? undefined : usableInvite(json, at);
@@ -187,19 +201,21 @@ class EmbeddedTable implements Table {
     return json === undefined ? undefined : mailboxOf(json);
   }
 
-  #declare(row: Declaration & { wrappedKey: Buffer }, vanishAt: number): void {
-    const { gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey } = row;
+  #declare(row: NewRow, vanishAt: number): Waiting {
+    const { gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey, ticket } = row;
     const session = checkedHash(row.session);
     const known = this.#row(session);
-    if (known !== undefined) {
-      const fields = { gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey };
-      if (Object.entries(fields).every(([name, value]) => isSame(known[name], value))) return;
-      throw new Fault("internal", "another row has the name of this session");
+    if (known === undefined) {
+      const due = Math.min(vanishAt, expiresAt);
+      const declaration = [session, gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt];
+      this.#file.run(INSERT, ...declaration, vanishAt, wrappedKey, ticket, due);
+      this.#audit("declared", session, declaredAt, gateway);
+      return waitingOf(this.#row(session) ?? {});
     }
-    const due = Math.min(vanishAt, expiresAt);
-    const declaration = [session, gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt];
-    this.#file.run(INSERT, ...declaration, vanishAt, wrappedKey, due);
-    this.#audit("declared", session, declaredAt, gateway);
+    const waits = known["state"] === "declared" || known["state"] === "dispatched";
+    const agreed = { gateway, sender, recipient, messageId, commit, terms };
+    if (waits && Object.entries(agreed).every(([name, value]) => known[name] === value)) return waitingOf(known);
+    throw new Fault("forbidden", "another declaration has the name of this session");
   }
 
   /** The row, if it is this recipient's; a foreign presenter is recorded. */
@@ -221,7 +237,7 @@ class EmbeddedTable implements Table {
   }
 
   #expire(session: SessionHash, at: number): true {
-    const end = `UPDATE session SET state = 'expired', wrappedKey = NULL, nextSession = NULL, nextTicket = NULL, endedAt = ?, due = ?
+    const end = `UPDATE session SET state = 'expired', wrappedKey = NULL, ticket = NULL, nextSession = NULL, nextTicket = NULL, filing = NULL, endedAt = ?, due = ?
       WHERE session = ?`;
     this.#file.run(end, at, this.#forgetAt(at), session);
     this.#audit("expired", session, at, "broker");
@@ -263,19 +279,34 @@ class EmbeddedTable implements Table {
   }
 
   #audit(event: string, session: SessionHash, at: number, who: string): void {
-    this.#file.run("INSERT INTO audit (event, session, at, who) VALUES (?, ?, ?, ?)", event, session, at, who);
+    this.#audited = this.#file.insert("INSERT INTO audit (event, session, at, who) VALUES (?, ?, ?, ?)", event, session, at, who);
+  }
+
+  /** One transaction; what it wrote into the audit log is remembered outside. */
+  #step<T>(work: () => T): T {
+    this.#audited = undefined;
+    const result = this.#file.step(work);
+    if (this.#audited !== undefined) this.#witness?.saw(AUDIT_LOG, String(this.#audited));
+    return result;
+  }
+
+  #mark(): Mark {
+    const id = this.#record("epoch", "id") ?? this.#step(() => this.#putText("epoch", "id", randomUUID()));
+    const head = this.#file.row("SELECT max(id) AS head FROM audit")?.["head"];
+    return { epoch: id, follows: this.#record("epoch", "follows"), heads: new Map(head == null ? [] : [[AUDIT_LOG, String(head)]]) };
   }
 
   #put(kind: string, name: string, record: GatewayRecord | MailboxRecord | Invite): void {
+    this.#putText(kind, name, JSON.stringify(record));
+  }
+
+  #putText(kind: string, name: string, text: string): string {
     const put = "INSERT INTO registry (kind, name, record) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET record = excluded.record";
-    this.#file.run(put, kind, name, JSON.stringify(record));
+    this.#file.run(put, kind, name, text);
+    return text;
   }
 
   #record(kind: string, name: string): string | undefined {
     return this.#file.row("SELECT record FROM registry WHERE kind = ? AND name = ?", kind, name)?.["record"] as string | undefined;
   }
-}
-
-function isSame(stored: Value | undefined, value: string | number | Buffer): boolean {
-  return Buffer.isBuffer(value) ? Buffer.isBuffer(stored) && stored.equals(value) : stored === value;
 }

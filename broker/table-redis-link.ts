@@ -1,57 +1,61 @@
-/** The connection to Redis: asks, gives up soon, never asks twice by itself, and says everything that goes wrong as a Fault. */
+/** The connection to Redis: asks, gives up soon, never asks twice by itself, trusts only a Redis that cannot lose a step, and says what goes wrong as a Fault. */
 import { readFileSync } from "node:fs";
-import { Redis } from "ioredis";
+import { Redis, type ChainableCommander } from "ioredis";
 import { haltAt } from "../config/halt.ts";
 import { Fault } from "../mime/fault.ts";
+import { connectionTo, mastersOf, type Client, type RedisAddress } from "./table-redis-address.ts";
 
 const FUNCTIONS = readFileSync(new URL("./table.lua", import.meta.url), "utf8");
-const LIBRARY = "kakitome_v1";
+const LIBRARY = "kakitome_v2";
 
-/** Milliseconds until an unanswered command counts as failed. */
-const ANSWER_WITHIN = 2_000;
-const CONNECT_WITHIN = 5_000;
-const RECONNECT_STEP = 50;
-const RECONNECT_AT_MOST = 1_000;
+/** Milliseconds that a replica has to confirm a step. */
+const REPLICATED_WITHIN = 200;
 
 /** What a Redis needs so that an acknowledged step survives kill -9 and no row is ever evicted. */
 const DURABLE = { appendonly: "yes", appendfsync: "always", "maxmemory-policy": "noeviction" } as const;
 
 export type Argument = string | number | Buffer;
 
+export interface LinkOptions {
+  readonly address: RedisAddress;
+  /** How many replicas must have a step before it counts as done. */
+  readonly replicas: number;
+  /** Asked of every Redis that a connection leads to, before anything else. @throws Fault */
+  trust(redis: Redis): Promise<void>;
+}
+
 export class RedisLink {
+  readonly #options: LinkOptions;
+  readonly #client: Client;
   readonly #redis: Redis;
   #connected = false;
   #lastError: unknown;
-  #loading: Promise<void> | undefined;
+  #fit: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(url: string) {
-    this.#redis = new Redis(url, {
-      lazyConnect: true,
-      connectTimeout: CONNECT_WITHIN,
-      commandTimeout: ANSWER_WITHIN,
-      // A queue would carry out later what the caller has already given up on.
-      enableOfflineQueue: false,
-      autoResendUnfulfilledCommands: false,
-      maxRetriesPerRequest: 0,
-      retryStrategy: (times) => (this.#connected ? Math.min(times * RECONNECT_STEP, RECONNECT_AT_MOST) : null),
-    });
-    this.#redis.once("ready", () => (this.#connected = true));
+  constructor(options: LinkOptions) {
+    this.#options = options;
+    this.#client = connectionTo(options.address, () => this.#connected);
+    this.#redis = this.#client as Redis; // a Cluster has the same commands
+    this.#client.once("ready", () => (this.#connected = true));
+    for (const event of ["ready", "+node", "-node", "close"]) this.#client.on(event, () => (this.#fit = undefined)); // it may be another Redis
     // Every command rejects by itself; the event only tells why the connection failed.
-    this.#redis.on("error", (error: unknown) => (this.#lastError = error));
+    this.#client.on("error", (error: unknown) => (this.#lastError = error));
   }
 
   /** Connects the first time, in one attempt; from then on it reconnects by itself. @throws Fault `unavailable` */
   async connect(): Promise<void> {
     try {
-      await this.#redis.connect();
+      await this.#client.connect();
     } catch (cause) {
+      this.#client.disconnect();
       throw silence(this.#lastError ?? cause);
     }
   }
 
-  /** One exchange with Redis. @throws Fault `unavailable`, or `internal` when Redis found the data broken. */
+  /** One exchange with Redis that changes nothing. @throws Fault `unavailable`, or `internal` when Redis found the data broken. */
   async ask<T>(exchange: (redis: Redis) => Promise<T>): Promise<T> {
+    await this.#trusted();
     try {
       return await exchange(this.#redis);
     } catch (cause) {
@@ -59,40 +63,45 @@ export class RedisLink {
     }
   }
 
-  /** Calls one of our functions; loads them first where Redis has lost them. */
-  async call(name: string, keys: readonly string[], args: readonly Argument[]): Promise<unknown> {
-    const call = async (redis: Redis): Promise<unknown> => {
-      haltAt("k1");
-      const answer = redis.callBuffer("FCALL", `${LIBRARY}_${name}`, keys.length, ...keys, ...args);
-      haltAt("k2");
-      await answer;
-      haltAt("k3");
-      return answer;
-    };
-    return this.ask(async (redis) => {
-      try {
-        return await call(redis);
-      } catch (cause) {
-        if (!(cause instanceof Error && cause.message.includes("Function not found"))) throw cause;
-      }
-      await this.#load();
-      return call(redis);
-    });
+  /** One command that changes something; when it resolves, it is on the disk and on as many replicas as wanted. @throws as `ask` */
+  async write<T>(command: (pipeline: ChainableCommander) => ChainableCommander): Promise<T> {
+    await this.#trusted();
+    const { replicas } = this.#options;
+    haltAt("k1");
+    const pipeline = command(this.#redis.pipeline());
+    if (replicas > 0) pipeline.call("WAIT", replicas, REPLICATED_WITHIN);
+    const answers = pipeline.exec();
+    haltAt("k2");
+    const [answer, confirmed] = (await answers.catch((cause: unknown) => [[cause, undefined] as const])) ?? [];
+    haltAt("k3");
+    if (!answer || answer[0]) throw faultOf(answer?.[0]);
+    const count = confirmed?.[0] ? 0 : Number(confirmed?.[1] ?? 0);
+    if (count < replicas)
+      throw new Fault("unavailable", `only ${count} of ${replicas} replicas confirmed a step`, { cause: confirmed?.[0] });
+    return answer[1] as T;
   }
 
-  /** @throws Fault `unavailable`: no answer, a setting under which steps can be lost, or functions that do not load. */
-  async ready(): Promise<void> {
-    await this.ask((redis) => redis.ping());
-    const settings = await this.#settings();
-    const wrong = Object.entries(DURABLE).filter(([name, needed]) => settings.get(name) !== needed);
-    if (wrong.length > 0) {
-      const found = wrong.map(([name, needed]) => `${name} is ${settings.get(name) ?? "unknown"} and must be ${needed}`).join(", ");
-      const mend = wrong.map(([name, needed]) => `"${name} ${needed}"`).join(", ");
-      throw new Fault("unavailable", `Redis may lose what it acknowledged: ${found}`, {
-        advice: `Put ${mend} into redis.conf and restart Redis.`,
-      });
+  /** Calls one of our functions; loads them first where Redis has lost them. @returns its newest audit entry, or "", and its answer */
+  async call(name: string, keys: readonly string[], args: readonly Argument[]): Promise<{ head: string; answer: unknown }> {
+    const call = async () => {
+      const [head, answer] = await this.write<[Buffer, unknown]>((pipeline) =>
+        pipeline.callBuffer("FCALL", `${LIBRARY}_${name}`, keys.length, ...keys, ...args),
+      );
+      return { head: head.toString(), answer };
+    };
+    try {
+      return await call();
+    } catch (thrown) {
+      if (!(thrown instanceof Fault && isReply(thrown.cause) && thrown.cause.message.includes("Function not found"))) throw thrown;
     }
-    await this.#load();
+    this.#fit = undefined;
+    return call();
+  }
+
+  /** @throws Fault `unavailable`: no answer, a setting under which steps can be lost, functions that do not load, or what `trust` says. */
+  async ready(): Promise<void> {
+    this.#fit = undefined;
+    await this.#examined();
   }
 
   close(): Promise<void> {
@@ -102,39 +111,81 @@ export class RedisLink {
 
   async #close(): Promise<void> {
     try {
-      await this.#redis.quit(); // After the answers to what was asked before.
+      await this.#client.quit(); // After the answers to what was asked before.
     } catch {
-      this.#redis.disconnect();
+      this.#client.disconnect();
     }
   }
 
-  async #settings(): Promise<ReadonlyMap<string, string>> {
+  /** What is wrong with Redis is the operator's to read, in the log; whoever asks for a step only learns that it cannot be done now. */
+  async #trusted(): Promise<void> {
     try {
-      const flat = (await this.#redis.call("CONFIG", "GET", ...Object.keys(DURABLE))) as string[];
-      return new Map(flat.flatMap((name, at) => (at % 2 === 0 ? [[name, flat[at + 1] ?? ""]] : [])));
+      await this.#examined();
     } catch (cause) {
-      if (!isReply(cause)) throw silence(cause);
-      throw new Fault("unavailable", "Redis does not tell its settings (CONFIG GET), so that what it acknowledges may be lost", {
-        cause,
-        advice: 'Allow the broker\'s Redis user "+config|get".',
-      });
+      throw cause instanceof Fault ? new Fault("unavailable", cause.message, { cause }) : cause;
     }
   }
 
-  /** Once for all calls that miss the functions at the same time. */
-  async #load(): Promise<void> {
-    this.#loading ??= this.#redis.function("LOAD", "REPLACE", FUNCTIONS).then(() => undefined);
+  /** Once for each connection, for all who ask at the same time. */
+  async #examined(): Promise<void> {
+    const examination = (this.#fit ??= this.#examine());
     try {
-      await this.#loading;
-    } catch (cause) {
-      if (!isReply(cause)) throw silence(cause);
-      throw new Fault("unavailable", "Redis does not take the session table's functions (FUNCTION LOAD)", {
-        cause,
-        advice: 'Use Redis 7.0 or newer, its primary, and allow the broker\'s Redis user "+function|load +fcall".',
-      });
-    } finally {
-      this.#loading = undefined;
+      await examination;
+    } catch (thrown) {
+      if (this.#fit === examination) this.#fit = undefined;
+      throw thrown;
     }
+  }
+
+  async #examine(): Promise<void> {
+    for (const redis of mastersOf(this.#client)) {
+      await redis.ping().catch((cause: unknown) => {
+        throw silence(cause);
+      });
+      await demandDurable(redis);
+      await load(redis);
+    }
+    try {
+      await this.#options.trust(this.#redis);
+    } catch (cause) {
+      throw faultOf(cause);
+    }
+  }
+}
+
+async function demandDurable(redis: Redis): Promise<void> {
+  const settings = await settingsOf(redis);
+  const wrong = Object.entries(DURABLE).filter(([name, needed]) => settings.get(name) !== needed);
+  if (wrong.length === 0) return;
+  const found = wrong.map(([name, needed]) => `${name} is ${settings.get(name) ?? "unknown"} and must be ${needed}`).join(", ");
+  const mend = wrong.map(([name, needed]) => `"${name} ${needed}"`).join(", ");
+  throw new Fault("unavailable", `Redis may lose what it acknowledged: ${found}`, {
+    advice: `Put ${mend} into redis.conf and restart Redis.`,
+  });
+}
+
+async function settingsOf(redis: Redis): Promise<ReadonlyMap<string, string>> {
+  try {
+    const flat = (await redis.call("CONFIG", "GET", ...Object.keys(DURABLE))) as string[];
+    return new Map(flat.flatMap((name, at) => (at % 2 === 0 ? [[name, flat[at + 1] ?? ""]] : [])));
+  } catch (cause) {
+    if (!isReply(cause)) throw silence(cause);
+    throw new Fault("unavailable", "Redis does not tell its settings (CONFIG GET), so that what it acknowledges may be lost", {
+      cause,
+      advice: 'Allow the broker\'s Redis user "+config|get".',
+    });
+  }
+}
+
+async function load(redis: Redis): Promise<void> {
+  try {
+    await redis.function("LOAD", "REPLACE", FUNCTIONS);
+  } catch (cause) {
+    if (!isReply(cause)) throw silence(cause);
+    throw new Fault("unavailable", "Redis does not take the session table's functions (FUNCTION LOAD)", {
+      cause,
+      advice: 'Use Redis 7.0 or newer, its primary, and allow the broker\'s Redis user "+function|load +fcall".',
+    });
   }
 }
 

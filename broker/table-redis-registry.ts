@@ -18,11 +18,11 @@ export class RedisRegistry implements Registry {
   async addInvite(invite: Invite): Promise<void> {
     const { token, scope, expiresAt } = invite;
     const json = JSON.stringify({ token, scope, expiresAt });
-    await this.#link.ask((redis) => redis.set(this.#key("invite", token), json, "PXAT", expiresAt + CLEAR_AFTER));
+    await this.#link.write((pipeline) => pipeline.set(this.#key("invite", token), json, "PXAT", expiresAt + CLEAR_AFTER));
   }
 
   async takeInvite(token: string, at: number): Promise<Invite | undefined> {
-    const json = await this.#link.ask((redis) => redis.getdel(this.#key("invite", token)));
+    const json = await this.#link.write<string | null>((pipeline) => pipeline.getdel(this.#key("invite", token)));
     return json === null ? undefined : usableInvite(json, at);
   }
 
@@ -45,7 +45,7 @@ export class RedisRegistry implements Registry {
   }
 
   async #put(kind: string, name: string, record: GatewayRecord | MailboxRecord): Promise<void> {
-    await this.#link.ask((redis) => redis.set(this.#key(kind, name), JSON.stringify(record)));
+    await this.#link.write((pipeline) => pipeline.set(this.#key(kind, name), JSON.stringify(record)));
   }
 
   #get(kind: string, name: string): Promise<string | null> {

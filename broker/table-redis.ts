@@ -1,16 +1,20 @@
 /** The session table in Redis: one server-side function call for each step of a row (table.lua), all keys of a row in one slot. */
+import { randomUUID } from "node:crypto";
+import type { Redis } from "ioredis";
 import { Fault } from "../mime/fault.ts";
-import type { Confirmed, Declaration, Released, Session, SessionHash } from "./session.ts";
+import type { Confirmed, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
+import type { RedisAddress } from "./table-redis-address.ts";
 import { type Argument, RedisLink } from "./table-redis-link.ts";
 import { RedisRegistry } from "./table-redis-registry.ts";
-import { checkedHash, confirmedOf, releasedOf, sessionOf, type StoredRow } from "./table-row.ts";
-import type { OutboxEntry, Table, TableOptions } from "./table.ts";
+import { checkedHash, confirmedOf, releasedOf, sessionOf, waitingOf, type StoredRow } from "./table-row.ts";
+import type { Claim, OutboxEntry, ReleaseOrder, Table, TableOptions } from "./table.ts";
+import type { Mark, Witness } from "./witness.ts";
 
-export interface RedisTableOptions extends TableOptions {
-  /** `redis://` or `rediss://`, with user and password. */
-  readonly url: string;
+export interface RedisTableOptions extends TableOptions, RedisAddress {
   /** What every key begins with; without braces, which would change the slot of a key. */
   readonly prefix: string;
+  /** How many replicas must have a step before it is answered; none where left out. */
+  readonly replicas?: number;
 }
 
 /**
@@ -19,9 +23,27 @@ export interface RedisTableOptions extends TableOptions {
  */
 export async function openRedisTable(options: RedisTableOptions): Promise<Table> {
   if (/[{}]/.test(options.prefix)) throw new Fault("internal", "the prefix of Redis keys must not hold a brace");
-  const link = new RedisLink(options.url);
+  const link = new RedisLink({
+    address: options,
+    replicas: options.replicas ?? 0,
+    trust: async (redis) => options.witness?.check(await markOf(redis, options.prefix)),
+  });
   await link.connect();
   return new RedisTable(link, options);
+}
+
+/** How far the table is that a connection leads to. */
+async function markOf(redis: Redis, prefix: string): Promise<Mark> {
+  const key = `${prefix}epoch`;
+  await redis.hsetnx(key, "id", randomUUID());
+  const { id, follows } = await redis.hgetall(key);
+  const heads = await all(
+    BUCKETS.map(async (bucket) => {
+      const [entry] = await redis.xrevrange(`${prefix}aud:{b${bucket}}`, "+", "-", "COUNT", 1);
+      return entry ? [[bucket, entry[0]] as const] : [];
+    }),
+  );
+  return { epoch: id, follows, heads: new Map(heads.flat()) };
 }
 
 /** One for each value of the first byte of a session hash. */
@@ -34,12 +56,14 @@ class RedisTable extends RedisRegistry implements Table {
   readonly #link: RedisLink;
   readonly #prefix: string;
   readonly #retention: number;
+  readonly #witness: Witness | undefined;
 
   constructor(link: RedisLink, options: RedisTableOptions) {
     super(link, options.prefix);
     this.#link = link;
     this.#prefix = options.prefix;
     this.#retention = options.retention;
+    this.#witness = options.witness;
   }
 
   ready(): Promise<void> {
@@ -50,8 +74,8 @@ class RedisTable extends RedisRegistry implements Table {
     return this.#link.close();
   }
 
-  async declare(rows: readonly (Declaration & { wrappedKey: Buffer })[], vanishAt: number): Promise<void> {
-    await all(rows.map((row) => this.#declare(row, vanishAt)));
+  declare(rows: readonly NewRow[], vanishAt: number): Promise<Waiting[]> {
+    return all(rows.map((row) => this.#declare(row, vanishAt)));
   }
 
   async dispatched(sessions: readonly SessionHash[], gateway: string, at: number): Promise<void> {
@@ -62,14 +86,20 @@ class RedisTable extends RedisRegistry implements Table {
     return (await this.#step("withdraw", session, at, gateway, this.#retention)) === 1;
   }
 
-  async release(order: {
-    session: SessionHash;
-    recipient: string;
-    at: number;
-    next: { session: SessionHash; ticket: Buffer };
-  }): Promise<Released | undefined> {
-    const { session, recipient, at, next } = order;
-    const row = rowOf(session, await this.#step("release", session, at, recipient, checkedHash(next.session), next.ticket));
+  async release({ session, recipient, at, next, filing, claim }: ReleaseOrder): Promise<Released | "claimed" | undefined> {
+    const answer = await this.#step(
+      "release",
+      session,
+      at,
+      recipient,
+      checkedHash(next.session),
+      next.ticket,
+      filing,
+      claim.holder,
+      claim.until,
+    );
+    if (Buffer.isBuffer(answer)) return "claimed";
+    const row = rowOf(session, answer);
     return row && releasedOf(row);
   }
 
@@ -99,13 +129,19 @@ class RedisTable extends RedisRegistry implements Table {
 
   async pending(): Promise<OutboxEntry[]> {
     const buckets = await all(BUCKETS.map((bucket) => this.#link.ask((redis) => redis.hgetall(this.#bucketKey("out", bucket)))));
-    return buckets.flatMap((bucket) => Object.entries(bucket).map(([evidence, session]) => ({ evidence, session: checkedHash(session) })));
+    return buckets.flatMap((bucket) =>
+      Object.entries(bucket).map(([evidence, value]) => ({ evidence, session: checkedHash(value.split(" ")[0] ?? "") })),
+    );
+  }
+
+  async claim({ session, evidence }: OutboxEntry, { holder, until }: Claim, at: number): Promise<boolean> {
+    return (await this.#call("claim", session, this.#keys(session), [evidence, holder, at, until])) === 1;
   }
 
   async keepReceipt(entry: OutboxEntry, bytes: Buffer): Promise<Buffer> {
     const { session, evidence } = entry;
     const keys = [...this.#keys(session), this.#key("receipt", session, evidence)];
-    const kept = await this.#link.call("keep_receipt", keys, [session, evidence, bytes]);
+    const kept = await this.#call("keep_receipt", session, keys, [evidence, bytes]);
     if (!Buffer.isBuffer(kept)) throw new Fault("internal", "no receipt is due under this evidence");
     return kept;
   }
@@ -116,15 +152,29 @@ class RedisTable extends RedisRegistry implements Table {
   }
 
   async done(entry: OutboxEntry): Promise<void> {
-    await this.#link.call("done", this.#keys(entry.session), [entry.session, entry.evidence, this.#retention]);
+    await this.#call("done", entry.session, this.#keys(entry.session), [entry.evidence, this.#retention]);
   }
 
-  async #declare(row: Declaration & { wrappedKey: Buffer }, vanishAt: number): Promise<void> {
-    const { session, gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey } = row;
-    const fields = { gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey, vanishAt };
+  async #declare(row: NewRow, vanishAt: number): Promise<Waiting> {
+    const { session, gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey, ticket } = row;
+    const fields = {
+      gateway,
+      sender,
+      recipient,
+      messageId,
+      commit,
+      ticketHash,
+      terms,
+      declaredAt,
+      expiresAt,
+      wrappedKey,
+      ticket,
+      vanishAt,
+    };
     const due = Math.min(vanishAt, expiresAt);
-    const written = await this.#step("declare", session, declaredAt, due, ...Object.entries(fields).flat());
-    if (written !== 1) throw new Fault("internal", "another row has the name of this session");
+    const kept = rowOf(session, await this.#step("declare", session, declaredAt, due, ...Object.entries(fields).flat()));
+    if (!kept) throw new Fault("forbidden", "another declaration has the name of this session");
+    return waitingOf(kept);
   }
 
   /** Until nothing is due; each call leaves its session in `due` only for a later time, so this ends. */
@@ -141,7 +191,13 @@ class RedisTable extends RedisRegistry implements Table {
   }
 
   async #step(name: string, session: SessionHash, at: number, ...args: Argument[]): Promise<unknown> {
-    return this.#link.call(name, this.#keys(session), [session, at, ...args]);
+    return this.#call(name, session, this.#keys(session), [at, ...args]);
+  }
+
+  async #call(name: string, session: SessionHash, keys: readonly string[], args: readonly Argument[]): Promise<unknown> {
+    const { head, answer } = await this.#link.call(name, keys, [session, ...args]);
+    if (head !== "") this.#witness?.saw(bucketOf(session), head);
+    return answer;
   }
 
   /** In the order of table.lua. */

@@ -1,6 +1,6 @@
 /** What a stored row must look like: both homes of the session table build the Session union here, and a broken row is refused. */
 import { Fault } from "../mime/fault.ts";
-import type { Confirmed, Declaration, Ended, Released, Session, SessionHash } from "./session.ts";
+import type { Confirmed, Declaration, Ended, Released, Session, SessionHash, Waiting } from "./session.ts";
 
 /** One field as a home hands it back; Redis knows only bytes. */
 type StoredValue = string | number | Buffer | null | undefined;
@@ -26,24 +26,26 @@ export function sessionOf(row: StoredRow): Session {
   switch (state) {
     case "declared":
     case "dispatched":
-      return { ...declaration, state, wrappedKey: octets(row, "wrappedKey") };
+      return { ...declaration, state, wrappedKey: octets(row, "wrappedKey"), ticket: octets(row, "ticket") };
     case "released":
       return {
         ...declaration,
         state,
         wrappedKey: octets(row, "wrappedKey"),
-        releasedAt: time(row, "releasedAt"),
+        releasedAt: whole(row, "releasedAt"),
         nextSession: hash(row, "nextSession"),
         nextTicket: octets(row, "nextTicket"),
+        filing: text(row, "filing"),
+        releases: whole(row, "releases"),
       };
     case "confirmed":
       keyless(row);
       return {
         ...declaration,
         state,
-        releasedAt: time(row, "releasedAt"),
+        releasedAt: whole(row, "releasedAt"),
         nextSession: hash(row, "nextSession"),
-        confirmedAt: time(row, "confirmedAt"),
+        confirmedAt: whole(row, "confirmedAt"),
         evidence: text(row, "evidence"),
         certificate: text(row, "certificate"),
         proof: text(row, "proof"),
@@ -54,6 +56,13 @@ export function sessionOf(row: StoredRow): Session {
     default:
       throw broken(row, "state");
   }
+}
+
+/** @throws Fault `internal`: as `sessionOf`, or the row is in another state. */
+export function waitingOf(row: StoredRow): Waiting {
+  const session = sessionOf(row);
+  if (session.state !== "declared" && session.state !== "dispatched") throw broken(row, "state");
+  return session;
 }
 
 /** @throws Fault `internal`: as `sessionOf`, or the row is in another state. */
@@ -80,8 +89,8 @@ function declarationOf(row: StoredRow): Declaration {
     commit: text(row, "commit"),
     ticketHash: text(row, "ticketHash"),
     terms: text(row, "terms"),
-    declaredAt: time(row, "declaredAt"),
-    expiresAt: time(row, "expiresAt"),
+    declaredAt: whole(row, "declaredAt"),
+    expiresAt: whole(row, "expiresAt"),
   };
 }
 
@@ -90,13 +99,13 @@ function endedOf(row: StoredRow, declaration: Declaration, state: Ended["state"]
   return {
     ...declaration,
     state,
-    releasedAt: isAbsent(row["releasedAt"]) ? undefined : time(row, "releasedAt"),
-    endedAt: time(row, "endedAt"),
+    releasedAt: isAbsent(row["releasedAt"]) ? undefined : whole(row, "releasedAt"),
+    endedAt: whole(row, "endedAt"),
   };
 }
 
 function keyless(row: StoredRow): void {
-  for (const name of ["wrappedKey", "nextTicket"]) if (!isAbsent(row[name])) throw broken(row, `${name} outlived the key's end`);
+  for (const name of ["wrappedKey", "ticket", "nextTicket"]) if (!isAbsent(row[name])) throw broken(row, `${name} outlived the key's end`);
 }
 
 function isAbsent(value: StoredValue): value is null | undefined {
@@ -116,7 +125,7 @@ function hash(row: StoredRow, name: string): SessionHash {
   return value;
 }
 
-function time(row: StoredRow, name: string): number {
+function whole(row: StoredRow, name: string): number {
   const value = row[name];
   const number = typeof value === "number" ? value : /^\d{1,16}$/.test(text(row, name)) ? Number(text(row, name)) : Number.NaN;
   if (!Number.isSafeInteger(number)) throw broken(row, name);

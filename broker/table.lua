@@ -1,4 +1,4 @@
-#!lua name=kakitome_v1
+#!lua name=kakitome_v2
 --[[ The session table's steps inside Redis: one function for each transition of a row (docs/protocol.md, section 6).
 
   A function runs alone, but an error in its middle would leave half of its writes. Therefore each one reads and checks everything
@@ -8,9 +8,13 @@
     1 row      hash: `state`, the declaration, `vanishAt`, and what the state adds (session.ts)
     2 aud      stream: event, session, at, who
     3 due      sorted set: session -> when the sweep has to look at it, milliseconds since the epoch
-    4 out      hash: evidence -> session of each receipt that is not mailed
+    4 out      hash: evidence -> session of each receipt that is not mailed, behind it who mails it and until when
     5 receipt  string, for keep_receipt only
-  ARGV[1] is the session hash, ARGV[2] the time of the step (of `done` and `keep_receipt`: the evidence). ]]
+  ARGV[1] is the session hash, ARGV[2] the time of the step (of `done`, `claim` and `keep_receipt`: the evidence).
+
+  Every function answers with two things: the ID of the audit entry that it wrote, or '', by which the broker knows later that this
+  step is still there; and what it has to say. A step that was done before still writes (`seenAt`, `releases`): WAIT, which follows,
+  counts the replicas that have the connection's last write, and that one comes after the step itself. ]]
 
 local KINDS = { 'hash', 'stream', 'zset', 'hash', 'string' }
 local STATES = { declared = true, dispatched = true, released = true, confirmed = true, expired = true, withdrawn = true }
@@ -19,8 +23,11 @@ local function refuse(what, keys)
   error({ err = 'BROKEN ' .. what .. ' at ' .. keys[1] })
 end
 
+local written = ''
+
 --- The row as a table, or nil. Every function begins with it.
 local function row_of(keys)
+  written = ''
   for i, key in ipairs(keys) do
     local kind = redis.call('TYPE', key).ok
     if kind ~= 'none' and kind ~= KINDS[i] then refuse('key type ' .. kind, { key }) end
@@ -43,7 +50,7 @@ local function digits(value)
 end
 
 local function audit(keys, event, session, at, who)
-  redis.call('XADD', keys[2], '*', 'event', event, 'session', session, 'at', at, 'who', who)
+  written = redis.call('XADD', keys[2], '*', 'event', event, 'session', session, 'at', at, 'who', who)
 end
 
 --- "Longer than the retention ago" begins one millisecond after it.
@@ -51,30 +58,41 @@ local function forget_at(ended, retention)
   return digits(tonumber(ended) + tonumber(retention) + 1)
 end
 
---- ARGV 3 when the sweep has to look at it first; from 4 on the fields and their values. Returns 0 where another row has the name.
+--- What has to be the same where a declaration comes again, its answer having been lost.
+local AGREED = { gateway = true, sender = true, recipient = true, messageId = true, commit = true, terms = true }
+
+--- ARGV 3 when the sweep has to look at it first; from 4 on the fields and their values. Returns the row as it is kept, a flat list;
+-- nil where another declaration has the name, or this one has gone further.
 local function declare(keys, args)
   local row = row_of(keys)
-  local fields = { 'state', 'declared' }
-  local same, gateway = true, nil
+  local fields, gateway = { 'state', 'declared' }, nil
   for i = 4, #args, 2 do
     fields[#fields + 1] = args[i]
     fields[#fields + 1] = args[i + 1]
     if args[i] == 'gateway' then gateway = args[i + 1] end
-    if row and args[i] ~= 'vanishAt' and row[args[i]] ~= args[i + 1] then same = false end
+    if row and AGREED[args[i]] and row[args[i]] ~= args[i + 1] then return nil end
   end
-  if row then return same and 1 or 0 end
+  if row and row.state ~= 'declared' and row.state ~= 'dispatched' then return nil end
 
-  redis.call('HSET', keys[1], unpack(fields))
-  redis.call('ZADD', keys[3], args[3], args[1])
-  audit(keys, 'declared', args[1], args[2], gateway)
-  return 1
+  if row then
+    redis.call('HSET', keys[1], 'seenAt', args[2])
+  else
+    redis.call('HSET', keys[1], unpack(fields))
+    redis.call('ZADD', keys[3], args[3], args[1])
+    audit(keys, 'declared', args[1], args[2], gateway)
+  end
+  return redis.call('HGETALL', keys[1])
 end
 
 --- ARGV 3 gateway.
 local function dispatched(keys, args)
   local row = row_of(keys)
-  if not row or row.gateway ~= args[3] or row.state ~= 'declared' then return 0 end
+  if not row or row.gateway ~= args[3] then return 0 end
   local expires = number(row, 'expiresAt', keys)
+  if row.state ~= 'declared' then
+    redis.call('HSET', keys[1], 'seenAt', args[2])
+    return 0
+  end
 
   redis.call('HSET', keys[1], 'state', 'dispatched')
   redis.call('ZADD', keys[3], digits(expires), args[1])
@@ -86,18 +104,22 @@ end
 local function withdraw(keys, args)
   local row = row_of(keys)
   if not row or row.gateway ~= args[3] then return 0 end
-  if row.state == 'withdrawn' then return 1 end
+  if row.state == 'withdrawn' then
+    redis.call('HSET', keys[1], 'seenAt', args[2])
+    return 1
+  end
   if row.state ~= 'declared' and row.state ~= 'dispatched' then return 0 end
   local due = forget_at(args[2], args[4])
 
-  redis.call('HDEL', keys[1], 'wrappedKey')
+  redis.call('HDEL', keys[1], 'wrappedKey', 'ticket')
   redis.call('HSET', keys[1], 'state', 'withdrawn', 'endedAt', args[2])
   redis.call('ZADD', keys[3], due, args[1])
   audit(keys, 'withdrawn', args[1], args[2], args[3])
   return 1
 end
 
---- S7. ARGV 3 recipient, 4 next session, 5 next ticket. Returns the row as a flat list, or nil where there is nothing to give.
+--- S7. ARGV 3 recipient, 4 next session, 5 next ticket, 6 marker of the filed copy, 7 who opens it, 8 until when nobody else may.
+-- Returns the row as a flat list; nil where there is nothing to give; 'claimed' where somebody else is at it.
 local function release(keys, args)
   local row = row_of(keys)
   if not row then return nil end
@@ -107,11 +129,17 @@ local function release(keys, args)
     return nil
   end
   if at >= expires then return nil end
-  if row.state == 'released' then return redis.call('HGETALL', keys[1]) end
+  if row.state == 'released' then
+    if row.holder ~= args[7] and at < number(row, 'claimedUntil', keys) then return 'claimed' end
+    redis.call('HSET', keys[1], 'holder', args[7], 'claimedUntil', args[8])
+    redis.call('HINCRBY', keys[1], 'releases', 1)
+    return redis.call('HGETALL', keys[1])
+  end
   if row.state ~= 'declared' and row.state ~= 'dispatched' then return nil end
   if not row.wrappedKey then refuse('field wrappedKey', keys) end
 
-  redis.call('HSET', keys[1], 'state', 'released', 'releasedAt', args[2], 'nextSession', args[4], 'nextTicket', args[5])
+  redis.call('HSET', keys[1], 'state', 'released', 'releasedAt', args[2], 'nextSession', args[4], 'nextTicket', args[5], 'filing', args[6])
+  redis.call('HSET', keys[1], 'holder', args[7], 'claimedUntil', args[8], 'releases', '1')
   redis.call('ZADD', keys[3], digits(expires), args[1])
   audit(keys, 'released', args[1], args[2], args[3])
   return redis.call('HGETALL', keys[1])
@@ -127,10 +155,13 @@ local function confirm(keys, args)
     return nil
   end
   if row.nextSession ~= args[4] then return nil end
-  if row.state == 'confirmed' then return redis.call('HGETALL', keys[1]) end
+  if row.state == 'confirmed' then
+    redis.call('HSET', keys[1], 'seenAt', args[2])
+    return redis.call('HGETALL', keys[1])
+  end
   if row.state ~= 'released' then return nil end
 
-  redis.call('HDEL', keys[1], 'wrappedKey', 'nextTicket')
+  redis.call('HDEL', keys[1], 'wrappedKey', 'ticket', 'nextTicket', 'filing', 'holder', 'claimedUntil', 'releases')
   redis.call('HSET', keys[1], 'state', 'confirmed', 'confirmedAt', args[2], 'evidence', args[5], 'certificate', args[6], 'proof', args[7])
   redis.call('ZREM', keys[3], args[1])
   audit(keys, 'confirmed', args[1], args[2], args[3])
@@ -146,7 +177,7 @@ local function forget(keys, session, at, event)
 end
 
 local function expire(keys, session, at, retention)
-  redis.call('HDEL', keys[1], 'wrappedKey', 'nextSession', 'nextTicket')
+  redis.call('HDEL', keys[1], 'wrappedKey', 'ticket', 'nextSession', 'nextTicket', 'filing', 'holder', 'claimedUntil', 'releases')
   redis.call('HSET', keys[1], 'state', 'expired', 'endedAt', at)
   redis.call('ZADD', keys[3], forget_at(at, retention), session)
   audit(keys, 'expired', session, at, 'broker')
@@ -198,10 +229,29 @@ local function keep_receipt(keys, args)
   return args[3]
 end
 
+--- Session, holder and time of an outbox entry.
+local function entry_of(keys, evidence)
+  local value = redis.call('HGET', keys[4], evidence)
+  if not value then return nil end
+  local session, till, holder = string.match(value, '^(%x+) (%d+) (%S+)$')
+  return session or value, tonumber(till), holder
+end
+
+--- ARGV 3 who wants to mail the receipt, 4 the time, 5 until when nobody else may. Returns whether it is theirs.
+local function claim(keys, args)
+  row_of(keys)
+  local session, till, holder = entry_of(keys, args[2])
+  if session ~= args[1] then return 0 end
+  if holder and holder ~= args[3] and tonumber(args[4]) < till then return 0 end
+
+  redis.call('HSET', keys[4], args[2], args[1] .. ' ' .. args[5] .. ' ' .. args[3])
+  return 1
+end
+
 --- ARGV 3 retention. From now on the row can be forgotten.
 local function done(keys, args)
   local row = row_of(keys)
-  if redis.call('HGET', keys[4], args[2]) ~= args[1] then return 0 end
+  if entry_of(keys, args[2]) ~= args[1] then return 0 end
   local due = row and row.state == 'confirmed' and forget_at(number(row, 'confirmedAt', keys), args[3])
 
   redis.call('HDEL', keys[4], args[2])
@@ -209,12 +259,24 @@ local function done(keys, args)
   return 1
 end
 
-redis.register_function('kakitome_v1_declare', declare)
-redis.register_function('kakitome_v1_dispatched', dispatched)
-redis.register_function('kakitome_v1_release', release)
-redis.register_function('kakitome_v1_confirm', confirm)
-redis.register_function('kakitome_v1_keep_receipt', keep_receipt)
--- These give memory back, so they run even where Redis has reached its limit and refuses every other write.
-redis.register_function { function_name = 'kakitome_v1_withdraw', callback = withdraw, flags = { 'allow-oom' } }
-redis.register_function { function_name = 'kakitome_v1_sweep', callback = sweep, flags = { 'allow-oom' } }
-redis.register_function { function_name = 'kakitome_v1_done', callback = done, flags = { 'allow-oom' } }
+--- @param frees such a step gives memory back, so it runs even where Redis has reached its limit and refuses every other write
+local function register(name, step, frees)
+  redis.register_function {
+    function_name = 'kakitome_v2_' .. name,
+    callback = function(keys, args)
+      local answer = step(keys, args)
+      return { written, answer == nil and false or answer }
+    end,
+    flags = frees and { 'allow-oom' } or {},
+  }
+end
+
+register('declare', declare)
+register('dispatched', dispatched)
+register('release', release)
+register('confirm', confirm)
+register('keep_receipt', keep_receipt)
+register('claim', claim)
+register('withdraw', withdraw, true)
+register('sweep', sweep, true)
+register('done', done, true)

@@ -1,13 +1,19 @@
 /** The session table: a port with two homes, Redis and an embedded store, which pass one and the same suite (test/broker/table.test.ts). */
-import type { Confirmed, Declaration, Released, Session, SessionHash } from "./session.ts";
+import type { Confirmed, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
+import type { Witness } from "./witness.ts";
 
 /**
  * Rows of registered letters. Every method is one atomic, durable step: when its promise resolves, the step survives kill -9, and
  * the row, its audit entry and its outbox entry were written together or not at all. A home that does not answer throws Fault `unavailable`.
  */
 interface SessionTable {
-  /** Writes new rows in state `declared`, each row in a step of its own. A row that is never dispatched vanishes at `vanishAt` (ms since the epoch). */
-  declare(rows: readonly (Declaration & { wrappedKey: Buffer })[], vanishAt: number): Promise<void>;
+  /**
+   * Writes new rows in state `declared`, each row in a step of its own. A row that is never dispatched vanishes at `vanishAt` (ms since
+   * the epoch). A declaration that comes again changes nothing.
+   * @returns the rows as they are kept: of a repeated declaration those of the first one
+   * @throws Fault `forbidden`: another declaration has the name of one of the sessions, or this one has gone further
+   */
+  declare(rows: readonly NewRow[], vanishAt: number): Promise<Waiting[]>;
 
   /** Marks rows of this gateway as handed to the next hop; rows in any other state, or of another gateway, stay as they are. */
   dispatched(sessions: readonly SessionHash[], gateway: string, at: number): Promise<void>;
@@ -16,15 +22,11 @@ interface SessionTable {
   withdraw(session: SessionHash, gateway: string, at: number): Promise<boolean>;
 
   /**
-   * Gives the key out (S7): the first time it stores `next`, afterwards it returns what was stored.
-   * @returns undefined where there is nothing to give to this recipient: unknown, foreign (recorded), expired, ended, confirmed
+   * Gives the key out (S7): the first time it stores `next` and `filing`, afterwards it returns what was stored.
+   * @returns undefined where there is nothing to give to this recipient: unknown, foreign (recorded), expired, ended, confirmed;
+   * `claimed` where another holder got the key and its claim still runs
    */
-  release(order: {
-    session: SessionHash;
-    recipient: string;
-    at: number;
-    next: { session: SessionHash; ticket: Buffer };
-  }): Promise<Released | undefined>;
+  release(order: ReleaseOrder): Promise<Released | "claimed" | undefined>;
 
   /**
    * Erases the key, and queues the receipt in the same step (S10-S11). Repeated with the same next session it returns what was stored.
@@ -50,6 +52,23 @@ interface SessionTable {
   sweep(at: number): Promise<number>;
 }
 
+export interface ReleaseOrder {
+  readonly session: SessionHash;
+  readonly recipient: string;
+  readonly at: number;
+  readonly next: { readonly session: SessionHash; readonly ticket: Buffer };
+  readonly filing: string;
+  readonly claim: Claim;
+}
+
+/** Who works on something, and until when nobody else does; a holder may renew its claim. */
+export interface Claim {
+  /** Without spaces. */
+  readonly holder: string;
+  /** Milliseconds since the epoch. */
+  readonly until: number;
+}
+
 /** A receipt that has to be mailed. */
 export interface OutboxEntry {
   readonly evidence: string;
@@ -59,6 +78,9 @@ export interface OutboxEntry {
 interface Outbox {
   /** Every entry that is not done, oldest first where the home knows an order. */
   pending(): Promise<OutboxEntry[]>;
+
+  /** Takes an entry to work on it. @returns false where it is done, or another holder's claim still runs */
+  claim(entry: OutboxEntry, claim: Claim, at: number): Promise<boolean>;
 
   /** Keeps the bytes of a receipt; the first ones win. @returns the bytes that are kept */
   keepReceipt(entry: OutboxEntry, bytes: Buffer): Promise<Buffer>;
@@ -119,4 +141,6 @@ export interface Table extends SessionTable, Outbox, Registry {
 export interface TableOptions {
   /** How long ended rows and receipts are kept, in milliseconds. */
   readonly retention: number;
+  /** Remembers outside the table how far it was; without one a table that went back in time is not noticed. */
+  readonly witness?: Witness;
 }

@@ -29,6 +29,13 @@ export async function call(pool: Pool, method: "GET" | "POST", path: string, bod
   throw faultOf(response.statusCode, problem);
 }
 
+/** Whether the line broke, so that nobody knows whether the call was heard; a refused connection or an answer is something else. */
+export function isBroken(thrown: unknown): boolean {
+  const cause = thrown instanceof Fault ? thrown.cause : undefined;
+  const code = typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined;
+  return code === "UND_ERR_SOCKET" || code === "ECONNRESET" || code === "EPIPE";
+}
+
 /** Closes the pool behind a piece of work. */
 export async function closing<T>(pool: Pool, work: Promise<T>): Promise<T> {
   try {

@@ -28,20 +28,24 @@ const base64 = z
 const messageId = z.string().regex(/^[\x21-\x7E\u0080-\uFFFF]{1,900}$/u);
 const instant = z.iso.datetime().transform((text) => new Date(text));
 
+/** 128 random bits or more. */
+const id = z.string().regex(/^[\w-]{22,64}$/u);
+
 /** What every signed body carries, so that it says who asked whom for what and cannot be replayed elsewhere. */
 const signedHead = {
   /** The broker's address. */
   broker: z.string(),
   /** Fingerprint of the channel certificate of the gateway that asks. */
   gateway: hex,
-  /** 128 random bits or more. */
-  request: z.string().regex(/^[\w-]{22,64}$/u),
+  request: id,
   time: instant,
 };
 
 export const declareBody = z.strictObject({
   step: z.literal("declare"),
   ...signedHead,
+  /** Names this declaration; sent again with the same name it is answered as before. */
+  letter: id,
   sender: address,
   messageId,
   expiresAt: instant,
@@ -74,7 +78,13 @@ export const grantsBody = z.strictObject({
   ),
 });
 
-export const presentBody = z.strictObject({ step: z.literal("present"), ...signedHead, ticket: base64 });
+export const presentBody = z.strictObject({
+  step: z.literal("present"),
+  ...signedHead,
+  ticket: base64,
+  /** Names the working gateway: of several that watch one mailbox, one opens a letter. */
+  holder: id,
+});
 
 export const releaseBody = z.strictObject({
   request: z.string(),
@@ -89,6 +99,12 @@ export const releaseBody = z.strictObject({
   signing: z.enum(["inner", "outer", "both"]),
   /** What the confirmation is made with; the same ticket again where the terms say so. */
   nextTicket: base64,
+  /** Marks the opened copy where it is filed, so that it is found again and filed once. */
+  filing: z.string().regex(/^[0-9a-f]{32}$/u),
+  /** Whether the key was given out for the first time; if not, the letter may be filed already. */
+  isFirst: z.boolean(),
+  /** Milliseconds in which no other gateway gets the key. */
+  claimedFor: z.int().positive(),
 });
 
 export const confirmBody = z.strictObject({

@@ -76,11 +76,35 @@ export const brokerSchema = z.strictObject({
   table: z
     .union([
       z.literal("embedded"),
-      z.strictObject({
-        redis: z.string().regex(/^rediss?:\/\//u, "must begin with redis:// or rediss://"),
-        passwordFile: path.optional(),
-        prefix: z.string().default("kakitome:"),
-      }),
+      z
+        .strictObject({
+          /** One server. */
+          redis: z
+            .string()
+            .regex(/^rediss?:\/\//u, "must begin with redis:// or rediss://")
+            .optional(),
+          /** Or the primary that these sentinels know by this name. */
+          sentinel: z.strictObject({ name: z.string().min(1), hosts: z.array(listen).min(1), passwordFile: path.optional() }).optional(),
+          /** Or a cluster, by some of its nodes. */
+          cluster: z.array(listen).min(1).optional(),
+          /** For sentinel and cluster; `redis` has it in its address. */
+          user: z.string().min(1).optional(),
+          passwordFile: path.optional(),
+          /** TLS to sentinels and to servers that they or the cluster name. */
+          tls: z.boolean().default(false),
+          /** PEM of the authorities to trust instead of the system's. */
+          ca: path.optional(),
+          prefix: z
+            .string()
+            .regex(/^[^{}]*$/u, "must not hold a brace, which would change the slot of a key")
+            .default("kakitome:"),
+          /** How many replicas must have a step before it is answered. */
+          replicas: z.int().min(0).max(10).default(0),
+        })
+        .refine(({ redis, sentinel, cluster }) => [redis, sentinel, cluster].filter((place) => place !== undefined).length === 1, {
+          ...always,
+          message: "needs one of redis, sentinel and cluster",
+        }),
     ])
     .default("embedded"),
   receipts: z.strictObject({
@@ -177,6 +201,8 @@ export const gatewaySchema = z
       })
       .prefault({}),
     relay: relay.optional(),
+    /** How long is remembered what was done with a letter that came in. */
+    retention: time("30d"),
     retry: z.strictObject({ first: time("10s"), longest: time("30m"), giveUpAfter: time("2d") }).prefault({}),
   })
   .refine((value) => !value.submission || value.relay, {

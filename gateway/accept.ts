@@ -11,6 +11,8 @@ export interface Accepted {
   readonly message: SplitMessage;
   readonly author: Mailbox;
   readonly messageId: string;
+  /** Whether the Message-ID came with the message. */
+  readonly hasOwnId: boolean;
 }
 
 /** @param host names this gateway in a Message-ID that it adds. @throws Fault `malformed`, `forbidden` with words for the sender */
@@ -23,7 +25,7 @@ export function accept(submission: Submission, host: string, now: Date): Accepte
   const messageId = known ?? `<${randomBytes(16).toString("hex")}@${host}>`;
   if (known === undefined) added.push(field("Message-ID", messageId));
   if (fieldsNamed(fields, "date").length === 0) added.push(field("Date", now.toUTCString().replace("GMT", "+0000")));
-  return { message: { fields: [...fields, ...added], body }, author, messageId };
+  return { message: { fields: [...fields, ...added], body }, author, messageId, hasOwnId: known !== undefined };
 }
 
 const refused = (advice: string, cause?: unknown): Fault => new Fault("malformed", advice, { advice, cause });

@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readFile, readdir, rename, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { Fault } from "../mime/fault.ts";
 
 const UNFINISHED = ".tmp";
 
@@ -16,19 +17,42 @@ export async function claimFolder(path: string): Promise<void> {
   for (const name of await readdir(path)) if (name.endsWith(UNFINISHED)) await removeDurably(join(path, name));
 }
 
-/** Replaces or makes a file; when it resolves, the whole content is on the disk under its name. @param written runs before the name is given */
+/**
+ * Replaces or makes a file; when it resolves, the whole content is on the disk under its name.
+ * @param written runs before the name is given
+ * @throws Fault `storage-full`: nothing of it stays; or the system's error
+ */
 export async function writeDurably(path: string, parts: readonly Buffer[], written?: () => void): Promise<void> {
   const unfinished = `${path}.${randomBytes(6).toString("hex")}${UNFINISHED}`;
-  const file = await open(unfinished, "wx", 0o600);
   try {
-    for (const part of parts) await file.writeFile(part);
-    await file.sync();
-  } finally {
-    await file.close();
+    const file = await open(unfinished, "wx", 0o600);
+    try {
+      for (const part of parts) await file.writeFile(part);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    written?.();
+    await rename(unfinished, path);
+  } catch (thrown) {
+    await unlink(unfinished).catch(() => undefined); // room for what is tried next
+    throw storageFault(thrown);
   }
-  written?.();
-  await rename(unfinished, path);
   await syncFolder(dirname(path));
+}
+
+const FULL: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EROFS"]);
+
+/** A full or read-only disk is for the administrator to mend, and the same attempt succeeds afterwards. */
+function storageFault(thrown: unknown): unknown {
+  const code = codeOf(thrown);
+  return FULL.has(code) ? new Fault("storage-full", `nothing can be written to the disk: ${String(code)}`, { cause: thrown }) : thrown;
+}
+
+/** Renames a file within its folder; when it resolves, it has the new name for good. */
+export async function renameDurably(from: string, to: string): Promise<void> {
+  await rename(from, to);
+  await syncFolder(dirname(to));
 }
 
 /** Removes a file; a missing one is as good. */
@@ -36,7 +60,7 @@ export async function removeDurably(path: string): Promise<void> {
   try {
     await unlink(path);
   } catch (thrown) {
-    if (!isMissing(thrown)) throw thrown;
+    if (codeOf(thrown) !== "ENOENT") throw thrown;
   }
   await syncFolder(dirname(path));
 }
@@ -52,26 +76,27 @@ async function syncFolder(path: string): Promise<void> {
 
 /** The file's bytes; undefined where it is missing. */
 export async function readIfPresent(path: string): Promise<Buffer | undefined> {
+  return unlessMissing(readFile(path));
+}
+
+/** What a file operation gives; undefined where the file is missing. */
+export async function unlessMissing<T>(operation: Promise<T>): Promise<T | undefined> {
   try {
-    return await readFile(path);
+    return await operation;
   } catch (thrown) {
-    if (isMissing(thrown)) return undefined;
+    if (codeOf(thrown) === "ENOENT") return undefined;
     throw thrown;
   }
 }
 
 /** Names in a folder that end so, without the ending; a missing folder has none. */
 export async function namesIn(folder: string, ending: string): Promise<string[]> {
-  try {
-    return (await readdir(folder)).filter((name) => name.endsWith(ending)).map((name) => basename(name, ending));
-  } catch (thrown) {
-    if (isMissing(thrown)) return [];
-    throw thrown;
-  }
+  const names = (await unlessMissing(readdir(folder))) ?? [];
+  return names.filter((name) => name.endsWith(ending)).map((name) => basename(name, ending));
 }
 
-function isMissing(thrown: unknown): boolean {
-  return typeof thrown === "object" && thrown !== null && "code" in thrown && thrown.code === "ENOENT";
+function codeOf(thrown: unknown): unknown {
+  return typeof thrown === "object" && thrown !== null && "code" in thrown ? thrown.code : undefined;
 }
 
 /** Runs steps on one key one after the other; steps on other keys run beside them. */

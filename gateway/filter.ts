@@ -6,6 +6,7 @@ import type { GatewayConfig } from "../config/schema.ts";
 import type { Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { readSealed } from "../mime/message.ts";
+import { accept } from "./accept.ts";
 import { Identities, openChannel } from "./identity.ts";
 import { Letters } from "./letters.ts";
 import { open } from "./opening.ts";
@@ -53,7 +54,8 @@ export async function sealFilter(
       protocol: "local",
     };
     const parts = outboundParts({ config, broker, policy, identities, log, now: () => new Date() });
-    const sealed: Sealed = await sealSubmission(parts, submission, "filter", signal);
+    const accepted = accept(submission, parts.name, parts.now());
+    const sealed: Sealed = await sealSubmission(parts, submission, accepted, "filter", signal);
     const [copy] = sealed.copies;
     if (!copy) throw new Fault("internal", "no copy was sealed");
     const letters = new Letters(join(config.data, FOLDERS.letters)); // the running gateway matches the receipt with it
@@ -80,7 +82,7 @@ export async function openFilter(
   await atDesk(config, log, signal, async ({ broker, identities }) => {
     const identity = () => identities.of(own.address);
     const parts = { broker, brokerUrl: config.broker.url, name: config.name, own, identity, now: () => new Date() };
-    const opening = await open(parts, sealed, { session: ticketHash(sealed.shell.ticket), marker: undefined }, log, signal);
+    const opening = await open(parts, sealed, { session: ticketHash(sealed.shell.ticket), isFiled: false }, log, signal);
     await order.handOver(opening.letter);
     await broker.confirm(opening.nextTicket, opening.proof, identity(), signal);
   });

@@ -5,6 +5,7 @@ import { BrokerClient, enrolGateway, type Identity } from "../broker/client.ts";
 import type { Log } from "../config/log.ts";
 import { reasonOf } from "../config/log.ts";
 import { pause } from "../config/lifecycle.ts";
+import { holderOf } from "../config/holder.ts";
 import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
 import { readPrivateKey } from "../config/secrets.ts";
 import type { Mailbox } from "../mime/address.ts";
@@ -65,6 +66,7 @@ export async function openChannel(config: GatewayConfig, now: () => Date): Promi
     certificate: parseCertificate(certificate),
     key: readPrivateKey(join(folder, FILES.channelKey)),
     timeout: config.broker.timeout,
+    holder: holderOf(config.data),
     now,
   });
 }

@@ -1,5 +1,5 @@
 /** The inbound walk: a sealed letter in a mailbox to the opened letter and its confirmation (patent S6-S10). It reads downwards in the order of the steps. */
-import { createHash, randomBytes } from "node:crypto";
+import { createHash } from "node:crypto";
 import { ticketHash, type OpeningProof } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
 import { reasonOf, type Log } from "../config/log.ts";
@@ -7,7 +7,7 @@ import { Fault } from "../mime/fault.ts";
 import { readSealed, type SealedMessage } from "../mime/message.ts";
 import type { Journal, Stage } from "./journal.ts";
 import type { Mailbox, Seen } from "./mailbox.ts";
-import { MARKER_FIELD, open, type OpeningParts } from "./opening.ts";
+import { MARKER_FIELD, open, type Opening, type OpeningParts } from "./opening.ts";
 
 export interface InboundParts extends OpeningParts {
   readonly journal: Journal;
@@ -69,13 +69,11 @@ async function walk({ parts, mailbox, seen, sealed, session, log }: Walk, before
   let messageId = "";
   let stage = before;
   if (stage?.stage !== "filed" && stage?.stage !== "confirmed") {
-    const marker = stage?.stage === "begun" ? stage.marker : randomBytes(16).toString("hex");
-    if (!stage) await keep(parts, session, messageId, { stage: "begun", marker });
+    if (!stage) await keep(parts, session, messageId, { stage: "begun" });
     haltAt("b3");
-    const opening = await open(parts, sealed, { session, marker }, log, signal); // S6-S8
-    const filed = stage !== undefined && (await mailbox.hasOpened({ name: MARKER_FIELD, value: marker })); // a crash may have come before the journal
+    const opening = await open(parts, sealed, { session, isFiled: true }, log, signal); // S6-S8
     haltAt("b5");
-    if (!filed) await mailbox.append(opening.letter, seen);
+    await file(mailbox, seen, opening, stage === undefined && opening.isFirst);
     haltAt("b6");
     log.info({ event: "letter.filed", step: "S9", sender: opening.sender });
     messageId = opening.messageId;
@@ -93,6 +91,15 @@ async function walk({ parts, mailbox, seen, sealed, session, log }: Walk, before
   }
   await mailbox.retire(seen.uid);
   haltAt("b10");
+}
+
+/** Files the opened copy once. After a crash, or where another gateway had the key before, the copy may be there already. */
+async function file(mailbox: Mailbox, seen: Seen, { letter, marker, claimedUntil }: Opening, isFirst: boolean): Promise<void> {
+  const header = { name: MARKER_FIELD, value: marker };
+  if (!isFirst && (await mailbox.hasOpened(header))) return;
+  if (performance.now() > claimedUntil) throw new Fault("unavailable", "opening took so long that another gateway may be at the letter");
+  await mailbox.append(letter, seen);
+  if (!isFirst) await mailbox.keepOne(header); // what an earlier connection had sent may have arrived after the search
 }
 
 /** The proof as the journal keeps it: base64. The opening value is no secret once the letter is open, and the letter is filed already. */

@@ -1,14 +1,11 @@
 /** The inbound journal: what was done with which session, so that a crash neither loses a letter nor files it twice. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { claimFolder, namesIn, readIfPresent, writeDurably } from "./durable.ts";
+import { claimFolder, namesIn, readIfPresent, removeDurably, writeDurably } from "./durable.ts";
 
 /** `begun`: a key may have been asked for. `filed`: the opened letter is in the mailbox. `confirmed`: and the broker knows. `failed`: left as it is. */
 export type Stage =
-  | {
-      readonly stage: "begun";
-      /** Random; written into the opened copy, so that nobody else's mail is taken for it. */ readonly marker: string;
-    }
+  | { readonly stage: "begun" }
   | { readonly stage: "filed"; readonly nextTicket: string; readonly receipt: string; readonly openingValue?: string }
   | { readonly stage: "confirmed"; readonly evidence: string }
   | { readonly stage: "failed"; readonly fault: string; readonly reason: string };
@@ -60,6 +57,13 @@ export class Journal {
     return entries
       .flatMap((bytes) => (bytes ? [JSON.parse(bytes.toString()) as JournalEntry] : []))
       .sort((a, b) => a.at.localeCompare(b.at));
+  }
+
+  /** Forgets what was done with sessions before a time, ISO 8601: their letters cannot be opened again by anyone. */
+  async forget(before: string): Promise<void> {
+    for (const { mailbox, session, at, stage } of await this.all()) {
+      if (at < before && (stage === "confirmed" || stage === "failed")) await removeDurably(this.#path(mailbox, session, SESSION));
+    }
   }
 
   async position(mailbox: string, folder: string): Promise<Position | undefined> {

@@ -1,7 +1,6 @@
 /** What was sent and what came of it: one record a letter, the payload's signature beside it, and the receipts that came back. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { Fault } from "../mime/fault.ts";
 import { Serial, claimFolder, namesIn, readIfPresent, writeDurably } from "./durable.ts";
 
 export interface LetterRecipient {
@@ -26,9 +25,14 @@ export interface Letter {
 
 const RECORD = ".json";
 
+/** Message-IDs are the clients' own, so two senders may use one: a letter is named by both. */
+type LetterName = Pick<Letter, "sender" | "messageId">;
+
+const nameOf = ({ sender, messageId }: LetterName): string => `${sender}\0${messageId}`;
+
 /** File names come from digests: nothing of a mail ever names a file. */
-function nameOf(messageId: string): string {
-  return createHash("sha256").update(messageId).digest("hex");
+function fileOf(name: LetterName): string {
+  return `${createHash("sha256").update(nameOf(name)).digest("hex")}${RECORD}`;
 }
 
 export class Letters {
@@ -43,26 +47,20 @@ export class Letters {
     await claimFolder(this.#folder);
   }
 
-  /**
-   * Adds a letter and, by session, the signatures of its copies; a Message-ID that was sent before keeps its other recipients.
-   * @throws Fault `forbidden`: another sender used the Message-ID before
-   */
+  /** Adds a letter and, by session, the signatures of its copies. What is there already stays as it is: it may have gone further. */
   async add(letter: Letter, signatures: ReadonlyMap<string, Buffer>): Promise<void> {
     for (const [session, der] of signatures) await writeDurably(join(this.#folder, `${session}.original.p7s`), [der]);
-    await this.#serial.run(letter.messageId, async () => {
-      const before = await this.find(letter.messageId);
-      if (before && before.sender !== letter.sender) {
-        throw new Fault("forbidden", "the Message-ID is another's", { advice: "The Message-ID was used before by another sender." });
-      }
-      const recipients = [...(before?.recipients ?? []), ...letter.recipients];
-      await this.#write({ ...letter, recipients });
+    await this.#serial.run(nameOf(letter), async () => {
+      const before = (await this.find(letter))?.recipients ?? [];
+      const known = new Set(before.map(({ session }) => session));
+      await this.#write({ ...letter, recipients: [...before, ...letter.recipients.filter(({ session }) => !known.has(session))] });
     });
   }
 
   /** Changes one recipient's state. @returns whether there is such a recipient */
-  async change(messageId: string, session: string, change: Omit<Partial<LetterRecipient>, "session">): Promise<boolean> {
-    return this.#serial.run(messageId, async () => {
-      const letter = await this.find(messageId);
+  async change(name: LetterName, session: string, change: Omit<Partial<LetterRecipient>, "session">): Promise<boolean> {
+    return this.#serial.run(nameOf(name), async () => {
+      const letter = await this.find(name);
       if (!letter?.recipients.some((one) => one.session === session)) return false;
       // A receipt can overtake the next hop's answer; what was opened stays opened.
       const recipients = letter.recipients.map((one) => (one.session === session && one.state !== "opened" ? { ...one, ...change } : one));
@@ -80,8 +78,8 @@ export class Letters {
     await writeDurably(join(this.#folder, `${evidence}.receipt.eml`), [mail]);
   }
 
-  async find(messageId: string): Promise<Letter | undefined> {
-    const bytes = await readIfPresent(join(this.#folder, `${nameOf(messageId)}${RECORD}`));
+  async find(name: LetterName): Promise<Letter | undefined> {
+    const bytes = await readIfPresent(join(this.#folder, fileOf(name)));
     return bytes && (JSON.parse(bytes.toString()) as Letter);
   }
 
@@ -100,6 +98,6 @@ export class Letters {
   }
 
   async #write(letter: Letter): Promise<void> {
-    await writeDurably(join(this.#folder, `${nameOf(letter.messageId)}${RECORD}`), [Buffer.from(`${JSON.stringify(letter, null, 1)}\n`)]);
+    await writeDurably(join(this.#folder, fileOf(letter)), [Buffer.from(`${JSON.stringify(letter, null, 1)}\n`)]);
   }
 }

@@ -26,10 +26,12 @@ export interface MailboxAccess {
 export class Mailbox {
   readonly #client: ImapFlow;
   readonly #config: ImapConfig;
+  readonly #changed: () => void;
 
-  private constructor(client: ImapFlow, config: ImapConfig) {
+  private constructor(client: ImapFlow, config: ImapConfig, changed: () => void) {
     this.#client = client;
     this.#config = config;
+    this.#changed = changed;
   }
 
   /**
@@ -59,7 +61,7 @@ export class Mailbox {
       client.close();
       throw new Fault("unavailable", `the mailbox ${config.user} at ${config.host} cannot be opened`, { cause });
     }
-    return new Mailbox(client, config);
+    return new Mailbox(client, config, changed);
   }
 
   get usable(): boolean {
@@ -104,12 +106,16 @@ export class Mailbox {
 
   /** Whether the folder for opened letters holds the copy of this session. @param header name and value that mark it */
   hasOpened(header: { name: string; value: string }): Promise<boolean> {
-    return this.#try("search for an opened letter", async () => {
-      const folder = this.#config.opened;
-      await this.#client.mailboxOpen(folder);
-      const found = await this.#client.search({ header: { [header.name]: header.value } }, { uid: true });
-      if (folder !== this.#config.watch) await this.#client.mailboxOpen(this.#config.watch);
-      return Array.isArray(found) && found.length > 0;
+    return this.#inOpened("search for an opened letter", async () => (await this.#find(header)).length > 0);
+  }
+
+  /** Removes every copy of this session's opened letter but the first. @param header name and value that mark them */
+  keepOne(header: { name: string; value: string }): Promise<void> {
+    return this.#inOpened("look for a second copy", async () => {
+      const [, ...surplus] = await this.#find(header);
+      if (surplus.length === 0) return;
+      if (this.#client.capabilities.has("UIDPLUS")) await this.#client.messageDelete(surplus.join(","), { uid: true });
+      else await this.#client.messageFlagsAdd(surplus.join(","), ["\\Deleted"], { uid: true });
     });
   }
 
@@ -166,6 +172,26 @@ export class Mailbox {
   async close(): Promise<void> {
     if (this.#client.usable) await this.#client.logout().catch(() => undefined);
     this.#client.close();
+  }
+
+  async #find({ name, value }: { name: string; value: string }): Promise<number[]> {
+    const found = await this.#client.search({ header: { [name]: value } }, { uid: true });
+    return Array.isArray(found) ? found.sort((a, b) => a - b) : [];
+  }
+
+  /** Works in the folder of opened letters; what came into the watched one meanwhile was not announced. */
+  #inOpened<T>(what: string, step: () => Promise<T>): Promise<T> {
+    const { opened, watch } = this.#config;
+    return this.#try(what, async () => {
+      await this.#makeFolder(opened);
+      await this.#client.mailboxOpen(opened);
+      const result = await step();
+      if (opened !== watch) {
+        await this.#client.mailboxOpen(watch);
+        this.#changed();
+      }
+      return result;
+    });
   }
 
   async #makeFolder(path: string): Promise<void> {

@@ -1,8 +1,9 @@
 /** Wires a gateway together from its configuration: the door, the outbound walk and the relay, a watcher for each mailbox; nothing is decided here. */
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Lifecycle, type Running } from "../config/lifecycle.ts";
-import type { Log } from "../config/log.ts";
+import { Lifecycle, pause, type Running } from "../config/lifecycle.ts";
+import { lockFolder } from "../config/lock.ts";
+import { reasonOf, type Log } from "../config/log.ts";
 import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
 import { readSecret } from "../config/secrets.ts";
 import { Fault } from "../mime/fault.ts";
@@ -47,6 +48,8 @@ export async function startGateway(
 ): Promise<Running & { readonly ports: readonly number[] }> {
   const running = new Lifecycle();
   try {
+    mkdirSync(config.data, { recursive: true, mode: 0o700 });
+    running.onStop(lockFolder(config.data));
     const broker = await openChannel(config, now);
     running.onStop(() => broker.close());
     const [spool, journal, letters] = [
@@ -55,6 +58,8 @@ export async function startGateway(
       new Letters(join(config.data, FOLDERS.letters)),
     ];
     await Promise.all([spool.prepare(), journal.prepare(), letters.prepare()]);
+    const tidying = tidy({ spool, journal, log, retention: config.retention, now }, running.signal);
+    running.onStop(() => tidying);
     const learned = new Learned(config, log);
     const identities = new Identities(config, log);
     const preparing = identities.prepare(broker, running.signal);
@@ -82,7 +87,7 @@ export async function startGateway(
       running.onStop(() => relay.close());
       await relay.resume();
       const policy = openPolicy(config.policy, broker, now);
-      const outbound = { ...outboundParts({ config, broker, policy, identities, log, now }), spool, relay, letters };
+      const outbound = { ...outboundParts({ config, broker, policy, identities, log, now }), spool, relay };
       const parts = {
         users: new Users(config.users),
         policy,
@@ -100,7 +105,7 @@ export async function startGateway(
           key: readSecret(submission.key).reveal(),
           certificate: pemAt(submission.certificate) ?? "",
         };
-        const opened = await openDoor(door, parts, running.signal);
+        const opened = await openDoor(door, parts);
         running.onStop(() => opened.stop());
         bound.push(opened.port);
       }
@@ -139,4 +144,24 @@ export async function startGateway(
     await running.stop();
     throw thrown;
   }
+}
+
+const TIDY_EVERY_MS = 60 * 60_000;
+/** How long a repeated submission is known (docs/durability.md, section 2). */
+const REPEATED_WITHIN_MS = 24 * 60 * 60_000;
+
+/** Forgets what is no longer needed, until the signal aborts. */
+async function tidy(
+  parts: { spool: Spool; journal: Journal; log: Log; retention: number; now(): Date },
+  signal: AbortSignal,
+): Promise<void> {
+  const { spool, journal, log, retention, now } = parts;
+  do {
+    try {
+      await spool.forget(now().getTime() - REPEATED_WITHIN_MS);
+      await journal.forget(new Date(now().getTime() - retention).toISOString());
+    } catch (thrown) {
+      log.warn({ event: "gateway.tidying-waits", reason: reasonOf(thrown) });
+    }
+  } while (await pause(TIDY_EVERY_MS, signal));
 }

@@ -29,22 +29,28 @@ export interface Opening {
   /** What the confirmation is made with, once the letter is in its reader's hands. */
   readonly nextTicket: Buffer;
   readonly proof: OpeningProof;
+  /** What the filed copy is found by. */
+  readonly marker: string;
+  /** Whether nobody can have filed it before. */
+  readonly isFirst: boolean;
+  /** Until when nobody else files it, by `performance.now()`. */
+  readonly claimedUntil: number;
 }
 
 /** Names the session of an opened letter: for people and logs, since whoever saw the sealed letter can write it too. */
 const SESSION_FIELD = "Kakitome-Session";
-/** Holds what only this gateway's journal knows: finds the opened copy again after a crash. */
+/** Holds what only the broker and who opens the letter know: finds the opened copy again after a crash, from any gateway of the mailbox. */
 export const MARKER_FIELD = "Kakitome-Filing";
 
 /**
  * @param session SHA-256 of the ticket, hex
- * @param marker written into the letter; undefined where it is handed over and not filed
+ * @param isFiled whether the letter goes into a mailbox, and gets what it is found by there
  * @throws Fault `session-gone`, `cannot-open`, `forbidden`, `unavailable`
  */
 export async function open(
   parts: OpeningParts,
   sealed: SealedMessage,
-  { session, marker }: { session: string; marker: string | undefined },
+  { session, isFiled }: { session: string; isFiled: boolean },
   log: Log,
   signal: AbortSignal,
 ): Promise<Opening> {
@@ -52,6 +58,7 @@ export async function open(
   if (brokerUrl !== parts.brokerUrl) throw new Fault("forbidden", `the key is kept by ${brokerUrl}, which is not our broker`);
   const identity = parts.identity();
   log.info({ event: "letter.presented", step: "S6", mailbox: parts.own.address.address });
+  const asked = performance.now();
   const release = await parts.broker.present(ticket, identity, signal); // S6-S7
   haltAt("b4");
   try {
@@ -59,10 +66,13 @@ export async function open(
     log.info({ event: "letter.opened", step: "S8", octets: opened.payload.body.length });
     const { payload, entity, original, openingValue } = opened;
     return {
-      letter: restore(payload, entity, parts.own.deliver, resultFields(parts, opened, session, marker)), // S9
+      letter: restore(payload, entity, parts.own.deliver, resultFields(parts, opened, session, isFiled ? release.filing : undefined)), // S9
       sender: payload.from.address,
       messageId: release.messageId,
       nextTicket: release.nextTicket,
+      marker: release.filing,
+      isFirst: release.isFirst,
+      claimedUntil: asked + release.claimedFor,
       proof: {
         receipt: makeReceipt(original, identity.signer, parts.now()),
         openingValue: release.signing === "outer" ? openingValue : undefined,

@@ -1,5 +1,5 @@
 /** The outbound walk: a message from SMTP DATA to the spool (patent S1-S5). It reads downwards in the order of the steps. */
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { ticketHash, type BrokerClient, type Grant, type Identity } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
 import type { Log } from "../config/log.ts";
@@ -9,10 +9,11 @@ import { Fault } from "../mime/fault.ts";
 import { field, joinMessage, type HeaderField, type SplitMessage } from "../mime/headers.ts";
 import type { SealedCopy } from "../mime/letter.ts";
 import { outerFields } from "../mime/payload.ts";
+import { toCrlf } from "../mime/entity.ts";
 import { accept, type Accepted } from "./accept.ts";
 import { sealCopy, signCopies, type Copy } from "./copies.ts";
 import type { Identities } from "./identity.ts";
-import type { Letter, Letters } from "./letters.ts";
+import type { Letter } from "./letters.ts";
 import type { Policy } from "./policy.ts";
 import type { Relay } from "./relay.ts";
 import type { Spool } from "./spool.ts";
@@ -35,7 +36,6 @@ export interface SealingParts {
 export interface OutboundParts extends SealingParts {
   readonly spool: Spool;
   readonly relay: Relay;
-  readonly letters: Letters;
 }
 
 /** The sealing parts of a gateway out of its configuration. */
@@ -67,33 +67,46 @@ export interface Sealed {
 }
 
 /**
- * Seals and spools a submission; when it resolves every copy is durable, and the client may be told so.
+ * Seals and spools a submission; when it resolves every copy is durable, and the client may be told so. A client that did not hear
+ * our answer sends the same message again: it is accepted once.
  * @returns the id of the spool entry
  * @throws Fault; then nothing was spooled, and the rows that the broker may have made vanish unseen
  */
 export async function consign(parts: OutboundParts, submission: Submission, signal: AbortSignal): Promise<string> {
-  const id = randomBytes(12).toString("hex");
   haltAt("a2");
-  const passed = submission.recipients.filter(({ decision }) => decision === "pass");
-  const sealed = await sealSubmission(parts, submission, id, signal); // S1-S4
-  haltAt("a5");
-  await passOn(parts, submission, sealed, passed, id);
-  if (sealed.copies.length > 0) {
-    const spooled = await parts.spool.put(entryOf(parts, submission, id, sealed.messageId), sealed.copies.map(consignment)); // S5
-    await parts.letters.add(recordOf(parts, sealed), signaturesOf(sealed)).catch(async (thrown: unknown) => {
-      await parts.spool.remove(id); // the client is told that nothing was accepted
-      throw thrown;
-    });
-    haltAt("a7");
-    parts.relay.take(spooled);
-  }
-  parts.log.info({ event: "letter.accepted", letter: id, sealed: sealed.copies.length, passed: passed.length });
+  const accepted = accept(submission, parts.name, parts.now());
+  const id = idOf(submission, accepted);
+  const isNew = await parts.spool.once(id, async () => {
+    const passed = submission.recipients.filter(({ decision }) => decision === "pass");
+    const sealed = await sealSubmission(parts, submission, accepted, id, signal); // S1-S4
+    haltAt("a5");
+    await passOn(parts, submission, sealed, passed, id);
+    if (sealed.copies.length > 0) {
+      const spooled = await parts.spool.put(entryOf(parts, submission, id, sealed), sealed.copies.map(consignment)); // S5
+      haltAt("a7");
+      parts.relay.take(spooled);
+    } else await parts.spool.remember(id);
+    parts.log.info({ event: "letter.accepted", letter: id, sealed: sealed.copies.length, passed: passed.length });
+  });
+  if (!isNew) parts.log.info({ event: "letter.accepted-before", letter: id });
   return id;
 }
 
+/** Names a submission by its octets and its envelope. Only a Message-ID tells a repetition from another message with the same words. */
+function idOf({ message, sender, recipients }: Submission, { hasOwnId }: Accepted): string {
+  if (!hasOwnId) return randomBytes(16).toString("hex");
+  const envelope = [sender.address, ...recipients.map(({ mailbox }) => mailbox.key).sort()];
+  return createHash("sha256").update(JSON.stringify(envelope)).update(toCrlf(message)).digest("hex").slice(0, 32);
+}
+
 /** S1-S4: signs, declares and seals for the recipients that the policy wants sealed; Kc is wiped before it returns. */
-export async function sealSubmission(parts: SealingParts, submission: Submission, id: string, signal: AbortSignal): Promise<Sealed> {
-  const accepted = accept(submission, parts.name, parts.now());
+export async function sealSubmission(
+  parts: SealingParts,
+  submission: Submission,
+  accepted: Accepted,
+  id: string,
+  signal: AbortSignal,
+): Promise<Sealed> {
   const { message, author, messageId } = accepted;
   const recipients = submission.recipients.filter(({ decision }) => decision === "seal");
   if (recipients.length === 0) return { message, author, messageId, copies: [] };
@@ -132,7 +145,7 @@ function declaration(parts: SealingParts, { author, messageId }: Accepted, copie
     signing: form.signing,
   }));
   const expiresAt = new Date(parts.now().getTime() + parts.rules.expiry);
-  return { sender: author, messageId, expiresAt, confirm: parts.rules.confirm, recipients };
+  return { letter: randomBytes(16).toString("base64url"), sender: author, messageId, expiresAt, confirm: parts.rules.confirm, recipients };
 }
 
 function consignment({ recipient, ticket, mail }: SealedFor) {
@@ -164,12 +177,14 @@ function received(parts: SealingParts, submission: Submission, id: string): Head
   return field("Received", `by ${parts.name} (Kakitome) with ${submission.protocol}\r\n id ${id}; ${date}`);
 }
 
-function entryOf(parts: OutboundParts, submission: Submission, id: string, messageId: string) {
+function entryOf(parts: OutboundParts, submission: Submission, id: string, sealed: Sealed) {
+  const letter = recordOf(parts, sealed);
   return {
     id,
     sender: submission.sender.address,
-    messageId,
-    acceptedAt: parts.now().toISOString(),
+    messageId: sealed.messageId,
+    acceptedAt: letter.acceptedAt,
+    register: { letter, signatures: base64Of(signaturesOf(sealed)) },
     ...(submission.envelopeId !== undefined && { envelopeId: submission.envelopeId }),
     ...(submission.returns !== undefined && { returns: submission.returns }),
   };
@@ -191,4 +206,8 @@ export function recordOf(parts: Pick<SealingParts, "now">, { author, messageId, 
 /** By session: the signature that each recipient's receipt will speak of. */
 export function signaturesOf({ copies }: Sealed): ReadonlyMap<string, Buffer> {
   return new Map(copies.map(({ ticket, signatureFile }) => [ticketHash(ticket), signatureFile]));
+}
+
+function base64Of(signatures: ReadonlyMap<string, Buffer>): Readonly<Record<string, string>> {
+  return Object.fromEntries([...signatures].map(([session, der]) => [session, der.toString("base64")]));
 }

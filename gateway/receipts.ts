@@ -27,9 +27,10 @@ export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mai
   if (!receipt) return;
   const { evidence } = receipt;
   const { messageId, session, recipient, commit } = evidence;
-  const letter = await letters.find(messageId);
+  const name = { sender: evidence.sender, messageId };
+  const letter = await letters.find(name);
   const known = letter?.recipients.find((one) => one.session === session);
-  if (!letter || letter.sender !== evidence.sender || known?.address.toLowerCase() !== recipient || known.commit !== commit) {
+  if (known?.address.toLowerCase() !== recipient || known.commit !== commit) {
     log.warn({ event: "receipt.not-ours", uid, evidence: evidence.evidence });
     return;
   }
@@ -42,6 +43,6 @@ export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mai
   }
   haltAt("a11");
   await letters.keepReceipt(evidence.evidence, mail);
-  await letters.change(messageId, session, { state: "opened", at: evidence.confirmedAt, evidence: evidence.evidence });
+  await letters.change(name, session, { state: "opened", at: evidence.confirmedAt, evidence: evidence.evidence });
   log.info({ event: "receipt.verified", step: "S11", session: session.slice(0, 12), evidence: evidence.evidence, recipient });
 }

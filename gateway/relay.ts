@@ -1,27 +1,18 @@
 /** Hands sealed copies to the next hop (S5): one transaction a recipient, retried with growing pauses, reported to the broker, given up with a notice. */
-import { createTransport, type Transporter } from "nodemailer";
+import { createHash, randomBytes } from "node:crypto";
+import type { Transporter } from "nodemailer";
 import { ticketHash, type BrokerClient } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
 import { pause } from "../config/lifecycle.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
+import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
 import { failureNotice } from "./bounce.ts";
 import type { Letters } from "./letters.ts";
-import { isPermanent, statusIn } from "./reply.ts";
-import type { Consignment, Spool, Spooled } from "./spool.ts";
+import { answerIn, connectTo, CONNECTIONS, type NextHop } from "./next-hop.ts";
+import { isFinished, type Consignment, type Progress, type Spool, type Spooled } from "./spool.ts";
 import type { Submission, SubmittedRecipient } from "./submission.ts";
-import { randomBytes } from "node:crypto";
-
-interface NextHop {
-  readonly host: string;
-  readonly port: number;
-  readonly tls: "implicit" | "starttls" | "none";
-  readonly ca: string | undefined;
-  readonly auth: { readonly user: string; readonly pass: string } | undefined;
-  /** How we greet. */
-  readonly name: string;
-}
 
 export interface RelayParts {
   readonly nextHop: NextHop;
@@ -33,7 +24,8 @@ export interface RelayParts {
   now(): Date;
 }
 
-const CONNECTIONS = 5;
+/** Copies whose bytes are in memory at once. */
+const IN_MEMORY = 2 * CONNECTIONS;
 
 /** What the next hop said to a copy. */
 interface Refusal {
@@ -51,41 +43,25 @@ export class Relay {
   readonly #transport: Transporter;
   readonly #signal: AbortSignal;
   readonly #running = new Set<Promise<void>>();
+  readonly #slots = new Slots(IN_MEMORY);
 
   constructor(parts: RelayParts, signal: AbortSignal) {
     this.#parts = parts;
     this.#signal = signal;
-    const { host, port, tls, ca, auth, name } = parts.nextHop;
-    this.#transport = createTransport({
-      host,
-      port,
-      name,
-      pool: true,
-      maxConnections: CONNECTIONS,
-      maxMessages: 1_000,
-      secure: tls === "implicit",
-      requireTLS: tls === "starttls", // never falls back to clear text
-      ignoreTLS: tls === "none",
-      ...(ca !== undefined && { tls: { ca } }),
-      ...(auth && { auth }),
-      connectionTimeout: 30_000,
-      greetingTimeout: 60_000,
-      socketTimeout: 10 * 60_000, // RFC 5321 §4.5.3.2.6: ten minutes for the final dot
-      disableFileAccess: true,
-      disableUrlAccess: true,
-    });
+    this.#transport = connectTo(parts.nextHop);
   }
 
   /** Takes up what a former life left in the spool. */
   async resume(): Promise<void> {
-    for (const spooled of await this.#parts.spool.all()) this.take(spooled);
+    const { spool, log } = this.#parts;
+    const left = await spool.all((id, thrown) => log.error({ event: "spool.broken", letter: id, reason: reasonOf(thrown) }));
+    for (const spooled of left) this.take(spooled);
+    if (left.length > 0) log.info({ event: "spool.resumed", letters: left.length });
   }
 
   /** Takes a spooled submission; it is worked on until it is finished or the gateway stops. */
   take(spooled: Spooled): void {
-    const work = this.#deliver(spooled)
-      .catch((thrown: unknown) => this.#parts.log.error({ event: "relay.failed", letter: spooled.entry.id, reason: reasonOf(thrown) }))
-      .finally(() => this.#running.delete(work));
+    const work = this.#deliver(spooled).finally(() => this.#running.delete(work));
     this.#running.add(work);
   }
 
@@ -112,10 +88,10 @@ export class Relay {
     this.#parts.log.info({ event: "message.passed-unsealed", recipients: recipients.length - refusals.length });
     const entry = { sender: submission.sender.address, messageId, acceptedAt: this.#parts.now().toISOString() };
     for (const { recipient, cause } of refusals) {
-      const { code, answer } = answerIn(cause);
+      const { status, answer } = answerIn(cause);
       const { mailbox, notify, originalRecipient } = recipient;
       const failed = { recipient: mailbox.address, notify, ...(originalRecipient !== undefined && { originalRecipient }) };
-      await this.#notify(entry, failed, { status: statusIn(answer, code), answer, message, sealed: false });
+      await this.#notify(randomBytes(16).toString("hex"), entry, failed, { status, answer, message, sealed: false });
     }
   }
 
@@ -127,48 +103,71 @@ export class Relay {
 
   async #deliver(spooled: Spooled): Promise<void> {
     const { entry, progress } = spooled;
+    if (entry.register) await this.#persist(entry.id, () => this.#slots.run(() => this.#register(spooled)));
     await Promise.all(entry.consignments.map((consignment, at) => this.#walk(spooled, consignment, at)));
-    if (progress.every((one) => one === "reported" || one === "failed")) await this.#parts.spool.remove(entry.id);
+    if (progress.every(isFinished)) await this.#persist(entry.id, () => this.#parts.spool.finish(entry.id));
+  }
+
+  /** The register must know a letter before its receipt can come. Its second run after a crash changes nothing. */
+  async #register({ entry }: Spooled): Promise<void> {
+    if (!entry.register) return;
+    const { letter, signatures } = entry.register;
+    const originals = Object.entries(signatures).map(([session, der]) => [session, Buffer.from(der, "base64")] as const);
+    await this.#parts.letters.add(letter, new Map(originals));
   }
 
   async #walk(spooled: Spooled, consignment: Consignment, at: number): Promise<void> {
-    const { retry } = this.#parts;
-    for (let wait: number = retry.first; !this.#signal.aborted; wait = Math.min(wait * 2, retry.longest)) {
-      if (spooled.progress[at] === "waiting") await this.#relay(spooled, consignment, at);
-      if (spooled.progress[at] === "relayed") await this.#report(spooled, consignment, at);
-      if (spooled.progress[at] === "reported" || spooled.progress[at] === "failed") return;
+    await this.#persist(spooled.entry.id, async () => {
+      const reached = (): Progress["stage"] | undefined => spooled.progress[at]?.stage;
+      if (reached() === "waiting") await this.#slots.run(() => this.#relay(spooled, consignment, at));
+      if (reached() === "relayed") await this.#report(spooled, consignment, at);
+      if (reached() === "refused") await this.#slots.run(() => this.#giveUp(spooled, consignment, at));
+      return reached() === "reported" || reached() === "failed";
+    });
+  }
+
+  /** Tries a step until it says that it is done, with growing pauses: a full disk or a lost line heals without a restart. */
+  async #persist(letter: string, step: () => Promise<boolean | void>): Promise<void> {
+    const { first, longest } = this.#parts.retry;
+    for (let wait: number = first; !this.#signal.aborted; wait = Math.min(wait * 2, longest)) {
+      try {
+        if ((await step()) !== false) return;
+      } catch (thrown) {
+        this.#parts.log.error({ event: "relay.failed", letter, reason: reasonOf(thrown) });
+      }
       await pause(wait, this.#signal);
     }
   }
 
-  async #advance(spooled: Spooled, at: number, to: Spooled["progress"][number]): Promise<void> {
+  /** Changes how far a copy is once that is on the disk; the last change of all is the end of the whole entry. */
+  async #advance(spooled: Spooled, at: number, to: Progress): Promise<void> {
+    const progress = spooled.progress.map((one, index) => (index === at ? to : one));
+    if (!progress.every(isFinished)) await this.#parts.spool.keep({ ...spooled, progress });
     spooled.progress[at] = to;
-    const finished = spooled.progress.every((one) => one === "reported" || one === "failed");
-    if (!finished) await this.#parts.spool.keep(spooled);
   }
 
   async #relay(spooled: Spooled, consignment: Consignment, at: number): Promise<void> {
     const { entry } = spooled;
-    const { spool, log, now } = this.#parts;
-    const message = await spool.message(entry.id, consignment);
+    const { spool, log, now, retry } = this.#parts;
+    const message = await spool.message(spooled, consignment);
     try {
       await this.#transport.sendMail({ envelope: envelopeOf(spooled, consignment), raw: message });
     } catch (thrown) {
-      const { code, answer, isFinal } = answerIn(thrown);
-      const tooOld = now().getTime() - Date.parse(entry.acceptedAt) > this.#parts.retry.giveUpAfter;
+      const { code, status, answer, isFinal } = answerIn(thrown);
+      const tooOld = now().getTime() - Date.parse(entry.acceptedAt) > retry.giveUpAfter;
       log.warn({ event: "relay.refused", letter: entry.id, code, final: isFinal || tooOld, reason: reasonOf(thrown) });
-      if (isFinal || tooOld)
-        await this.#giveUp(spooled, consignment, at, { status: statusIn(answer, code), answer, message, sealed: true });
+      if (isFinal || tooOld) await this.#advance(spooled, at, { stage: "refused", status, answer });
       return;
     }
     haltAt("a8");
     log.info({ event: "letter.relayed", step: "S5", letter: entry.id });
-    await this.#advance(spooled, at, "relayed");
+    await this.#advance(spooled, at, { stage: "relayed" });
     haltAt("a9");
-    await this.#changeLetter(spooled, consignment, { state: "handed-over" });
   }
 
-  async #report(spooled: Spooled, { ticket }: Consignment, at: number): Promise<void> {
+  async #report(spooled: Spooled, consignment: Consignment, at: number): Promise<void> {
+    const { ticket } = consignment;
+    await this.#changeLetter(spooled, consignment, { state: "handed-over" });
     try {
       if (ticket !== undefined) await this.#parts.broker.dispatched([Buffer.from(ticket, "base64")], this.#signal);
     } catch (thrown) {
@@ -176,12 +175,16 @@ export class Relay {
       this.#parts.log.warn({ event: "relay.report-refused", letter: spooled.entry.id, reason: reasonOf(thrown) });
     }
     haltAt("a10");
-    await this.#advance(spooled, at, "reported");
+    await this.#advance(spooled, at, { stage: "reported" });
   }
 
-  async #giveUp(spooled: Spooled, consignment: Consignment, at: number, failure: Refusal): Promise<void> {
-    const { entry } = spooled;
-    const { broker } = this.#parts;
+  /** The key first, then the notice: a sender who reads "nobody can open it" must be able to rely on it. */
+  async #giveUp(spooled: Spooled, consignment: Consignment, at: number): Promise<void> {
+    const { entry, progress } = spooled;
+    const refused = progress[at];
+    if (refused?.stage !== "refused") return;
+    const { status, answer } = refused;
+    const { broker, spool } = this.#parts;
     if (consignment.ticket !== undefined) {
       try {
         await broker.withdraw([Buffer.from(consignment.ticket, "base64")], this.#signal);
@@ -189,21 +192,23 @@ export class Relay {
         if (Fault.from(thrown).retry === "later") return; // both or neither: tried again with the next attempt
       }
     }
-    await this.#notify(entry, consignment, failure);
-    await this.#changeLetter(spooled, consignment, { state: "failed", reason: failure.answer.slice(0, 400) });
-    await this.#advance(spooled, at, "failed");
+    const message = await spool.message(spooled, consignment);
+    await this.#notify(noticeId(entry.id, at), entry, consignment, { status, answer, message, sealed: true });
+    await this.#changeLetter(spooled, consignment, { state: "failed", reason: answer.slice(0, 400) });
+    await this.#advance(spooled, at, { stage: "failed" });
   }
 
-  /** Tells the sender, unless DSN parameters say otherwise; a notice is never answered by a notice. */
+  /** Tells the sender once, unless DSN parameters say otherwise; a notice is never answered by a notice. */
   async #notify(
+    id: string,
     entry: NoticeFor,
     consignment: Pick<Consignment, "recipient" | "notify" | "originalRecipient">,
     failure: Refusal,
   ): Promise<void> {
     const { spool, now, nextHop } = this.#parts;
     const silent = consignment.notify.length > 0 && !consignment.notify.includes("FAILURE"); // RFC 3461 §4.1
-    if (entry.sender !== "" && !silent) {
-      const id = randomBytes(12).toString("hex");
+    if (entry.sender === "" || silent) return;
+    await spool.once(id, async () => {
       const notice = failureNotice({
         ...failure,
         host: nextHop.name,
@@ -218,7 +223,7 @@ export class Relay {
       });
       const own = { id, sender: "", messageId: entry.messageId, acceptedAt: now().toISOString() };
       this.take(await spool.put(own, [{ recipient: entry.sender, notify: [], message: notice }]));
-    }
+    });
   }
 
   async #changeLetter(
@@ -226,10 +231,16 @@ export class Relay {
     { ticket }: Consignment,
     change: { state: "handed-over" | "failed"; reason?: string },
   ): Promise<void> {
-    if (ticket === undefined) return;
+    if (ticket === undefined || !entry.register) return;
     const session = ticketHash(Buffer.from(ticket, "base64"));
-    await this.#parts.letters.change(entry.messageId, session, { ...change, at: this.#parts.now().toISOString() });
+    const { sender, messageId } = entry.register.letter;
+    await this.#parts.letters.change({ sender, messageId }, session, { ...change, at: this.#parts.now().toISOString() });
   }
+}
+
+/** The same at every attempt, so that a crash between the notice and its mark does not send two. */
+function noticeId(letter: string, at: number): string {
+  return createHash("sha256").update(`notice ${letter} ${at}`).digest("hex").slice(0, 32);
 }
 
 function envelopeOf({ entry }: Spooled, consignment: Consignment) {
@@ -240,19 +251,4 @@ function envelopeOf({ entry }: Spooled, consignment: Consignment) {
     ...(consignment.originalRecipient !== undefined && { recipient: consignment.originalRecipient }),
   };
   return { from: entry.sender, to: consignment.recipient, ...(Object.keys(dsn).length > 0 && { dsn }) };
-}
-
-/** RFC 4954 §6: ours to mend, not the letter's fault. */
-const AUTHENTICATION_WANTED = 530;
-
-/** What the next hop said, where it said something. Only what it says to the envelope or the message is final for a letter: not a refused password. */
-function answerIn(thrown: unknown): { code: number | undefined; answer: string; isFinal: boolean } {
-  const field = (name: string): unknown => (typeof thrown === "object" && thrown !== null ? Reflect.get(thrown, name) : undefined);
-  const [code, response, kind] = [field("responseCode"), field("response"), field("code")];
-  const number = typeof code === "number" ? code : undefined;
-  return {
-    code: number,
-    answer: typeof response === "string" ? response : Fault.from(thrown).message,
-    isFinal: isPermanent(number) && number !== AUTHENTICATION_WANTED && (kind === "EENVELOPE" || kind === "EMESSAGE"),
-  };
 }

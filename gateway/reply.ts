@@ -11,6 +11,7 @@ const ROWS = {
   "cannot-open": [554, "7.5", "The letter cannot be opened"],
   "signature-invalid": [554, "7.7", "The signature does not hold"],
   unavailable: [451, "4.1", "The broker cannot be reached; the letter was not accepted, try again later"],
+  "storage-full": [452, "3.1", "The gateway's disk is full; the letter was not accepted, try again later"],
   internal: [451, "3.0", "The gateway failed; the letter was not accepted, try again later"],
 } as const satisfies Record<FaultCode, readonly [number, string, string]>;
 

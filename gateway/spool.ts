@@ -1,8 +1,13 @@
-/** The spool: sealed copies that were accepted and are on their way (S5). One file a submission, synced before the 250; never a key, never a text. */
+/**
+ * The spool: sealed copies that were accepted and are on their way (S5). One file a submission, synced before the 250; never a key,
+ * never a text. What is finished leaves an empty file of its name for a while, by which a repeated submission is known.
+ */
+import { open, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
-import { Serial, claimFolder, namesIn, readIfPresent, removeDurably, writeDurably } from "./durable.ts";
 import { haltAt } from "../config/halt.ts";
 import { Fault } from "../mime/fault.ts";
+import { Serial, claimFolder, namesIn, readIfPresent, removeDurably, renameDurably, unlessMissing, writeDurably } from "./durable.ts";
+import type { Letter } from "./letters.ts";
 
 /** One recipient's copy. */
 export interface Consignment {
@@ -27,19 +32,39 @@ export interface Entry {
   readonly acceptedAt: string;
   readonly envelopeId?: string;
   readonly returns?: "FULL" | "HDRS";
+  /** What the register of sent letters has to hold before the first copy leaves; absent for notices. */
+  readonly register?: { readonly letter: Letter; /** By session, DER as base64. */ readonly signatures: Readonly<Record<string, string>> };
   readonly consignments: readonly Consignment[];
 }
 
-/** `relayed`: the next hop took it. `reported`: and the broker knows. `failed`: given up, the sender was told. */
-type Progress = "waiting" | "relayed" | "reported" | "failed";
+/**
+ * How far a copy is. `relayed`: the next hop took it; `reported`: and the broker knows. `refused`: it is given up; `failed`: and the
+ * broker and the sender know.
+ */
+export type Progress =
+  | { readonly stage: "waiting" | "relayed" | "reported" | "failed" }
+  | { readonly stage: "refused"; /** The enhanced status code. */ readonly status: string; readonly answer: string };
 
 export interface Spooled {
   readonly entry: Entry;
   readonly progress: Progress[];
+  /** Octets of the first line. */
+  readonly head: number;
+}
+
+/** Whether nothing more is to be done for a copy. */
+export function isFinished({ stage }: Progress): boolean {
+  return stage === "reported" || stage === "failed";
 }
 
 const LETTER = ".letter";
 const STATE = ".state";
+const DONE = ".done";
+function rethrow(_id: string, thrown: unknown): never {
+  throw thrown;
+}
+
+const CHUNK_OCTETS = 64 << 10;
 
 export class Spool {
   readonly #folder: string;
@@ -49,8 +74,21 @@ export class Spool {
     this.#folder = folder;
   }
 
+  /** Makes the folder, and clears away what a crash left half done in it. */
   async prepare(): Promise<void> {
     await claimFolder(this.#folder);
+    const waiting = new Set(await namesIn(this.#folder, LETTER));
+    for (const id of await namesIn(this.#folder, STATE)) if (!waiting.has(id)) await removeDurably(this.#path(id, STATE));
+    for (const id of await namesIn(this.#folder, DONE)) await truncate(this.#path(id, DONE));
+  }
+
+  /** Runs the work, unless a submission of this id was accepted before; two of one id never run at once. @returns whether it ran */
+  once(id: string, work: () => Promise<void>): Promise<boolean> {
+    return this.#serial.run(`once ${id}`, async () => {
+      for (const ending of [LETTER, DONE]) if (await unlessMissing(stat(this.#path(id, ending)))) return false;
+      await work();
+      return true;
+    });
   }
 
   /** Writes a submission; when it resolves the submission survives a crash. @param copies messages in the order of their recipients */
@@ -61,26 +99,34 @@ export class Spool {
     let at = 0;
     const consignments = copies.map(({ message, ...rest }) => ({ ...rest, from: at, to: (at += message.length) }));
     const whole: Entry = { ...entry, consignments };
-    const bytes = [Buffer.from(`${JSON.stringify(whole)}\n`), ...copies.map(({ message }) => message)];
-    await writeDurably(this.#path(entry.id, LETTER), bytes, () => haltAt("a6"));
-    return { entry: whole, progress: consignments.map(() => "waiting") };
+    const head = Buffer.from(`${JSON.stringify(whole)}\n`);
+    await writeDurably(this.#path(entry.id, LETTER), [head, ...copies.map(({ message }) => message)], () => haltAt("a6"));
+    return { entry: whole, progress: consignments.map(() => ({ stage: "waiting" })), head: head.length };
   }
 
-  /** Everything that is not finished. */
-  async all(): Promise<Spooled[]> {
-    const ids = await namesIn(this.#folder, LETTER);
+  /** Everything that is not finished, the oldest first. @param broken is told of an entry that cannot be read; without it, that throws */
+  async all(broken: (id: string, thrown: unknown) => void = rethrow): Promise<Spooled[]> {
     const found: Spooled[] = [];
-    for (const id of ids) {
-      const { entry } = await this.#read(id);
-      const state = await readIfPresent(this.#path(id, STATE));
-      found.push({ entry, progress: state ? (JSON.parse(state.toString()) as Progress[]) : entry.consignments.map(() => "waiting") });
+    for (const id of await namesIn(this.#folder, LETTER)) {
+      try {
+        found.push(await this.#read(id));
+      } catch (thrown) {
+        broken(id, thrown);
+      }
     }
     return found.sort((a, b) => a.entry.acceptedAt.localeCompare(b.entry.acceptedAt));
   }
 
-  async message(id: string, { from, to }: Consignment): Promise<Buffer> {
-    const { body } = await this.#read(id);
-    return body.subarray(from, to);
+  async message({ entry, head }: Spooled, { from, to }: Consignment): Promise<Buffer> {
+    const file = await open(this.#path(entry.id, LETTER));
+    try {
+      const message = Buffer.alloc(to - from);
+      const { bytesRead } = await file.read(message, 0, message.length, head + from);
+      if (bytesRead < message.length) throw new Fault("internal", `spool entry ${entry.id} is cut off`);
+      return message;
+    } finally {
+      await file.close();
+    }
   }
 
   /** Keeps how far the copies are. */
@@ -88,16 +134,49 @@ export class Spool {
     return this.#serial.run(entry.id, () => writeDurably(this.#path(entry.id, STATE), [Buffer.from(JSON.stringify(progress))]));
   }
 
-  async remove(id: string): Promise<void> {
-    await removeDurably(this.#path(id, LETTER));
+  /** Takes a finished submission out, and remembers its id. */
+  async finish(id: string): Promise<void> {
+    await renameDurably(this.#path(id, LETTER), this.#path(id, DONE));
+    await truncate(this.#path(id, DONE));
     await removeDurably(this.#path(id, STATE));
   }
 
-  async #read(id: string): Promise<{ entry: Entry; body: Buffer }> {
-    const bytes = await readIfPresent(this.#path(id, LETTER));
-    const end = bytes?.indexOf("\n") ?? -1;
-    if (!bytes || end < 0) throw new Fault("internal", `spool entry ${id} cannot be read`);
-    return { entry: JSON.parse(bytes.subarray(0, end).toString()) as Entry, body: bytes.subarray(end + 1) };
+  /** Remembers an id whose submission never was in the spool. */
+  async remember(id: string): Promise<void> {
+    await writeDurably(this.#path(id, DONE), []);
+  }
+
+  /** Forgets the ids that were finished before a time, in milliseconds since the epoch. */
+  async forget(before: number): Promise<void> {
+    for (const id of await namesIn(this.#folder, DONE)) {
+      const facts = await unlessMissing(stat(this.#path(id, DONE)));
+      if (facts && facts.mtimeMs < before) await removeDurably(this.#path(id, DONE));
+    }
+  }
+
+  /** Only the first line, however large the copies are. */
+  async #read(id: string): Promise<Spooled> {
+    const line = await this.#firstLine(id);
+    const entry = JSON.parse(line.toString()) as Entry;
+    const state = await readIfPresent(this.#path(id, STATE));
+    const progress = state ? (JSON.parse(state.toString()) as Progress[]) : entry.consignments.map(() => ({ stage: "waiting" as const }));
+    return { entry, progress, head: line.length };
+  }
+
+  async #firstLine(id: string): Promise<Buffer> {
+    const file = await open(this.#path(id, LETTER));
+    try {
+      const chunks: Buffer[] = [];
+      for (;;) {
+        const { bytesRead, buffer } = await file.read(Buffer.alloc(CHUNK_OCTETS), 0, CHUNK_OCTETS);
+        if (bytesRead === 0) throw new Fault("internal", `spool entry ${id} cannot be read`);
+        const end = buffer.subarray(0, bytesRead).indexOf("\n");
+        chunks.push(buffer.subarray(0, end < 0 ? bytesRead : end + 1));
+        if (end >= 0) return Buffer.concat(chunks);
+      }
+    } finally {
+      await file.close();
+    }
   }
 
   #path(id: string, ending: string): string {

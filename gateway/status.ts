@@ -18,9 +18,8 @@ export interface Status {
 export async function readStatus(config: GatewayConfig, messageId?: string): Promise<Status> {
   const letters = new Letters(join(config.data, FOLDERS.letters));
   const journal = new Journal(join(config.data, FOLDERS.journal));
-  const found = messageId === undefined ? await letters.all() : [await letters.find(messageId)];
-  const sent = found
-    .flatMap((letter) => (letter ? [letter] : []))
+  const sent = (await letters.all())
+    .filter((letter) => messageId === undefined || letter.messageId === messageId)
     .map((letter) => ({
       ...letter,
       recipients: letter.recipients.map((one) => ({

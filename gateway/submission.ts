@@ -52,6 +52,8 @@ export interface DoorParts {
   consign(submission: Submission, signal: AbortSignal): Promise<string>;
 }
 
+/** How long a stop waits for letters whose octets are on their way. */
+const LONGEST_STOP_MS = 10_000;
 const NOTHING_FOR_MS = 5 * 60_000; // RFC 5321 §4.5.3.2.7
 
 /** What the gateway remembers of a transaction beside the library's own session. */
@@ -60,8 +62,11 @@ interface Transaction {
   readonly recipients: Map<string, SubmittedRecipient>;
 }
 
-/** Opens one door. `stop` refuses new connections and lets running transactions end. */
-export async function openDoor(door: Door, parts: DoorParts, signal: AbortSignal): Promise<Running & { readonly port: number }> {
+/** Opens one door. `stop` refuses new connections, sends idle clients away and lets letters that are coming in be accepted. */
+export async function openDoor(door: Door, parts: DoorParts): Promise<Running & { readonly port: number }> {
+  const late = new AbortController();
+  const { signal } = late;
+  const receiving = new Set<string>();
   const transactions = new WeakMap<SMTPServerSession, Transaction>();
   const answer = async <T>(
     session: SMTPServerSession,
@@ -92,6 +97,7 @@ export async function openDoor(door: Door, parts: DoorParts, signal: AbortSignal
     logger: false,
     socketTimeout: NOTHING_FOR_MS,
     maxRecipients: door.mostRecipients,
+    closeTimeout: LONGEST_STOP_MS,
     onAuth(auth, session, callback) {
       void authenticate(parts, auth.username ?? "", auth.password ?? "", session).then(
         (user) => (user ? callback(null, { user }) : callback(smtpError(AUTHENTICATION_FAILED))),
@@ -106,17 +112,27 @@ export async function openDoor(door: Door, parts: DoorParts, signal: AbortSignal
     },
     onData(stream, session, callback) {
       const step = async (): Promise<string> => {
+        receiving.add(session.id);
         const message = await collect(stream, door.largest);
         const id = await parts.consign(submissionOf(session, transactions.get(session), message), signal);
         return accepted(id);
       };
-      void answer(session, "DATA", step, callback);
+      void answer(session, "DATA", step, callback).finally(() => receiving.delete(session.id));
     },
   });
   server.on("error", (error) => parts.log.warn({ event: "submission.connection", reason: reasonOf(error) }));
   const port = await listen(server, door.listen);
   parts.log.info({ event: "submission.listening", port, tls: door.tls });
-  return { port, stop: () => new Promise((resolve) => server.close(() => resolve())) };
+  return {
+    port,
+    async stop() {
+      const limit = setTimeout(() => late.abort(new Error("stopping")), LONGEST_STOP_MS);
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const connection of server.connections) if (!receiving.has(connection.session.id)) connection.close();
+      await closed;
+      clearTimeout(limit);
+    },
+  };
 }
 
 function listen(server: SMTPServer, { host, port }: Door["listen"]): Promise<number> {

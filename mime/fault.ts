@@ -1,4 +1,4 @@
-/** The ten faults: every failure inside Kakitome is one of these words; numbers belong to the edges that speak SMTP and HTTP. */
+/** The eleven faults: every failure inside Kakitome is one of these words; numbers belong to the edges that speak SMTP and HTTP. */
 
 const RETRY = {
   malformed: "never",
@@ -10,6 +10,7 @@ const RETRY = {
   "cannot-open": "never",
   "signature-invalid": "never",
   unavailable: "later",
+  "storage-full": "later",
   internal: "later",
 } as const;
 
@@ -55,7 +56,7 @@ function textOf(thrown: unknown): string {
   }
 }
 
-/** Whether the text is one of the ten words. */
+/** Whether the text is one of the eleven words. */
 export function isFaultCode(text: unknown): text is FaultCode {
   return typeof text === "string" && Object.hasOwn(RETRY, text);
 }

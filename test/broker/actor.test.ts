@@ -110,7 +110,7 @@ describe("a signed body is refused", () => {
   ])("of a clock %s, with the broker's time as advice", async (_why, minutes) => {
     const time = new Date(house.now().getTime() + minutes * MINUTE).toISOString();
     const answer = await present(bob.gateway.channel, signedBy(house, bob, "present", { ticket, time }));
-    expect(wordOf(answer)).toBe("forbidden");
+    expect(wordOf(answer)).toBe("unavailable");
     const { detail } = JSON.parse(answer.body.toString()) as { detail: string };
     expect(detail).toMatch(/^The broker's clock says \d{4}-\d\d-\d\dT[\d:.]+Z; set the gateway's clock\.$/u);
   });

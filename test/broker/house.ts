@@ -209,6 +209,7 @@ export function confirmAs(house: House, member: Member, { nextTicket, commit }: 
 /** A declaration of one letter from a member to these addresses, each with a text of its own. */
 export function letterFrom(house: House, sender: Member, recipients: readonly string[], changes: Partial<Declared> = {}): Declared {
   return {
+    letter: randomBytes(18).toString("base64url"),
     sender: sender.mailbox,
     messageId: `<${randomBytes(8).toString("hex")}@a.example>`,
     expiresAt: new Date(house.now().getTime() + 30 * DAY),
@@ -239,7 +240,8 @@ export function headOf(house: House, member: Member, step: string): Readonly<Rec
 
 /** A signed body of this member. @param changes stand in place of what it would say, or beside it */
 export function signedBy(house: House, member: Member, step: string, changes: Readonly<Record<string, unknown>>): Buffer {
-  return signBody({ ...headOf(house, member, step), ...changes }, member.identity.signer, house.now());
+  const more = step === "present" ? { holder: "h".repeat(22) } : {};
+  return signBody({ ...headOf(house, member, step), ...more, ...changes }, member.identity.signer, house.now());
 }
 
 export interface Answer {

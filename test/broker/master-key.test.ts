@@ -5,7 +5,7 @@ import { localMasterKey } from "../../broker/master-key.ts";
 import { ContentKey } from "../../mime/key.ts";
 import { letter } from "./table-homes.ts";
 
-const { wrappedKey: _none, ...row } = letter();
+const { wrappedKey: _none, ticket: _neither, ...row } = letter();
 const master = localMasterKey(randomBytes(32));
 const octetsOf = (key: ContentKey): string => key.lend((octets) => octets.toString("hex"));
 

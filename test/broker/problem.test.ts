@@ -17,6 +17,7 @@ const STATUS: Readonly<Record<FaultCode, readonly [http: number, smtp: number, e
   "cannot-open": [422, 554, "5.7.5"],
   "signature-invalid": [422, 554, "5.7.7"],
   unavailable: [503, 451, "4.4.1"],
+  "storage-full": [507, 452, "4.3.1"],
   internal: [500, 451, "4.3.0"],
 };
 

@@ -5,7 +5,20 @@ import { join } from "node:path";
 import Database from "libsql";
 import { openEmbeddedTable } from "../../broker/table-embedded.ts";
 import { temporaryFolder } from "../servers/process.ts";
-import { BOB, confirmationOf, DAY, embeddedPlace, GATEWAY, HOUR, letter, next, NOW, releasedLetter, RETENTION } from "./table-homes.ts";
+import {
+  BOB,
+  confirmationOf,
+  DAY,
+  embeddedPlace,
+  GATEWAY,
+  HOUR,
+  letter,
+  next,
+  NOW,
+  releaseFrom,
+  releasedLetter,
+  RETENTION,
+} from "./table-homes.ts";
 
 let path: string;
 beforeEach(async () => void (path = join(await temporaryFolder("table"), "new", "sessions.db")));
@@ -68,7 +81,7 @@ test("a declaration of several rows is written as a whole or not at all", async 
   const table = await open();
   const [known, fresh] = [letter(), letter()];
   await table.declare([known], NOW + DAY);
-  await expect(table.declare([fresh, { ...known, recipient: "m@m.example" }], NOW + DAY)).rejects.toMatchObject({ code: "internal" });
+  await expect(table.declare([fresh, { ...known, recipient: "m@m.example" }], NOW + DAY)).rejects.toMatchObject({ code: "forbidden" });
   expect(await table.find(fresh.session)).toBeUndefined();
   await table.close();
 });
@@ -84,7 +97,7 @@ test.each([["confirmed"], ["withdrawn"], ["expired"]])(
     if (end === "withdrawn") await table.withdraw(row.session, GATEWAY, NOW);
     else {
       const offer = { ...next(), ticket: Buffer.from("a next ticket to be found") };
-      const released = await table.release({ session: row.session, recipient: BOB, at: NOW, next: offer });
+      const released = await releaseFrom(table, { session: row.session, recipient: BOB, at: NOW, next: offer });
       expect(stored()).toContain("next ticket to be found");
       if (end === "confirmed" && released) await table.confirm(confirmationOf(released));
     }
@@ -144,6 +157,6 @@ test.each([
   db.exec(`UPDATE session SET ${change}`);
   db.close();
   await expect(table.find(session)).rejects.toMatchObject({ code: "internal" });
-  await expect(table.release({ session, recipient: BOB, at: NOW, next: next() })).rejects.toMatchObject({ code: "internal" });
+  await expect(releaseFrom(table, { session, recipient: BOB, at: NOW, next: next() })).rejects.toMatchObject({ code: "internal" });
   await table.close();
 });

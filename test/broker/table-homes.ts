@@ -3,15 +3,16 @@ import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import Database from "libsql";
-import type { Confirmed, Declaration, Released } from "../../broker/session.ts";
+import type { Confirmed, NewRow, Released } from "../../broker/session.ts";
 import { openEmbeddedTable } from "../../broker/table-embedded.ts";
 import { openRedisTable } from "../../broker/table-redis.ts";
-import type { Table } from "../../broker/table.ts";
+import type { ReleaseOrder, Table } from "../../broker/table.ts";
 import { temporaryFolder } from "../servers/process.ts";
 import { type RedisServer, startRedis } from "../servers/redis.ts";
 
 export const HOUR = 3_600_000;
 export const DAY = 24 * HOUR;
+export const CLAIM = 60_000;
 export const RETENTION = 30 * DAY;
 /** The clock of the suite is passed in; Redis would clear away an invite of the past. */
 export const NOW = Date.UTC(2101, 1, 3, 4, 5, 6, 789);
@@ -114,7 +115,7 @@ export function freshHash(): string {
 }
 
 /** A declared letter from Alice to Bob, of its own session. */
-export function letter(changes: Partial<Declaration & { wrappedKey: Buffer }> = {}): Declaration & { wrappedKey: Buffer } {
+export function letter(changes: Partial<NewRow> = {}): NewRow {
   return {
     session: freshHash(),
     gateway: GATEWAY,
@@ -127,6 +128,7 @@ export function letter(changes: Partial<Declaration & { wrappedKey: Buffer }> = 
     declaredAt: NOW,
     expiresAt: NOW + 10 * DAY,
     wrappedKey: randomBytes(60),
+    ticket: randomBytes(400),
     ...changes,
   };
 }
@@ -143,11 +145,23 @@ export function evidenceName(): string {
   return randomBytes(18).toString("base64url");
 }
 
+/** Presents a ticket as the one gateway that works for the recipient. */
+export async function releaseFrom(
+  table: Table,
+  order: Omit<ReleaseOrder, "filing" | "claim">,
+  holder = "gateway-1",
+): Promise<Released | undefined> {
+  const claim = { holder, until: order.at + CLAIM };
+  const released = await table.release({ ...order, filing: randomBytes(16).toString("hex"), claim });
+  if (released === "claimed") throw new Error("another gateway has the letter");
+  return released;
+}
+
 /** A letter that its recipient was given the key of, at `NOW + HOUR`. */
 export async function releasedLetter(table: Table, changes: Parameters<typeof letter>[0] = {}): Promise<Released> {
   const row = letter(changes);
   await table.declare([row], NOW + DAY);
-  const released = await table.release({ session: row.session, recipient: row.recipient, at: NOW + HOUR, next: next() });
+  const released = await releaseFrom(table, { session: row.session, recipient: row.recipient, at: NOW + HOUR, next: next() });
   if (released === undefined) throw new Error("the key was not released");
   return released;
 }

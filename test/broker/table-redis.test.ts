@@ -5,7 +5,7 @@ import { openRedisTable } from "../../broker/table-redis.ts";
 import type { Table } from "../../broker/table.ts";
 import { type RedisOptions, type RedisServer, startRedis } from "../servers/redis.ts";
 import { BOB, confirmationOf, confirmedLetter, DAY, freshHash, GATEWAY, HOUR, letter, next, NOW } from "./table-homes.ts";
-import { redisPlace, type RedisPlace, releasedLetter, RETENTION } from "./table-homes.ts";
+import { redisPlace, releaseFrom, type RedisPlace, releasedLetter, RETENTION } from "./table-homes.ts";
 
 const BETWEEN_TRIES = 10; // milliseconds, as below
 const BACK_WITHIN = 10_000;
@@ -92,7 +92,7 @@ test.each([["confirmed"], ["withdrawn"], ["expired"]])(
     if (end === "withdrawn") await table.withdraw(row.session, GATEWAY, NOW);
     else {
       const offer = { ...next(), ticket: Buffer.from("a ticket to be found") };
-      const released = await table.release({ session: row.session, recipient: BOB, at: NOW, next: offer });
+      const released = await releaseFrom(table, { session: row.session, recipient: BOB, at: NOW, next: offer });
       expect(place.stored()).toContain("a ticket to be found");
       if (end === "confirmed" && released) await table.confirm(confirmationOf(released));
     }
@@ -153,7 +153,7 @@ describe("a Redis that does not answer", () => {
     await table.declare([row], NOW + DAY);
     await redis.stop();
     const began = performance.now();
-    const release = table.release({ session: row.session, recipient: BOB, at: NOW, next: next() });
+    const release = releaseFrom(table, { session: row.session, recipient: BOB, at: NOW, next: next() });
     const steps = [
       release,
       table.ready(),
@@ -191,12 +191,12 @@ describe("a Redis that does not answer", () => {
     const row = letter();
     await table.declare([row], NOW + DAY);
     redis.cli("CLIENT", "PAUSE", "60000", "WRITE");
-    const release = () => table.release({ session: row.session, recipient: BOB, at: NOW, next: next() });
+    const release = () => releaseFrom(table, { session: row.session, recipient: BOB, at: NOW, next: next() });
     await expect(release()).rejects.toMatchObject({ code: "unavailable" });
     redis.cli("CLIENT", "UNPAUSE");
     const [first, second] = [await release(), await release()];
     expect(first).toMatchObject({ state: "released" });
-    expect(second).toEqual(first);
+    expect({ ...second, releases: first?.releases }).toEqual(first); // counted once more if Redis carried the first one out after all
     expect(place.audit(row.session).map(({ event }) => event)).toEqual(["declared", "released"]);
   });
 
@@ -242,7 +242,7 @@ describe("a step that cannot be finished", () => {
     await table.dispatched([broken.session, other.session], GATEWAY, NOW);
     redis.cli("HSET", rowKey(broken.session), field, value);
     const before = redis.cli("HGETALL", rowKey(broken.session));
-    const release = table.release({ session: broken.session, recipient: BOB, at: NOW, next: next() });
+    const release = releaseFrom(table, { session: broken.session, recipient: BOB, at: NOW, next: next() });
     for (const step of [table.find(broken.session), release, table.sweep(broken.expiresAt)]) {
       await expect(step).rejects.toMatchObject({ code: "internal" });
     }
@@ -254,7 +254,7 @@ describe("a step that cannot be finished", () => {
     const row = letter();
     await table.declare([row], NOW + DAY);
     redis.cli("HDEL", rowKey(row.session), "wrappedKey");
-    const release = table.release({ session: row.session, recipient: BOB, at: NOW, next: next() });
+    const release = releaseFrom(table, { session: row.session, recipient: BOB, at: NOW, next: next() });
     await expect(release).rejects.toMatchObject({ code: "internal" });
     expect(redis.cli("HGET", rowKey(row.session), "state")).toBe("declared");
   });

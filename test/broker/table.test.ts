@@ -1,5 +1,6 @@
 /** The suite of the session table, the same for both homes: every step between the states of a row (the sweep, outbox and registry: table-*.test.ts). */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import type { Released } from "../../broker/session.ts";
 import type { Table } from "../../broker/table.ts";
 import {
   BOB,
@@ -15,6 +16,8 @@ import {
   letter,
   MALLORY,
   next,
+  releaseFrom,
+  CLAIM,
   NOW,
   OTHER_GATEWAY,
   type Place,
@@ -35,7 +38,7 @@ describe.each(HOMES)("%s", (_name, startHome) => {
   afterEach(() => table.close());
 
   const events = (session: string): string[] => place.audit(session).map(({ event }) => event);
-  const release = (session: string, at = NOW, recipient = BOB) => table.release({ session, recipient, at, next: next() });
+  const release = (session: string, at = NOW, recipient = BOB) => releaseFrom(table, { session, recipient, at, next: next() });
 
   test("is ready", async () => {
     await expect(table.ready()).resolves.toBeUndefined();
@@ -61,14 +64,35 @@ describe.each(HOMES)("%s", (_name, startHome) => {
     });
 
     test.each([
-      ["key", { wrappedKey: Buffer.from("another key") }],
+      ["gateway", { gateway: OTHER_GATEWAY }],
       ["recipient", { recipient: MALLORY }],
-      ["expiry", { expiresAt: NOW + 11 * DAY }],
+      ["commitment", { commit: freshHash() }],
+      ["form", { terms: '{"hold":"enclosed"}' }],
     ])("never overwrites a row by one with another %s", async (_what, changes) => {
       const row = letter();
       await table.declare([row], NOW + DAY);
-      await expect(table.declare([{ ...row, ...changes }], NOW + DAY)).rejects.toMatchObject({ code: "internal" });
+      await expect(table.declare([{ ...row, ...changes }], NOW + DAY)).rejects.toMatchObject({ code: "forbidden" });
       expect(await table.find(row.session)).toEqual({ ...row, state: "declared" });
+    });
+
+    test("declared again, its first answer having been lost, is answered with the row of the first time", async () => {
+      const row = letter();
+      const again = {
+        ...row,
+        ticketHash: freshHash(),
+        ticket: Buffer.from("t"),
+        wrappedKey: Buffer.from("k"),
+        declaredAt: NOW + 5,
+        expiresAt: NOW + 9 * DAY,
+      };
+      const answers = [await table.declare([row], NOW + DAY), await table.declare([again], NOW + 2 * DAY)];
+      expect(answers).toEqual([[{ ...row, state: "declared" }], [{ ...row, state: "declared" }]]);
+      expect(events(row.session)).toEqual(["declared"]);
+    });
+
+    test("declared again after its key was given out, is refused", async () => {
+      const { session } = await releasedLetter(table);
+      await expect(table.declare([letter({ session })], NOW + DAY)).rejects.toMatchObject({ code: "forbidden" });
     });
 
     test.each([["find"], ["declare"], ["release"]])("%s refuses a session ID in the clear, and it is stored nowhere", async (method) => {
@@ -79,7 +103,7 @@ describe.each(HOMES)("%s", (_name, startHome) => {
         release: async () => {
           const row = letter();
           await table.declare([row], NOW + DAY);
-          await table.release({ session: row.session, recipient: BOB, at: NOW, next: { session, ticket: Buffer.from("t") } });
+          await releaseFrom(table, { session: row.session, recipient: BOB, at: NOW, next: { session, ticket: Buffer.from("t") } });
         },
       };
       await expect(steps[method]?.()).rejects.toMatchObject({ code: "internal" });
@@ -106,16 +130,16 @@ describe.each(HOMES)("%s", (_name, startHome) => {
       const row = await releasedLetter(table);
       await table.dispatched([row.session], GATEWAY, NOW + 2 * HOUR);
       expect(await table.find(row.session)).toEqual(row);
-      expect(await release(row.session)).toEqual(row);
+      expect(await release(row.session)).toEqual({ ...row, releases: 2 });
       expect(events(row.session)).toEqual(["declared", "released"]);
     });
   });
 
   describe("withdraw", () => {
     test.each([["declared"], ["dispatched"]])("erases the key of a %s row, says so now and again, and keeps the rest", async (state) => {
-      const { wrappedKey, ...declaration } = letter();
+      const { wrappedKey, ticket, ...declaration } = letter();
       const { session } = declaration;
-      await table.declare([{ ...declaration, wrappedKey }], NOW + DAY);
+      await table.declare([{ ...declaration, wrappedKey, ticket }], NOW + DAY);
       if (state === "dispatched") await table.dispatched([session], GATEWAY, NOW);
       expect(await table.withdraw(session, GATEWAY, NOW + 1)).toBe(true);
       expect(await table.withdraw(session, GATEWAY, NOW + 2)).toBe(true);
@@ -146,8 +170,10 @@ describe.each(HOMES)("%s", (_name, startHome) => {
       await table.declare([row], NOW + DAY);
       if (state === "dispatched") await table.dispatched([row.session], GATEWAY, NOW);
       const offer = next();
-      const released = await table.release({ session: row.session, recipient: BOB, at: NOW + 1, next: offer });
-      const expected = { ...row, state: "released", releasedAt: NOW + 1, nextSession: offer.session, nextTicket: offer.ticket };
+      const released = await releaseFrom(table, { session: row.session, recipient: BOB, at: NOW + 1, next: offer });
+      const { ticket: _ticket, ...kept } = row;
+      const given = { state: "released", releasedAt: NOW + 1, nextSession: offer.session, nextTicket: offer.ticket };
+      const expected = { ...kept, ...given, releases: 1, filing: expect.stringMatching(/^[0-9a-f]{32}$/u) };
       expect(released).toEqual(expected);
       expect(await table.find(row.session)).toEqual(expected);
       expect(place.audit(row.session).at(-1)).toEqual({ event: "released", at: NOW + 1, who: BOB });
@@ -159,7 +185,29 @@ describe.each(HOMES)("%s", (_name, startHome) => {
       const answers = await Promise.all(Array.from({ length: 200 }, (_none, at) => release(row.session, NOW + at)));
       const stored = await table.find(row.session);
       expect(stored).toMatchObject({ state: "released" });
-      for (const answer of answers) expect(answer).toEqual(stored);
+      for (const answer of answers) expect({ ...answer, releases: 200 }).toEqual(stored);
+      expect(answers.map((answer) => answer?.releases).sort((a = 0, b = 0) => a - b)).toEqual(answers.map((_none, at) => at + 1));
+      expect(events(row.session)).toEqual(["declared", "released"]);
+    });
+
+    test("is for one gateway at a time: another one waits until the claim has ended, and then goes on", async () => {
+      const row = letter();
+      await table.declare([row], NOW + DAY);
+      const present = (holder: string, at: number) =>
+        table.release({
+          session: row.session,
+          recipient: BOB,
+          at,
+          next: next(),
+          filing: "f".repeat(32),
+          claim: { holder, until: at + CLAIM },
+        });
+      const first = await present("one", NOW);
+      expect(await present("two", NOW + CLAIM - 1)).toBe("claimed");
+      expect(await present("one", NOW + CLAIM - 1)).toEqual({ ...(first as Released), releases: 2 });
+      expect(await present("two", NOW + CLAIM)).toBe("claimed");
+      expect(await present("two", NOW + 2 * CLAIM - 1)).toEqual({ ...(first as Released), releases: 3 });
+      expect(await present("one", NOW + 2 * CLAIM)).toBe("claimed");
       expect(events(row.session)).toEqual(["declared", "released"]);
     });
 
@@ -201,7 +249,7 @@ describe.each(HOMES)("%s", (_name, startHome) => {
   describe("confirm", () => {
     test("S10: erases the key and the next ticket, keeps the rest, and queues the receipt", async () => {
       const released = await releasedLetter(table);
-      const { wrappedKey, nextTicket, ...rest } = released;
+      const { wrappedKey, nextTicket, filing: _filing, releases: _releases, ...rest } = released;
       const order = confirmationOf(released);
       const { evidence, certificate, proof, session } = order;
       const expected = { ...rest, state: "confirmed", confirmedAt: order.at, evidence, certificate, proof };

@@ -23,6 +23,7 @@ const HEX = "0123456789abcdef".repeat(4);
 const head = { broker: "https://broker.example", gateway: HEX, request: "r".repeat(24), time: "2026-03-01T12:00:00.000Z" };
 const declaration = {
   step: "declare",
+  letter: "l".repeat(22),
   ...head,
   sender: "alice@a.example",
   messageId: "<1@a.example>",
@@ -32,7 +33,7 @@ const declaration = {
 };
 const bodies = {
   declare: [declareBody, declaration],
-  present: [presentBody, { step: "present", ...head, ticket: "AAAA" }],
+  present: [presentBody, { step: "present", ...head, ticket: "AAAA", holder: "h".repeat(43) }],
   confirm: [confirmBody, { step: "confirm", ...head, nextTicket: "AAAA", result: "opened", receipt: "AAAA" }],
   tickets: [ticketsBody, { tickets: ["AAAA", "AA=="] }],
   enrol: [enrolBody, { token: "t", name: "gateway", request: "AAAA" }],

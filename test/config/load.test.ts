@@ -93,7 +93,7 @@ describe("a file that is right", () => {
 
   test("may name its table with or without a password", async () => {
     const file = await place(`${BROKER}table:\n  redis: rediss://kakitome@127.0.0.1:6379\n`);
-    expect(loadBroker(file).table).toEqual({ redis: "rediss://kakitome@127.0.0.1:6379", prefix: "kakitome:" });
+    expect(loadBroker(file).table).toEqual({ redis: "rediss://kakitome@127.0.0.1:6379", tls: false, prefix: "kakitome:", replicas: 0 });
   });
 
   test("may leave the door out, and then needs no next hop", async () => {

@@ -67,8 +67,8 @@ export async function openTestDoor(mostRecipients = 5): Promise<TestDoor> {
     largest: LARGEST,
     mostRecipients,
   };
-  const open = await openDoor({ ...about, tls: "starttls" }, parts, stopping.signal);
-  const openTls = await openDoor({ ...about, tls: "implicit" }, parts, stopping.signal);
+  const open = await openDoor({ ...about, tls: "starttls" }, parts);
+  const openTls = await openDoor({ ...about, tls: "implicit" }, parts);
   const clients: Talk[] = [];
   const door: TestDoor = {
     port: open.port,

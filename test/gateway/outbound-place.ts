@@ -81,7 +81,6 @@ export async function openOffice(
     policy: { formFor: ({ key }) => ({ ...STANDARD, ...forms[key] }) },
     spool,
     relay,
-    letters,
     log: house.heard.log,
     name: "gateway.a.example",
     brokerUrl: house.url,
@@ -112,10 +111,12 @@ export async function openOffice(
       return spooled.entry;
     },
     async copies() {
-      const { id, consignments } = await office.entry();
+      const [spooled] = await spool.all();
+      if (!spooled) throw new Error("the spool is empty");
+      const { consignments } = spooled.entry;
       return Promise.all(
         consignments.map(async (consignment) => {
-          const mail = await spool.message(id, consignment);
+          const mail = await spool.message(spooled, consignment);
           const sealed = readSealed(mail);
           if (!sealed) throw new Error("the copy is not sealed");
           return { recipient: consignment.recipient, mail, ticket: Buffer.from(consignment.ticket ?? "", "base64"), sealed };

@@ -75,10 +75,6 @@ export async function openDesk(
         ...order.consignment,
         message,
       }));
-      const spooled = await spool.put(
-        { id, sender: order.sender ?? sender.mailbox.address, messageId: MESSAGE_ID, acceptedAt, ...order.entry },
-        copies,
-      );
       const records = recipients.map((address, at) => ({
         address,
         session: ticketHash(tickets[at] ?? Buffer.alloc(0)),
@@ -86,8 +82,10 @@ export async function openDesk(
         state: "accepted" as const,
         at: acceptedAt,
       }));
-      await letters.add({ messageId: MESSAGE_ID, sender: sender.mailbox.key, acceptedAt, recipients: records }, new Map());
-      return spooled;
+      const letter = { messageId: MESSAGE_ID, sender: sender.mailbox.key, acceptedAt, recipients: records };
+      const register = { letter, signatures: {} };
+      const from = order.sender ?? sender.mailbox.address;
+      return spool.put({ id, sender: from, messageId: MESSAGE_ID, acceptedAt, register, ...order.entry }, copies);
     },
     async stop() {
       stopping.abort();

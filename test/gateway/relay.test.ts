@@ -49,7 +49,8 @@ const rows = ({ entry }: Spooled) =>
     }),
   );
 /** The states in the sender's record. */
-const record = async ({ letters }: Desk) => (await letters.find(MESSAGE_ID))?.recipients.map(({ state }) => state);
+const record = async ({ letters }: Desk) =>
+  (await letters.find({ sender: "alice@a.example", messageId: MESSAGE_ID }))?.recipients.map(({ state }) => state);
 
 const MAIL_GONE = "550 5.1.1 <bob@b.example>: no such mailbox";
 
@@ -207,7 +208,10 @@ describe("a letter is given up", () => {
     await opened.relay.close();
     expect(attempts.all.filter(({ answer }) => answer === "").map(({ from, to }) => [from, to])).toEqual([["", ["alice@a.example"]]]);
     expect(await rows(spooled)).toEqual(["withdrawn"]);
-    expect((await opened.letters.find(MESSAGE_ID))?.recipients[0]).toMatchObject({ state: "failed", reason: MAIL_GONE });
+    expect((await opened.letters.find({ sender: "alice@a.example", messageId: MESSAGE_ID }))?.recipients[0]).toMatchObject({
+      state: "failed",
+      reason: MAIL_GONE,
+    });
     expect(await opened.spool.all()).toEqual([]);
   });
 

@@ -104,12 +104,12 @@ describe("the spool", () => {
     await again.prepare();
     const [found, ...others] = await again.all();
     expect(others).toEqual([]);
-    expect(found?.progress).toEqual(["waiting", "waiting", "waiting"]);
+    expect(found?.progress.map(({ stage }) => stage)).toEqual(["waiting", "waiting", "waiting"]);
     expect(found?.entry).toMatchObject({ ...entry, envelopeId: "QQ", returns: "HDRS" });
     for (const [at, { message, ...rest }] of copies.entries()) {
       const consignment = found?.entry.consignments[at];
       expect(consignment).toMatchObject(rest);
-      if (consignment) expect((await again.message(entry.id, consignment)).equals(message)).toBe(true);
+      if (found && consignment) expect((await again.message(found, consignment)).equals(message)).toBe(true);
     }
     expectPrivate();
   });
@@ -118,13 +118,14 @@ describe("the spool", () => {
     const spool = new Spool(folder);
     await spool.prepare();
     const spooled = await spool.put(entry, copies);
+    const reached = [{ stage: "relayed" }, { stage: "refused", status: "5.1.1", answer: "no" }, { stage: "failed" }] as const;
     await Promise.all(
-      (["relayed", "reported", "failed"] as const).map((state, at) => {
-        spooled.progress[at] = state;
+      reached.map((progress, at) => {
+        spooled.progress[at] = progress;
         return spool.keep(spooled);
       }),
     );
-    expect((await new Spool(folder).all())[0]?.progress).toEqual(["relayed", "reported", "failed"]);
+    expect((await new Spool(folder).all())[0]?.progress).toEqual(reached);
   });
 
   test("lists the oldest first, and nothing of what was removed", async () => {
@@ -137,9 +138,57 @@ describe("the spool", () => {
     ] as const)
       await spool.put({ ...entry, id, acceptedAt }, copies);
     await spool.keep((await spool.all())[1] ?? (undefined as never));
-    await spool.remove("b");
+    await spool.finish("b");
     expect((await spool.all()).map(({ entry: { id } }) => id)).toEqual(["a", "c"]);
-    expect(readdirSync(folder).filter((name) => name.startsWith("b"))).toEqual([]);
+    expect(readdirSync(folder).filter((name) => name.startsWith("b"))).toEqual(["b.done"]);
+    expect(statSync(join(folder, "b.done")).size).toBe(0);
+  });
+
+  test("knows a submission again while it waits, when it is finished, after a restart, and no longer than wanted", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    const ran: string[] = [];
+    const once = (of: Spool, what: string) => of.once(entry.id, async () => void ran.push(what));
+    const both = [
+      spool.once(entry.id, async () => void (await spool.put(entry, copies), ran.push("first"))),
+      once(spool, "at the same time"),
+    ];
+    expect(await Promise.all(both)).toEqual([true, false]);
+    await spool.finish(entry.id);
+    expect(await once(new Spool(folder), "after a restart")).toBe(false);
+    await spool.forget(Date.now() - 60_000);
+    expect(await once(spool, "within the time")).toBe(false);
+    await spool.forget(Date.now() + 60_000);
+    expect(await once(spool, "later")).toBe(true);
+    expect(ran).toEqual(["first", "later"]);
+  });
+
+  test("lets a submission that failed be tried again", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    await expect(spool.once(entry.id, async () => Promise.reject(new Error("no broker")))).rejects.toThrow("no broker");
+    expect(await spool.once(entry.id, async () => undefined)).toBe(true);
+  });
+
+  test("goes on past an entry that cannot be read, which stays for a person", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    await spool.put(entry, copies);
+    writeFileSync(join(folder, "broken.letter"), "no line end");
+    const broken: string[] = [];
+    expect(await spool.all((id) => void broken.push(id))).toHaveLength(1);
+    expect(broken).toEqual(["broken"]);
+    expect(existsSync(join(folder, "broken.letter"))).toBe(true);
+  });
+
+  test("clears away, at its start, what a crash left between two steps of finishing", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    writeFileSync(join(folder, "gone.state"), "[]");
+    writeFileSync(join(folder, "ended.done"), "a sealed copy that was not cut off yet");
+    await new Spool(folder).prepare();
+    expect(readdirSync(folder)).toEqual(["ended.done"]);
+    expect(statSync(join(folder, "ended.done")).size).toBe(0);
   });
 
   test("says which entry it cannot read", async () => {
@@ -151,6 +200,7 @@ describe("the spool", () => {
 });
 
 describe("the letters", () => {
+  const NAME = { sender: "alice@a.example", messageId: EVIL };
   const recipient = (session: string, commit = "c".repeat(64)) => ({
     address: "bob@b.example",
     session,
@@ -176,7 +226,7 @@ describe("the letters", () => {
     const letters = await open();
     await letters.add(letter(), new Map([["c".repeat(64), Buffer.from("signature")]]));
     await letters.keepReceipt("evidence-1", Buffer.from("receipt"));
-    expect(await (await open()).find(EVIL)).toEqual(letter());
+    expect(await (await open()).find(NAME)).toEqual(letter());
     expect(readFileSync(letters.pathOf(`${"c".repeat(64)}.original.p7s`), "utf8")).toBe("signature");
     expect(readFileSync(letters.pathOf("evidence-1.receipt.eml"), "utf8")).toBe("receipt");
     expectPrivate();
@@ -186,16 +236,16 @@ describe("the letters", () => {
     const letters = await open();
     const sessions = Array.from({ length: 40 }, (_none, at) => `s${at}`);
     await letters.add(letter({ recipients: sessions.map((session) => recipient(session)) }), new Map());
-    await Promise.all(sessions.map((session) => letters.change(EVIL, session, { state: "handed-over" })));
-    expect((await letters.find(EVIL))?.recipients.every(({ state }) => state === "handed-over")).toBe(true);
+    await Promise.all(sessions.map((session) => letters.change(NAME, session, { state: "handed-over" })));
+    expect((await letters.find(NAME))?.recipients.every(({ state }) => state === "handed-over")).toBe(true);
   });
 
   test("what was opened stays opened, whatever the next hop answers later", async () => {
     const letters = await open();
     await letters.add(letter(), new Map());
-    await letters.change(EVIL, "s1", { state: "opened", evidence: "e" });
-    expect(await letters.change(EVIL, "s1", { state: "failed" })).toBe(true);
-    expect((await letters.find(EVIL))?.recipients[0]).toMatchObject({ state: "opened", evidence: "e" });
+    await letters.change(NAME, "s1", { state: "opened", evidence: "e" });
+    expect(await letters.change(NAME, "s1", { state: "failed" })).toBe(true);
+    expect((await letters.find(NAME))?.recipients[0]).toMatchObject({ state: "opened", evidence: "e" });
   });
 
   test.each([
@@ -204,7 +254,7 @@ describe("the letters", () => {
   ])("a change of %s changes nothing and says so", async (_why, messageId, session) => {
     const letters = await open();
     await letters.add(letter(), new Map());
-    expect(await letters.change(messageId, session, { state: "failed" })).toBe(false);
+    expect(await letters.change({ ...NAME, messageId }, session, { state: "failed" })).toBe(false);
     expect(await letters.all()).toEqual([letter()]);
   });
 
@@ -212,14 +262,24 @@ describe("the letters", () => {
     const letters = await open();
     await letters.add(letter(), new Map());
     await letters.add(letter({ recipients: [recipient("s3")] }), new Map());
-    expect((await letters.find(EVIL))?.recipients.map(({ session }) => session)).toEqual(["s1", "s2", "s3"]);
+    expect((await letters.find(NAME))?.recipients.map(({ session }) => session)).toEqual(["s1", "s2", "s3"]);
+  });
+
+  test("a letter added again, after a crash, keeps how far its recipients are", async () => {
+    const letters = await open();
+    await letters.add(letter(), new Map());
+    await letters.change(NAME, "s1", { state: "opened", evidence: "e" });
+    await letters.add(letter(), new Map());
+    expect((await letters.find(NAME))?.recipients).toMatchObject([{ session: "s1", state: "opened" }, { session: "s2" }]);
   });
 
   test("a Message-ID that another sender uses again does not take the first one's letter over", async () => {
     const letters = await open();
     await letters.add(letter(), new Map());
-    await letters.add(letter({ sender: "mallory@a.example", recipients: [recipient("s3")] }), new Map()).catch(() => undefined);
-    expect(await letters.all()).toContainEqual(letter());
+    const foreign = letter({ sender: "mallory@a.example", recipients: [recipient("s3")] });
+    await letters.add(foreign, new Map());
+    expect(await letters.find(NAME)).toEqual(letter());
+    expect(await letters.find(foreign)).toEqual(foreign);
   });
 
   test("are listed the oldest first", async () => {

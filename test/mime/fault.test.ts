@@ -1,4 +1,4 @@
-/** The ten words: each of them decides whether the same attempt is worth making again. */
+/** The eleven words: each of them decides whether the same attempt is worth making again. */
 import { describe, expect, test } from "@jest/globals";
 import { FAULT_CODES, Fault, isFaultCode, type FaultCode } from "../../mime/fault.ts";
 
@@ -12,10 +12,11 @@ const RETRIES: readonly (readonly [FaultCode, "never" | "later", string])[] = [
   ["cannot-open", "never", "the same envelope stays shut"],
   ["signature-invalid", "never", "the same signature stays wrong"],
   ["unavailable", "later", "a server comes back"],
+  ["storage-full", "later", "somebody makes room"],
   ["internal", "later", "a mistake of ours must not lose a letter"],
 ];
 
-describe("the ten words", () => {
+describe("the eleven words", () => {
   test.each(RETRIES)("%s is tried again %s: %s", (code, retry) => {
     expect(new Fault(code, "why").retry).toBe(retry);
   });

@@ -1,0 +1,114 @@
+/**
+ * Remembers outside the session table how far the table was, so that an older copy in its place is noticed before it gives a key out a
+ * second time: after a failover, a restored backup, a cut-off log.
+ */
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
+import { z } from "zod";
+import { Fault } from "../mime/fault.ts";
+
+/** How far a table is. */
+export interface Mark {
+  /** Names this table since its making or its last restoring; undefined in an empty one. */
+  readonly epoch: string | undefined;
+  /** The epoch before an operator accepted an older copy. */
+  readonly follows: string | undefined;
+  /** By audit log: the ID of its newest entry. */
+  readonly heads: ReadonlyMap<string, string>;
+}
+
+const kept = z.strictObject({ epoch: z.string(), heads: z.record(z.string(), z.string()) });
+
+export class Witness {
+  readonly #path: string;
+  #epoch: string | undefined;
+  #heads = new Map<string, string>();
+  #changed = false;
+
+  /** @param path where it remembers over a restart. @throws Fault `malformed`: the file cannot be read */
+  constructor(path: string) {
+    this.#path = path;
+    const text = readText(path);
+    if (text === undefined) return;
+    const found = kept.safeParse(parsed(text));
+    if (!found.success) throw new Fault("malformed", `${path} cannot be read; remove it only if the session table is as it was last`);
+    this.#epoch = found.data.epoch;
+    this.#heads = new Map(Object.entries(found.data.heads));
+  }
+
+  /** A step was acknowledged with this newest audit entry. */
+  saw(log: string, head: string): void {
+    if (!isBefore(this.#heads.get(log), head)) return;
+    this.#heads.set(log, head);
+    this.#changed = true;
+  }
+
+  /** @throws Fault `unavailable`: the table lacks steps that it acknowledged, or is another one */
+  check(mark: Mark): void {
+    if (this.#epoch !== undefined && mark.epoch !== this.#epoch && mark.follows !== this.#epoch) throw wentBack("it is another table");
+    if (mark.epoch !== this.#epoch) this.#heads.clear(); // an operator accepted it as it is
+    for (const [log, head] of this.#heads) {
+      const now = mark.heads.get(log);
+      if (isBefore(now, head)) throw wentBack(`audit log ${log || "of the table"} ends at ${now ?? "nothing"}, after it was at ${head}`);
+    }
+    if (mark.epoch !== this.#epoch) this.#changed = true;
+    this.#epoch = mark.epoch;
+    for (const [log, head] of mark.heads) this.saw(log, head);
+  }
+
+  /** Writes down what it knows; cheap where nothing changed. */
+  keep(): void {
+    if (!this.#changed || this.#epoch === undefined) return;
+    const text = JSON.stringify({ epoch: this.#epoch, heads: Object.fromEntries(this.#heads) });
+    const unfinished = `${this.#path}.tmp`;
+    synced(unfinished, "w", (file) => writeSync(file, text));
+    renameSync(unfinished, this.#path);
+    synced(dirname(this.#path), "r");
+    this.#changed = false;
+  }
+}
+
+const ADVICE =
+  'Bring the newest copy of the session table back and restart. If it is lost, stop the broker and run "kakitome broker restore --in-place", which says what that costs.';
+
+/** The word that the log and the operator find this by. */
+export const WENT_BACK = "the session table went back in time";
+
+function wentBack(how: string): Fault {
+  return new Fault("unavailable", `${WENT_BACK}: ${how}`, { advice: ADVICE });
+}
+
+/** Stream IDs (`ms-number`) and row numbers, compared as numbers. */
+function isBefore(one: string | undefined, other: string): boolean {
+  if (one === undefined) return true;
+  const [a, b] = [one, other].map((id) => id.split("-").map(Number));
+  for (const [at, part] of (b ?? []).entries()) if ((a?.[at] ?? 0) !== part) return (a?.[at] ?? 0) < part;
+  return false;
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw new Fault("malformed", `${path} cannot be read`, { cause });
+  }
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function synced(path: string, flags: string, work?: (file: number) => void): void {
+  const file = openSync(path, flags, 0o600);
+  try {
+    work?.(file);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}

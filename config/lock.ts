@@ -1,0 +1,19 @@
+/** One process for one folder: a lock of the operating system, which ends with the process however it ends. */
+import { join } from "node:path";
+import Database from "libsql";
+import { Fault } from "../mime/fault.ts";
+
+/** @returns what gives the folder free again. @throws Fault `unavailable`: another process works there */
+export function lockFolder(folder: string): () => void {
+  const file = new Database(join(folder, "lock"), { timeout: 0 });
+  try {
+    file.exec("BEGIN EXCLUSIVE");
+  } catch (cause) {
+    file.close();
+    throw new Fault("unavailable", `another process works in ${folder}`, {
+      cause,
+      advice: "Stop the other process, or give each one a data folder of its own.",
+    });
+  }
+  return () => file.close();
+}

@@ -1,0 +1,69 @@
+/** The line to the next hop (S5): one pool of SMTP connections, and what the hop's answers mean for a letter. */
+import { createTransport, type Transporter } from "nodemailer";
+import { Fault } from "../mime/fault.ts";
+import { isPermanent, statusIn } from "./reply.ts";
+
+export interface NextHop {
+  readonly host: string;
+  readonly port: number;
+  readonly tls: "implicit" | "starttls" | "none";
+  readonly ca: string | undefined;
+  readonly auth: { readonly user: string; readonly pass: string } | undefined;
+  /** How we greet. */
+  readonly name: string;
+  /** Milliseconds until a silent hop counts as gone; RFC 5321 §4.5.3.2 where left out. */
+  readonly timeouts?: { readonly connect: number; readonly greeting: number; readonly answer: number };
+}
+
+/** Five minutes would do for the greeting; a hop that needs one is tried again later. Ten minutes for the final dot (§4.5.3.2.6). */
+const TIMEOUTS = { connect: 30_000, greeting: 60_000, answer: 10 * 60_000 };
+
+/** Transactions at once. */
+export const CONNECTIONS = 5;
+
+export function connectTo({ host, port, tls, ca, auth, name, timeouts = TIMEOUTS }: NextHop): Transporter {
+  return createTransport({
+    host,
+    port,
+    name,
+    pool: true,
+    maxConnections: CONNECTIONS,
+    maxMessages: 1_000,
+    secure: tls === "implicit",
+    requireTLS: tls === "starttls", // never falls back to clear text
+    ignoreTLS: tls === "none",
+    ...(ca !== undefined && { tls: { ca } }),
+    ...(auth && { auth }),
+    connectionTimeout: timeouts.connect,
+    greetingTimeout: timeouts.greeting,
+    socketTimeout: timeouts.answer,
+    disableFileAccess: true,
+    disableUrlAccess: true,
+  });
+}
+
+/** RFC 4954 §6: ours to mend, not the letter's fault. */
+const AUTHENTICATION_WANTED = 530;
+
+export interface Answer {
+  readonly code: number | undefined;
+  /** The enhanced status code. */
+  readonly status: string;
+  readonly answer: string;
+  /** Only what the hop says to the envelope or the message is final for a letter: not a refused password. */
+  readonly isFinal: boolean;
+}
+
+/** What the next hop said, where it said something. */
+export function answerIn(thrown: unknown): Answer {
+  const field = (name: string): unknown => (typeof thrown === "object" && thrown !== null ? Reflect.get(thrown, name) : undefined);
+  const [code, response, kind] = [field("responseCode"), field("response"), field("code")];
+  const number = typeof code === "number" ? code : undefined;
+  const answer = typeof response === "string" ? response : Fault.from(thrown).message;
+  return {
+    code: number,
+    status: statusIn(answer, number),
+    answer,
+    isFinal: isPermanent(number) && number !== AUTHENTICATION_WANTED && (kind === "EENVELOPE" || kind === "EMESSAGE"),
+  };
+}
