@@ -69,12 +69,12 @@ export interface House {
   stop(): Promise<void>;
 }
 
-/** @param wrap makes another table of the one there is */
-export async function openHouse(wrap: (table: Table) => Table = (table) => table): Promise<House> {
+/** @param wrap makes another table of the one there is @param front opens the port at which the broker is reached, before its own */
+export async function openHouse(wrap: (table: Table) => Table = (table) => table, front = async (port: number) => port): Promise<House> {
   const folder = await temporaryFolder("house");
   const data = join(folder, "data");
   const port = await freePort();
-  const url = `https://127.0.0.1:${port}`;
+  const url = `https://127.0.0.1:${await front(port)}`;
   let ahead = 0;
   let waiting = 0;
   const now = (): Date => new Date(Date.now() + ahead);

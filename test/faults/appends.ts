@@ -1,4 +1,4 @@
-/** Faults at IMAP's APPEND (RFC 3501 §6.3.11, RFC 7888): the proxy has the whole command in its hands before the server sees any of it. */
+/** Faults at commands of IMAP; at APPEND (RFC 3501 §6.3.11, RFC 7888) the proxy has the whole letter before the server sees any of it. */
 import type { Line, Manner } from "./faulty-line.ts";
 
 export interface Append {
@@ -77,3 +77,31 @@ export const bye: AppendFault = (_append, line) => {
   line.client.end("* BYE Shutting down\r\n");
   line.server.end();
 };
+
+/** The first commands that begin with these words, behind their tag, are answered in place of the server; without an answer the line drops. */
+export function atCommands(command: string, words: string | undefined, struck: () => void, times = 1): Manner {
+  let left = times;
+  return {
+    fromClient(chunk, line) {
+      const text = chunk.toString("latin1");
+      const [tag = ""] = text.split(" ", 1);
+      if (left === 0 || !text.startsWith(`${tag} ${command} `)) return chunk;
+      left--;
+      if (words === undefined) line.cut();
+      else line.client.write(`${tag} ${words}\r\n`);
+      struck();
+      return undefined;
+    },
+  };
+}
+
+/** One manner, and the other for what the first one passes on. */
+export function together(first: Manner, second: Manner): Manner {
+  return {
+    fromClient(chunk, line) {
+      const passed = first.fromClient ? first.fromClient(chunk, line) : chunk;
+      return passed && second.fromClient ? second.fromClient(passed, line) : passed;
+    },
+    fromServer: (chunk, line) => (first.fromServer ? first.fromServer(chunk, line) : chunk),
+  };
+}

@@ -9,7 +9,7 @@ import { openHouse, type House, type Member } from "../broker/house.ts";
 import { PASSWORD, openDesk } from "../gateway/inbound-place.ts";
 import { openOffice } from "../gateway/outbound-place.ts";
 import { startDovecot, type DovecotServer } from "../servers/dovecot.ts";
-import { afterLiteral, answer, atAppends, beforeOk, bye, midLiteral, type AppendFault } from "./appends.ts";
+import { afterLiteral, answer, atAppends, atCommands, beforeOk, bye, midLiteral, together, type AppendFault } from "./appends.ts";
 import { HEALS_WITHIN, startCells } from "./cells.ts";
 import { startFaultyLine, type Line, type Manner } from "./faulty-line.ts";
 
@@ -71,6 +71,38 @@ const without = (name: string, words: RegExp, marks: boolean): Cell => ({
   },
 });
 
+/** The letter is filed, and putting its original away fails. */
+const atCommand = (name: string, command: string, words?: string): Cell => ({
+  name,
+  async fail({ behave, deliver, struck }) {
+    behave(atCommands(command, words, () => struck.add(undefined)));
+    await deliver();
+    await struck.until(() => true);
+  },
+});
+
+/** A refused or lost STORE, EXPUNGE or SEARCH is taken for one that was done: to be mended in gateway/mailbox.ts. */
+const NOT_YET: readonly Cell[] = [
+  atCommand("refuses to mark the original as deleted", "UID STORE", "NO [UNAVAILABLE] Try later"),
+  atCommand("drops the line when the original is to be marked as deleted", "UID STORE"),
+  atCommand("refuses to expunge the original", "UID EXPUNGE", "NO [UNAVAILABLE] Try later"),
+  atCommand("drops the line when the original is to be expunged", "UID EXPUNGE"),
+  {
+    name: "files the letter, drops the line before it says so, and then refuses to look for it",
+    async fail({ behave, deliver, struck }) {
+      const lost = atAppends(beforeOk, 1, () => struck.add(undefined));
+      behave(
+        together(
+          lost,
+          atCommands("UID SEARCH", "NO [UNAVAILABLE] Try later", () => struck.add(undefined)),
+        ),
+      );
+      await deliver();
+      await struck.until(() => true, 2);
+    },
+  },
+];
+
 const CELLS: readonly Cell[] = [
   atAppend("drops the line in the midst of the letter", midLiteral),
   atAppend("drops the line after the letter, before its end", afterLiteral),
@@ -126,10 +158,10 @@ beforeAll(async () => {
   [house, dovecot] = await Promise.all([openHouse(), startDovecot({ users: { [BOB]: PASSWORD } })]);
   alice = await (await house.gateway("a.example")).enrol("alice@a.example");
   bob = await (await house.gateway("b.example")).enrol(BOB);
-  outcomeOf = startCells(CELLS, play);
+  outcomeOf = startCells([...CELLS, ...NOT_YET], play);
 });
 afterAll(async () => {
-  await Promise.allSettled(CELLS.map((cell) => outcomeOf(cell)));
+  await Promise.allSettled([...CELLS, ...NOT_YET].map((cell) => outcomeOf(cell)));
   await house?.stop();
   await dovecot?.stop();
 });
@@ -195,8 +227,13 @@ async function play(cell: Cell): Promise<Outcome> {
   }
 }
 
-test.each(CELLS)("a mail server that $name: the letter is opened once, confirmed once, and its original gone", async (cell) => {
+const NAME = "a mail server that $name: the letter is opened once, confirmed once, and its original gone";
+
+async function judge(cell: Cell): Promise<void> {
   const { healedIn, ...rest } = await outcomeOf(cell);
   expect(rest).toEqual({ opened: 1, sealed: 0, confirmed: 1, row: "confirmed", stage: "confirmed" });
   expect(healedIn).toBeLessThan(HEALS_WITHIN);
-});
+}
+
+test.each(CELLS)(NAME, judge);
+test.failing.each(NOT_YET)(NAME, judge);
