@@ -1,6 +1,7 @@
 /** A next hop that fails where a test says: at a stage of SMTP, in one of six manners, until it is healed (RFC 5321). */
-import { createServer, type AddressInfo, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { Happenings } from "../broker/happenings.ts";
+import { freePort } from "../servers/ports.ts";
 
 export const STAGES = ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", ".", "RSET", "QUIT"] as const;
 export type Stage = (typeof STAGES)[number];
@@ -49,9 +50,10 @@ export async function startFakeHop(first?: Script): Promise<FakeHop> {
     socket.on("error", () => undefined).once("close", () => sockets.delete(socket));
     sockets.set(socket, serve(socket, { kept, struck, script: () => script }));
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const port = await freePort();
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     kept,
     struck,
     heal: () => void (script = undefined),

@@ -1,5 +1,6 @@
 /** A loopback proxy whose lines fail as a test says: what either side says can be held, changed or answered, and the line broken. */
-import { connect, createServer, type AddressInfo, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
+import { freePort } from "../servers/ports.ts";
 
 /** One connection through the proxy. */
 export interface Line {
@@ -47,12 +48,13 @@ export async function startFaultyLine(target: number, first?: Manner): Promise<F
     client.on("end", () => upstream.end());
     upstream.on("end", () => client.end());
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const port = await freePort();
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
   const cut = (): void => {
     for (const line of lines) line.cut();
   };
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     behave: (next) => void (manner = next),
     cut,
     async close() {

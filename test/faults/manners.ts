@@ -16,8 +16,8 @@ export interface Strike extends Manner {
   readonly struck: Happenings<number>;
 }
 
-/** @param isRequest which of the client's pieces is the request; the next one of all where it is left out */
-export function strikeAt(cut: Cut, isRequest: (piece: string) => boolean = () => true): Strike {
+/** @param isRequest which of the client's pieces is the request */
+export function strikeAt(cut: Cut, isRequest: (piece: string) => boolean): Strike {
   const struck = new Happenings<number>();
   let victim: Line | undefined;
   let ended = false;

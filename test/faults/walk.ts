@@ -1,6 +1,8 @@
 /** One letter's whole way (S1-S11) over lines that can fail: sender, broker, next hop, recipient's mailbox, and its receipt back. */
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import type { BrokerClient } from "../../broker/client.ts";
 import { Outbox, smtpMailer } from "../../broker/outbox.ts";
 import { sessionHash } from "../../broker/session.ts";
 import { openTicket } from "../../broker/ticket.ts";
@@ -43,6 +45,8 @@ export interface Walked {
   readonly opened: number;
   readonly sealed: number;
   readonly row: string | undefined;
+  /** How often the broker was asked, by moment. */
+  readonly asked: Readonly<Partial<Record<Moment, number>>>;
   readonly spooled: number;
   /** Different receipts that came to Alice, what she keeps, and how often she was told. */
   readonly receipts: number;
@@ -96,7 +100,7 @@ class Walk {
   }
 
   async run(): Promise<Walked> {
-    const { folder, tickets } = await this.#send();
+    const { folder, session, declared } = await this.#send();
     const { spooled, letters } = await this.#relay(folder);
     const copies = this.#attemptsTo(BOB).map(({ mail }) => mail);
     const inbound = await this.#receive(copies);
@@ -104,13 +108,15 @@ class Walk {
     for (const mail of receipts) await this.#read(mail, letters);
     const mails = await inbound.mails();
     const kept = await readdir(join(folder, "letters"));
-    const row = await this.#place.house.table.find(tickets);
+    const row = await this.#place.house.table.find(session);
+    const calls = (step: "present" | "confirm"): number => inbound.broker.calls.filter((call) => call === step).length;
     return {
       taken: copies.length,
       different: distinct(copies),
       opened: mails.filter(({ text }) => text.includes(TEXT)).length,
       sealed: mails.filter(({ text }) => text.includes("registered.p7m")).length,
       row: row?.state,
+      asked: { declare: declared, present: calls("present"), confirm: calls("confirm") },
       spooled,
       receipts: distinct(receipts),
       kept: kept.filter((name) => name.endsWith(".receipt.eml")).length,
@@ -119,10 +125,10 @@ class Walk {
   }
 
   /** S1-S5 as far as the spool, by a mail client that sends again what was put off. */
-  async #send(): Promise<{ folder: string; tickets: string }> {
+  async #send(): Promise<{ folder: string; session: string; declared: number }> {
     const office = await openOffice(this.#place.house, this.#place.alice);
     this.#place.undo.push(() => office.close());
-    await office.broker.ready(forever);
+    await warm(office.broker);
     this.#place.at("declare");
     for (let attempt = 1; ; attempt++) {
       try {
@@ -134,14 +140,15 @@ class Walk {
     }
     const [copy, ...others] = await office.copies();
     if (!copy || others.length > 0) throw new Error("not one copy in the spool");
-    return { folder: office.folder, tickets: sessionHash(openTicket(copy.ticket, this.#place.house.broker.sessionKeys).sessionId) };
+    const { sessionId } = openTicket(copy.ticket, this.#place.house.broker.sessionKeys);
+    return { folder: office.folder, session: sessionHash(sessionId), declared: office.broker.declared.length };
   }
 
   /** Until the next hop has the letter and the broker knows. */
   async #relay(folder: string) {
     const desk = await openRelay(this.#place.house, this.#place.alice, this.#place.lines.hop.port, { folder, log: this.#heard.log });
     this.#place.undo.push(() => desk.stop());
-    await desk.parts.broker.ready(forever);
+    await warm(desk.parts.broker);
     this.#place.at("relay");
     await desk.relay.resume();
     await this.#heard.lines.until(({ event }) => event === "letter.relayed");
@@ -160,7 +167,7 @@ class Walk {
     const settled = new Happenings<number>();
     const stopping = new AbortController();
     const { log, lines } = this.#heard;
-    await inbound.broker.ready(forever);
+    await warm(inbound.broker);
     void lines.until(({ event }) => event === "letter.filed").then(() => this.#place.at("confirm"));
     this.#place.at("present");
     for (const copy of copies) await inbound.deliver(copy);
@@ -214,6 +221,12 @@ class Walk {
   #attemptsTo(address: string): Attempt[] {
     return this.#place.hop.attempts.all.filter(({ to, answer }) => to[0] === address && answer === "");
   }
+}
+
+/** Leaves an open connection, free for the next request. */
+async function warm(client: BrokerClient): Promise<void> {
+  await client.ready(forever);
+  await setImmediate();
 }
 
 const distinct = (mails: readonly Buffer[]): number => new Set(mails.map((mail) => mail.toString("latin1"))).size;
