@@ -28,7 +28,7 @@ interface Outcome {
 
 const CELLS: readonly Cell[] = STAGES.flatMap((stage) => FAULTS.map((fault) => ({ stage, fault })));
 const BOB = "bob@b.example";
-const TIMEOUTS = { connect: 400, greeting: 400, answer: 400 };
+const TIMEOUTS = { connect: 1_000, greeting: 1_000, answer: 1_000 };
 /** The letter itself is refused for good at these stages; at the others the hop only says that it cannot talk now. */
 const ABOUT_THE_LETTER: readonly Stage[] = ["MAIL", "RCPT", "DATA", "."];
 
