@@ -81,12 +81,15 @@ const atCommand = (name: string, command: string, words?: string): Cell => ({
   },
 });
 
-/** A refused or lost STORE, EXPUNGE or SEARCH is taken for one that was done: to be mended in gateway/mailbox.ts. */
+/** A refused or lost STORE or EXPUNGE is taken for one that was done: to be mended in gateway/mailbox.ts and the watcher. */
 const NOT_YET: readonly Cell[] = [
   atCommand("refuses to mark the original as deleted", "UID STORE", "NO [UNAVAILABLE] Try later"),
   atCommand("drops the line when the original is to be marked as deleted", "UID STORE"),
   atCommand("refuses to expunge the original", "UID EXPUNGE", "NO [UNAVAILABLE] Try later"),
   atCommand("drops the line when the original is to be expunged", "UID EXPUNGE"),
+];
+
+const CELLS: readonly Cell[] = [
   {
     name: "files the letter, drops the line before it says so, and then refuses to look for it",
     async fail({ behave, deliver, struck }) {
@@ -101,9 +104,6 @@ const NOT_YET: readonly Cell[] = [
       await struck.until(() => true, 2);
     },
   },
-];
-
-const CELLS: readonly Cell[] = [
   atAppend("drops the line in the midst of the letter", midLiteral),
   atAppend("drops the line after the letter, before its end", afterLiteral),
   atAppend("files the letter and drops the line before it says so", beforeOk, 1),

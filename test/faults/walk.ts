@@ -45,8 +45,6 @@ export interface Walked {
   readonly opened: number;
   readonly sealed: number;
   readonly row: string | undefined;
-  /** How often the broker was asked, by moment. */
-  readonly asked: Readonly<Partial<Record<Moment, number>>>;
   readonly spooled: number;
   /** Different receipts that came to Alice, what she keeps, and how often she was told. */
   readonly receipts: number;
@@ -100,7 +98,7 @@ class Walk {
   }
 
   async run(): Promise<Walked> {
-    const { folder, session, declared } = await this.#send();
+    const { folder, session } = await this.#send();
     const { spooled, letters } = await this.#relay(folder);
     const copies = this.#attemptsTo(BOB).map(({ mail }) => mail);
     const inbound = await this.#receive(copies);
@@ -109,14 +107,12 @@ class Walk {
     const mails = await inbound.mails();
     const kept = await readdir(join(folder, "letters"));
     const row = await this.#place.house.table.find(session);
-    const calls = (step: "present" | "confirm"): number => inbound.broker.calls.filter((call) => call === step).length;
     return {
       taken: copies.length,
       different: distinct(copies),
       opened: mails.filter(({ text }) => text.includes(TEXT)).length,
       sealed: mails.filter(({ text }) => text.includes("registered.p7m")).length,
       row: row?.state,
-      asked: { declare: declared, present: calls("present"), confirm: calls("confirm") },
       spooled,
       receipts: distinct(receipts),
       kept: kept.filter((name) => name.endsWith(".receipt.eml")).length,
@@ -125,7 +121,7 @@ class Walk {
   }
 
   /** S1-S5 as far as the spool, by a mail client that sends again what was put off. */
-  async #send(): Promise<{ folder: string; session: string; declared: number }> {
+  async #send(): Promise<{ folder: string; session: string }> {
     const office = await openOffice(this.#place.house, this.#place.alice);
     this.#place.undo.push(() => office.close());
     await warm(office.broker);
@@ -141,7 +137,7 @@ class Walk {
     const [copy, ...others] = await office.copies();
     if (!copy || others.length > 0) throw new Error("not one copy in the spool");
     const { sessionId } = openTicket(copy.ticket, this.#place.house.broker.sessionKeys);
-    return { folder: office.folder, session: sessionHash(sessionId), declared: office.broker.declared.length };
+    return { folder: office.folder, session: sessionHash(sessionId) };
   }
 
   /** Until the next hop has the letter and the broker knows. */
