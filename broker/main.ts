@@ -13,6 +13,7 @@ import { Fault } from "../mime/fault.ts";
 import type { Opener } from "../mime/open.ts";
 import { newKey } from "../mime/request.ts";
 import { issue } from "./authority.ts";
+import { accept, backup, restore, type Unopened } from "./backup.ts";
 import type { Broker } from "./broker.ts";
 import { invite } from "./enrol.ts";
 import { FILES, FORMER_SESSION, initBroker, rotateSession } from "./init.ts";
@@ -25,6 +26,7 @@ import type { Table } from "./table.ts";
 import { WENT_BACK, Witness } from "./witness.ts";
 
 export { initBroker };
+export type { Unopened };
 
 const SWEEP_EVERY_MS = 60_000;
 /** Its settings are looked at again, and whether it lost steps. */
@@ -105,6 +107,40 @@ export async function inviteGateway(
     return await invite(table, entries, now);
   } finally {
     await table.close();
+  }
+}
+
+/** Writes the session table into a file. @returns how many things it holds */
+export async function backupTable(config: BrokerConfig, path: string, now: Date): Promise<number> {
+  const table = await openTable(config);
+  try {
+    return await backup(table, path, now);
+  } finally {
+    await table.close();
+  }
+}
+
+/**
+ * Restores the session table, with the broker stopped: from a backup into an empty table, or, without a path, accepts the older copy
+ * that stands in its place.
+ * @param unopened what becomes of letters that were not opened when the copy was made
+ */
+export async function restoreTable(
+  config: BrokerConfig,
+  path: string | undefined,
+  unopened: Unopened,
+  now: Date,
+): Promise<{ erased: number }> {
+  const unlock = lockFolder(config.data);
+  const table = await openTable(config);
+  try {
+    if (path !== undefined) return await restore(table, path, unopened, now);
+    const lost = new Witness(fileIn(config, FILES.witness)).epoch;
+    if (lost === undefined) throw new Fault("malformed", "this broker has not seen a session table yet: there is nothing to accept");
+    return await accept(table, lost, unopened, now);
+  } finally {
+    await table.close();
+    unlock();
   }
 }
 

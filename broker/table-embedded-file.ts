@@ -82,7 +82,7 @@ export class EmbeddedFile {
   }
 
   rows(sql: string, ...values: Value[]): Readonly<Record<string, Value>>[] {
-    return answered(() => this.#statement(sql).all(values) as Record<string, Value>[]);
+    return answered(() => this.#statement(sql).all(values) as Record<string, Value>[]).map(withBuffers);
   }
 
   /** @throws Fault `unavailable`: the file is read-only, locked, or under settings with which a step could be lost. */
@@ -134,6 +134,11 @@ function createPrivate(path: string): void {
   const entry = openSync(folder, "r");
   fsyncSync(entry); // The file's name must survive a power cut as well.
   closeSync(entry);
+}
+
+/** The library gives octets of several rows as plain Uint8Arrays. */
+function withBuffers(row: Readonly<Record<string, Value>>): Readonly<Record<string, Value>> {
+  return Object.fromEntries(Object.entries(row).map(([name, value]) => [name, ArrayBuffer.isView(value) ? Buffer.from(value) : value]));
 }
 
 function answered<T>(work: () => T): T {

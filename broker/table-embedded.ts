@@ -4,9 +4,11 @@ import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { Fault } from "../mime/fault.ts";
 import type { Confirmed, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
 import { EmbeddedFile, type Value } from "./table-embedded-file.ts";
-import { gatewayOf, mailboxOf, usableInvite } from "./table-record.ts";
+import { EmbeddedRegistry } from "./table-embedded-registry.ts";
+import { restoreInto, storedIn } from "./table-embedded-copy.ts";
+import type { Stored } from "./table-copy.ts";
 import { checkedHash, confirmedOf, releasedOf, sessionOf, waitingOf } from "./table-row.ts";
-import type { Claim, GatewayRecord, Invite, MailboxRecord, OutboxEntry, ReleaseOrder, Table, TableOptions } from "./table.ts";
+import type { Claim, OutboxEntry, ReleaseOrder, Table, TableOptions } from "./table.ts";
 import type { Mark, Witness } from "./witness.ts";
 
 /** @throws Fault `unavailable`: the file cannot be opened, or another version of Kakitome wrote it. */
@@ -23,25 +25,24 @@ const AUDIT_LOG = "all";
 const INSERT = `INSERT INTO session (session, state, gateway, sender, recipient, messageId, "commit", ticketHash, terms, declaredAt, expiresAt,
   vanishAt, wrappedKey, ticket, due) VALUES (?, 'declared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
 
-class EmbeddedTable implements Table {
-  readonly #file: EmbeddedFile;
+class EmbeddedTable extends EmbeddedRegistry implements Table {
   readonly #retention: number;
   readonly #witness: Witness | undefined;
   #audited: number | undefined;
 
   constructor(file: EmbeddedFile, options: TableOptions) {
-    this.#file = file;
+    super(file);
     this.#retention = options.retention;
     this.#witness = options.witness;
   }
 
   async ready(): Promise<void> {
-    this.#file.ready();
+    this.file.ready();
     this.#witness?.check(this.#mark());
   }
 
   async close(): Promise<void> {
-    this.#file.close();
+    this.file.close();
   }
 
   async declare(rows: readonly NewRow[], vanishAt: number): Promise<Waiting[]> {
@@ -53,7 +54,7 @@ class EmbeddedTable implements Table {
       for (const session of sessions) {
         const row = this.#session(session);
         if (row?.gateway !== gateway || row.state !== "declared") continue;
-        this.#file.run("UPDATE session SET state = 'dispatched', due = expiresAt WHERE session = ?", session);
+        this.file.run("UPDATE session SET state = 'dispatched', due = expiresAt WHERE session = ?", session);
         this.#audit("dispatched", session, at, gateway);
       }
     });
@@ -65,7 +66,7 @@ class EmbeddedTable implements Table {
       if (row?.gateway !== gateway) return false;
       if (row.state !== "declared" && row.state !== "dispatched") return row.state === "withdrawn";
       const end = "UPDATE session SET state = 'withdrawn', wrappedKey = NULL, ticket = NULL, endedAt = ?, due = ? WHERE session = ?";
-      this.#file.run(end, at, this.#forgetAt(at), session);
+      this.file.run(end, at, this.#forgetAt(at), session);
       this.#audit("withdrawn", session, at, gateway);
       return true;
     });
@@ -79,7 +80,7 @@ class EmbeddedTable implements Table {
       if (row.state !== "declared" && row.state !== "dispatched") return undefined;
       const give = `UPDATE session SET state = 'released', releasedAt = ?, nextSession = ?, nextTicket = ?, filing = ?, holder = ?,
         claimedUntil = ?, releases = 1, due = expiresAt WHERE session = ?`;
-      this.#file.run(give, at, checkedHash(next.session), next.ticket, filing, claim.holder, claim.until, session);
+      this.file.run(give, at, checkedHash(next.session), next.ticket, filing, claim.holder, claim.until, session);
       this.#audit("released", session, at, recipient);
       return releasedOf(this.#row(session) ?? {});
     });
@@ -88,7 +89,7 @@ class EmbeddedTable implements Table {
   #releaseAgain(session: SessionHash, { holder, until }: Claim, at: number): Released | "claimed" {
     const again = `UPDATE session SET holder = ?, claimedUntil = ?, releases = releases + 1
       WHERE session = ? AND (holder = ? OR claimedUntil <= ?)`;
-    if (this.#file.run(again, holder, until, session, holder, at) === 0) return "claimed";
+    if (this.file.run(again, holder, until, session, holder, at) === 0) return "claimed";
     return releasedOf(this.#row(session) ?? {});
   }
 
@@ -109,9 +110,9 @@ class EmbeddedTable implements Table {
       // Not due before its receipt is mailed: until then it must not be forgotten.
       const end = `UPDATE session SET state = 'confirmed', wrappedKey = NULL, ticket = NULL, nextTicket = NULL, filing = NULL, confirmedAt = ?, evidence = ?,
         certificate = ?, proof = ?, due = NULL WHERE session = ?`;
-      this.#file.run(end, at, evidence, certificate, proof, session);
+      this.file.run(end, at, evidence, certificate, proof, session);
       this.#audit("confirmed", session, at, recipient);
-      this.#file.run("INSERT INTO outbox (evidence, session) VALUES (?, ?)", evidence, session);
+      this.file.run("INSERT INTO outbox (evidence, session) VALUES (?, ?)", evidence, session);
       return confirmedOf(this.#row(session) ?? {});
     });
   }
@@ -124,26 +125,26 @@ class EmbeddedTable implements Table {
     let changed = 0;
     for (;;) {
       const due = this.#step(() => {
-        const rows = this.#file.rows("SELECT session FROM session WHERE due <= ? ORDER BY due LIMIT ?", at, BATCH);
+        const rows = this.file.rows("SELECT session FROM session WHERE due <= ? ORDER BY due LIMIT ?", at, BATCH);
         for (const { session } of rows) if (this.#settle(String(session), at)) changed++;
         return rows.length;
       });
       if (due < BATCH) break;
       await yieldToOthers();
     }
-    this.#file.scrub();
+    this.file.scrub();
     return changed;
   }
 
   async pending(): Promise<OutboxEntry[]> {
-    const rows = this.#file.rows("SELECT evidence, session FROM outbox ORDER BY id");
+    const rows = this.file.rows("SELECT evidence, session FROM outbox ORDER BY id");
     return rows.map(({ evidence, session }) => ({ evidence: String(evidence), session: checkedHash(String(session)) }));
   }
 
   async claim({ session, evidence }: OutboxEntry, { holder, until }: Claim, at: number): Promise<boolean> {
     const take = `UPDATE outbox SET holder = ?, claimedUntil = ?
       WHERE session = ? AND evidence = ? AND (holder IS NULL OR holder = ? OR claimedUntil <= ?)`;
-    return this.#step(() => this.#file.run(take, holder, until, session, evidence, holder, at)) === 1;
+    return this.#step(() => this.file.run(take, holder, until, session, evidence, holder, at)) === 1;
   }
 
   async keepReceipt(entry: OutboxEntry, bytes: Buffer): Promise<Buffer> {
@@ -152,7 +153,7 @@ class EmbeddedTable implements Table {
       if (row?.state !== "confirmed" || row.evidence !== entry.evidence)
         throw new Fault("internal", "no receipt is due under this evidence");
       const keep = "INSERT INTO receipt (session, evidence, bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
-      this.#file.run(keep, entry.session, entry.evidence, bytes);
+      this.file.run(keep, entry.session, entry.evidence, bytes);
       return this.#receipt(entry) ?? bytes;
     });
   }
@@ -163,42 +164,11 @@ class EmbeddedTable implements Table {
 
   async done(entry: OutboxEntry): Promise<void> {
     this.#step(() => {
-      if (this.#file.run("DELETE FROM outbox WHERE session = ? AND evidence = ?", entry.session, entry.evidence) === 0) return;
+      if (this.file.run("DELETE FROM outbox WHERE session = ? AND evidence = ?", entry.session, entry.evidence) === 0) return;
       const row = this.#session(entry.session);
       if (row?.state !== "confirmed") return;
-      this.#file.run("UPDATE session SET due = ? WHERE session = ?", this.#forgetAt(row.confirmedAt), entry.session);
+      this.file.run("UPDATE session SET due = ? WHERE session = ?", this.#forgetAt(row.confirmedAt), entry.session);
     });
-  }
-
-  async addInvite(invite: Invite): Promise<void> {
-    const { token, scope, expiresAt } = invite;
-    this.#put("invite", token, { token, scope, expiresAt });
-  }
-
-  async takeInvite(token: string, at: number): Promise<Invite | undefined> {
-    return this.#step(() => {
-      const json = this.#record("invite", token);
-      this.#file.run("DELETE FROM registry WHERE kind = 'invite' AND name = ?", token);
-      return json === undefined ? undefined : usableInvite(json, at);
-    });
-  }
-
-  async putGateway(gateway: GatewayRecord): Promise<void> {
-    this.#put("gateway", gateway.fingerprint, gateway);
-  }
-
-  async findGateway(fingerprint: string): Promise<GatewayRecord | undefined> {
-    const json = this.#record("gateway", fingerprint);
-    return json === undefined ? undefined : gatewayOf(json);
-  }
-
-  async putMailbox(mailbox: MailboxRecord): Promise<void> {
-    this.#put("mailbox", mailbox.address, mailbox);
-  }
-
-  async findMailbox(address: string): Promise<MailboxRecord | undefined> {
-    const json = this.#record("mailbox", address);
-    return json === undefined ? undefined : mailboxOf(json);
   }
 
   #declare(row: NewRow, vanishAt: number): Waiting {
@@ -208,7 +178,7 @@ class EmbeddedTable implements Table {
     if (known === undefined) {
       const due = Math.min(vanishAt, expiresAt);
       const declaration = [session, gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt];
-      this.#file.run(INSERT, ...declaration, vanishAt, wrappedKey, ticket, due);
+      this.file.run(INSERT, ...declaration, vanishAt, wrappedKey, ticket, due);
       this.#audit("declared", session, declaredAt, gateway);
       return waitingOf(this.#row(session) ?? {});
     }
@@ -239,7 +209,7 @@ class EmbeddedTable implements Table {
   #expire(session: SessionHash, at: number): true {
     const end = `UPDATE session SET state = 'expired', wrappedKey = NULL, ticket = NULL, nextSession = NULL, nextTicket = NULL, filing = NULL, endedAt = ?, due = ?
       WHERE session = ?`;
-    this.#file.run(end, at, this.#forgetAt(at), session);
+    this.file.run(end, at, this.#forgetAt(at), session);
     this.#audit("expired", session, at, "broker");
     return true;
   }
@@ -248,13 +218,13 @@ class EmbeddedTable implements Table {
   #forgetIfDue(session: SessionHash, endedAt: number, at: number): boolean {
     const due = this.#forgetAt(endedAt);
     if (due <= at) return this.#forget(session, at, "forgotten");
-    this.#file.run("UPDATE session SET due = ? WHERE session = ?", due, session);
+    this.file.run("UPDATE session SET due = ? WHERE session = ?", due, session);
     return false;
   }
 
   #forget(session: SessionHash, at: number, event: "vanished" | "forgotten"): true {
-    this.#file.run("DELETE FROM session WHERE session = ?", session);
-    this.#file.run("DELETE FROM receipt WHERE session = ?", session);
+    this.file.run("DELETE FROM session WHERE session = ?", session);
+    this.file.run("DELETE FROM receipt WHERE session = ?", session);
     this.#audit(event, session, at, "broker");
     return true;
   }
@@ -270,43 +240,50 @@ class EmbeddedTable implements Table {
   }
 
   #row(session: SessionHash): Readonly<Record<string, Value>> | undefined {
-    return this.#file.row("SELECT * FROM session WHERE session = ?", checkedHash(session));
+    return this.file.row("SELECT * FROM session WHERE session = ?", checkedHash(session));
   }
 
   #receipt(entry: OutboxEntry): Buffer | undefined {
-    const row = this.#file.row("SELECT bytes FROM receipt WHERE session = ? AND evidence = ?", entry.session, entry.evidence);
+    const row = this.file.row("SELECT bytes FROM receipt WHERE session = ? AND evidence = ?", entry.session, entry.evidence);
     return row && (row["bytes"] as Buffer);
   }
 
   #audit(event: string, session: SessionHash, at: number, who: string): void {
-    this.#audited = this.#file.insert("INSERT INTO audit (event, session, at, who) VALUES (?, ?, ?, ?)", event, session, at, who);
+    this.#audited = this.file.insert("INSERT INTO audit (event, session, at, who) VALUES (?, ?, ?, ?)", event, session, at, who);
+  }
+
+  async *stored(): AsyncGenerator<Stored> {
+    yield* storedIn(this.file);
+  }
+
+  async restore(stored: Stored): Promise<void> {
+    if (stored.kind === "registry") this.putText(stored.of, stored.name, stored.record);
+    else if (stored.kind === "audit") this.#step(() => this.#audit(stored.event, stored.session, stored.at, stored.who));
+    else restoreInto(this.file, stored, this.#retention);
+  }
+
+  async begin(epoch: string, follows: string): Promise<void> {
+    this.file.step(() => {
+      this.putText("epoch", "id", epoch);
+      this.putText("epoch", "follows", follows);
+    });
+  }
+
+  async epoch(): Promise<string | undefined> {
+    return this.record("epoch", "id");
   }
 
   /** One transaction; what it wrote into the audit log is remembered outside. */
   #step<T>(work: () => T): T {
     this.#audited = undefined;
-    const result = this.#file.step(work);
+    const result = this.file.step(work);
     if (this.#audited !== undefined) this.#witness?.saw(AUDIT_LOG, String(this.#audited));
     return result;
   }
 
   #mark(): Mark {
-    const id = this.#record("epoch", "id") ?? this.#step(() => this.#putText("epoch", "id", randomUUID()));
-    const head = this.#file.row("SELECT max(id) AS head FROM audit")?.["head"];
-    return { epoch: id, follows: this.#record("epoch", "follows"), heads: new Map(head == null ? [] : [[AUDIT_LOG, String(head)]]) };
-  }
-
-  #put(kind: string, name: string, record: GatewayRecord | MailboxRecord | Invite): void {
-    this.#putText(kind, name, JSON.stringify(record));
-  }
-
-  #putText(kind: string, name: string, text: string): string {
-    const put = "INSERT INTO registry (kind, name, record) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET record = excluded.record";
-    this.#file.run(put, kind, name, text);
-    return text;
-  }
-
-  #record(kind: string, name: string): string | undefined {
-    return this.#file.row("SELECT record FROM registry WHERE kind = ? AND name = ?", kind, name)?.["record"] as string | undefined;
+    const id = this.record("epoch", "id") ?? this.#step(() => this.putText("epoch", "id", randomUUID()));
+    const head = this.file.row("SELECT max(id) AS head FROM audit")?.["head"];
+    return { epoch: id, follows: this.record("epoch", "follows"), heads: new Map(head == null ? [] : [[AUDIT_LOG, String(head)]]) };
   }
 }

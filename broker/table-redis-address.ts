@@ -22,6 +22,9 @@ export interface RedisAddress {
   readonly ca?: string | undefined;
 }
 
+/** One for each value of the first byte of a session hash. */
+export const BUCKETS: readonly string[] = Array.from({ length: 256 }, (_none, byte) => byte.toString(16).padStart(2, "0"));
+
 export type Client = Redis | Cluster;
 
 /** Milliseconds until an unanswered command counts as failed. */

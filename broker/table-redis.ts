@@ -3,8 +3,11 @@ import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import { Fault } from "../mime/fault.ts";
 import type { Confirmed, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
+import type { Stored } from "./table-copy.ts";
 import type { RedisAddress } from "./table-redis-address.ts";
 import { type Argument, RedisLink } from "./table-redis-link.ts";
+import { restoring, storedIn } from "./table-redis-copy.ts";
+import { BUCKETS } from "./table-redis-address.ts";
 import { RedisRegistry } from "./table-redis-registry.ts";
 import { checkedHash, confirmedOf, releasedOf, sessionOf, waitingOf, type StoredRow } from "./table-row.ts";
 import type { Claim, OutboxEntry, ReleaseOrder, Table, TableOptions } from "./table.ts";
@@ -45,9 +48,6 @@ async function markOf(redis: Redis, prefix: string): Promise<Mark> {
   );
   return { epoch: id, follows, heads: new Map(heads.flat()) };
 }
-
-/** One for each value of the first byte of a session hash. */
-const BUCKETS: readonly string[] = Array.from({ length: 256 }, (_none, byte) => byte.toString(16).padStart(2, "0"));
 
 /** How many due sessions of a bucket the sweep looks at together. */
 const BATCH = 100;
@@ -153,6 +153,22 @@ class RedisTable extends RedisRegistry implements Table {
 
   async done(entry: OutboxEntry): Promise<void> {
     await this.#call("done", entry.session, this.#keys(entry.session), [entry.evidence, this.#retention]);
+  }
+
+  stored(): AsyncGenerator<Stored> {
+    return storedIn(this.#link, this.#prefix);
+  }
+
+  async restore(stored: Stored): Promise<void> {
+    for (const command of restoring(stored, this.#prefix, this.#retention)) await this.#link.write(command);
+  }
+
+  async begin(epoch: string, follows: string): Promise<void> {
+    await this.#link.write((pipeline) => pipeline.hset(`${this.#prefix}epoch`, { id: epoch, follows }));
+  }
+
+  async epoch(): Promise<string | undefined> {
+    return (await this.#link.ask((redis) => redis.hget(`${this.#prefix}epoch`, "id"))) ?? undefined;
   }
 
   async #declare(row: NewRow, vanishAt: number): Promise<Waiting> {

@@ -1,5 +1,6 @@
 /** The session table: a port with two homes, Redis and an embedded store, which pass one and the same suite (test/broker/table.test.ts). */
 import type { Confirmed, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
+import type { Copyable } from "./table-copy.ts";
 import type { Witness } from "./witness.ts";
 
 /**
@@ -131,7 +132,7 @@ export interface Registry {
   findMailbox(address: string): Promise<MailboxRecord | undefined>;
 }
 
-export interface Table extends SessionTable, Outbox, Registry {
+export interface Table extends SessionTable, Outbox, Registry, Copyable {
   /** Resolves when the home answers and is set up so that it cannot lose what it acknowledged. @throws Fault `unavailable` with what to mend */
   ready(): Promise<void>;
   close(): Promise<void>;

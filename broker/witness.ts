@@ -36,6 +36,11 @@ export class Witness {
     this.#heads = new Map(Object.entries(found.data.heads));
   }
 
+  /** The table that it knows. */
+  get epoch(): string | undefined {
+    return this.#epoch;
+  }
+
   /** A step was acknowledged with this newest audit entry. */
   saw(log: string, head: string): void {
     if (!isBefore(this.#heads.get(log), head)) return;

@@ -1,9 +1,13 @@
-/** `kakitome broker run|invite`: the broker's process, and one-time tokens for gateways. */
-import type { Command } from "commander";
-import { inviteGateway, rootOf, rotateSessionKey, startBroker } from "../broker/main.ts";
+/** `kakitome broker run|invite|backup|restore|rotate-session`: the broker's process, and one-time tokens for gateways. */
+import { Option, type Command } from "commander";
+import { backupTable, inviteGateway, restoreTable, rootOf, rotateSessionKey, startBroker, type Unopened } from "../broker/main.ts";
 import { stopRequested } from "../config/lifecycle.ts";
 import { loadBroker } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
+import { Fault } from "../mime/fault.ts";
+
+const UNOPENED =
+  "letters that were not opened when the copy was made, and may have been opened since: erase (their senders have to send again) or release-again (a key can be given out a second time)";
 
 export function addBroker(program: Command): void {
   const broker = program.command("broker").description("the key holder");
@@ -32,6 +36,27 @@ export function addBroker(program: Command): void {
         console.log(`Expires: ${expiresAt.toISOString()}`);
         console.log(`Enrol:   kakitome enrol --broker ${config.url} --fingerprint ${fingerprint} --token ${token}`);
       }
+    });
+  broker
+    .command("backup")
+    .description("write the session table into a new file; the broker may run meanwhile")
+    .argument("<file>")
+    .option("--config <file>", "configuration", "broker.yaml")
+    .action(async (file: string, { config }: { config: string }) => {
+      const count = await backupTable(loadBroker(config), file, new Date());
+      console.log(`${count} rows, receipts and records in ${file}. Keep it apart from master.key, without which its keys are of no use.`);
+    });
+  broker
+    .command("restore")
+    .description("fill an empty session table from a backup, or accept an older copy in its place; the broker must be stopped")
+    .argument("[file]", "the backup; left out with --in-place")
+    .option("--in-place", "accept the table as it is now, after it went back in time")
+    .addOption(new Option("--unopened <what>", UNOPENED).choices(["erase", "release-again"]).makeOptionMandatory())
+    .option("--config <file>", "configuration", "broker.yaml")
+    .action(async (file: string | undefined, { config, inPlace, unopened }: { config: string; inPlace?: true; unopened: Unopened }) => {
+      if ((file === undefined) !== (inPlace === true)) throw new Fault("malformed", "name either a backup or --in-place");
+      const { erased } = await restoreTable(loadBroker(config), file, unopened, new Date());
+      console.log(`Restored. ${erased} letters that were not opened when the copy was made have lost their keys.`);
     });
   broker
     .command("rotate-session")

@@ -1,0 +1,66 @@
+/** What of a table goes into a backup, the same for both homes; octets are base64. */
+
+const OCTETS: ReadonlySet<string> = new Set(["wrappedKey", "ticket", "nextTicket"]);
+/** What a row must not hold once its key is gone. */
+const OF_THE_KEY = ["wrappedKey", "ticket", "nextSession", "nextTicket", "filing", "holder", "claimedUntil", "releases"];
+
+export type RowFields = Readonly<Record<string, string | number>>;
+
+export type Stored =
+  | {
+      readonly kind: "row";
+      readonly session: string;
+      readonly fields: RowFields;
+      /** Its receipt waits to be mailed. */ readonly waits: boolean;
+    }
+  | { readonly kind: "receipt"; readonly session: string; readonly evidence: string; readonly bytes: string }
+  | { readonly kind: "audit"; readonly event: string; readonly session: string; readonly at: number; readonly who: string }
+  | { readonly kind: "registry"; readonly of: "gateway" | "mailbox" | "invite"; readonly name: string; readonly record: string };
+
+/** A table as a whole, for backup and restoring; no other step may run meanwhile on the side that is written. */
+export interface Copyable {
+  stored(): AsyncIterable<Stored>;
+  /** Writes what a backup holds; a row of the same session is replaced. */
+  restore(stored: Stored): Promise<void>;
+  /** Names the table anew. @param follows the epoch whose witnesses are to accept it */
+  begin(epoch: string, follows: string): Promise<void>;
+  epoch(): Promise<string | undefined>;
+}
+
+/** A row's fields for a backup. */
+export function fieldsOf(row: Readonly<Record<string, unknown>>): RowFields {
+  const known = Object.entries(row).filter(
+    ([name, value]) => name !== "session" && name !== "due" && value !== null && value !== undefined,
+  );
+  return Object.fromEntries(
+    known.map(([name, value]) => {
+      if (Buffer.isBuffer(value)) return [name, value.toString(OCTETS.has(name) ? "base64" : "utf8")];
+      return [name, typeof value === "number" ? value : String(value)];
+    }),
+  );
+}
+
+/** The inverse of `fieldsOf`. */
+export function valueOf(name: string, value: string | number): string | number | Buffer {
+  return OCTETS.has(name) ? Buffer.from(String(value), "base64") : value;
+}
+
+/** Whether the key of a row can still be given out. */
+export function isUnfinished({ state }: RowFields): boolean {
+  return state === "declared" || state === "dispatched" || state === "released";
+}
+
+/** The row without its key: a letter that nobody opens any more. */
+export function expired(fields: RowFields, at: number): RowFields {
+  const rest = Object.entries(fields).filter(([name]) => !OF_THE_KEY.includes(name));
+  return { ...Object.fromEntries(rest), state: "expired", endedAt: at };
+}
+
+/** When the sweep has to look at a row; undefined while its receipt waits. */
+export function dueOf(fields: RowFields, waits: boolean, retention: number): number | undefined {
+  const time = (name: string): number => Number(fields[name] ?? 0);
+  if (fields["state"] === "declared") return Math.min(time("vanishAt"), time("expiresAt"));
+  if (isUnfinished(fields)) return time("expiresAt");
+  if (waits) return undefined;
+  return time(fields["state"] === "confirmed" ? "confirmedAt" : "endedAt") + retention + 1;
+}

@@ -1,0 +1,49 @@
+/** The embedded table for backup and restoring. */
+import { dueOf, fieldsOf, valueOf, type Stored } from "./table-copy.ts";
+import type { EmbeddedFile } from "./table-embedded-file.ts";
+
+export function* storedIn(file: EmbeddedFile): Generator<Stored> {
+  const waiting = new Set(file.rows("SELECT session FROM outbox").map(({ session }) => String(session)));
+  for (const row of file.rows("SELECT * FROM session")) {
+    const session = String(row["session"]);
+    yield { kind: "row", session, fields: fieldsOf(row), waits: waiting.has(session) };
+  }
+  for (const { session, evidence, bytes } of file.rows("SELECT * FROM receipt")) {
+    yield { kind: "receipt", session: String(session), evidence: String(evidence), bytes: (bytes as Buffer).toString("base64") };
+  }
+  for (const { event, session, at, who } of file.rows("SELECT * FROM audit ORDER BY id")) {
+    yield { kind: "audit", event: String(event), session: String(session), at: Number(at), who: String(who) };
+  }
+  for (const { kind, name, record } of file.rows("SELECT * FROM registry WHERE kind <> 'epoch'")) {
+    yield { kind: "registry", of: String(kind) as "gateway", name: String(name), record: String(record) };
+  }
+}
+
+/** One row with its place in the outbox, or one receipt, in one transaction. */
+export function restoreInto(file: EmbeddedFile, stored: Stored & { kind: "row" | "receipt" }, retention: number): void {
+  file.step(() => {
+    const { session } = stored;
+    if (stored.kind === "receipt") {
+      const keep = "INSERT INTO receipt (session, evidence, bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+      file.run(keep, session, stored.evidence, Buffer.from(stored.bytes, "base64"));
+      return;
+    }
+    const { fields, waits } = stored;
+    const columns = new Set(file.rows("SELECT name FROM pragma_table_info('session')").map(({ name }) => String(name)));
+    const known = Object.entries(fields).filter(([name]) => columns.has(name));
+    const names = ["session", "due", ...known.map(([name]) => `"${name}"`)];
+    const values = [session, dueOf(fields, waits, retention) ?? null, ...known.map(([name, value]) => typed(name, value))];
+    file.run("DELETE FROM session WHERE session = ?", session);
+    file.run(`INSERT INTO session (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`, ...values);
+    if (!waits) return;
+    const evidence = String(fields["evidence"]);
+    file.run("INSERT INTO outbox (evidence, session) VALUES (?, ?) ON CONFLICT DO NOTHING", evidence, session);
+  });
+}
+
+const NUMBERS = /(?:At|Until|^releases)$/u;
+
+/** Redis knows only text. */
+function typed(name: string, value: string | number): string | number | Buffer {
+  return NUMBERS.test(name) ? Number(value) : valueOf(name, value);
+}
