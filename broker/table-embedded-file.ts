@@ -1,6 +1,7 @@
 /** The file of the embedded table: its tables, its settings, and transactions that are on the disk when they return. */
 import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
+import { isAnyArrayBuffer } from "node:util/types";
 import Database from "libsql";
 import { Fault } from "../mime/fault.ts";
 
@@ -82,7 +83,7 @@ export class EmbeddedFile {
   }
 
   rows(sql: string, ...values: Value[]): Readonly<Record<string, Value>>[] {
-    return answered(() => this.#statement(sql).all(values) as Record<string, Value>[]).map(withBuffers);
+    return answered(() => this.#statement(sql).all(values) as Record<string, Value | ArrayBuffer>[]).map(withBuffers);
   }
 
   /** @throws Fault `unavailable`: the file is read-only, locked, or under settings with which a step could be lost. */
@@ -136,9 +137,9 @@ function createPrivate(path: string): void {
   closeSync(entry);
 }
 
-/** The library gives octets of several rows as plain Uint8Arrays. */
-function withBuffers(row: Readonly<Record<string, Value>>): Readonly<Record<string, Value>> {
-  return Object.fromEntries(Object.entries(row).map(([name, value]) => [name, ArrayBuffer.isView(value) ? Buffer.from(value) : value]));
+/** The library gives the octets of several rows as ArrayBuffers, of one row as Buffers. */
+function withBuffers(row: Readonly<Record<string, Value | ArrayBuffer>>): Readonly<Record<string, Value>> {
+  return Object.fromEntries(Object.entries(row).map(([name, value]) => [name, isAnyArrayBuffer(value) ? Buffer.from(value) : value]));
 }
 
 function answered<T>(work: () => T): T {
