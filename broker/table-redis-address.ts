@@ -45,6 +45,7 @@ export function connectionTo(address: RedisAddress, reconnects: () => boolean): 
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,
+    reconnectOnError: (error: Error) => error.message.startsWith("READONLY"), // the primary is another one now
     ...(user !== undefined && { username: user }),
     ...(password !== undefined && { password }),
     ...((tls || (ca !== undefined && url === undefined)) && { tls: secure }),

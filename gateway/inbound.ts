@@ -27,6 +27,7 @@ export async function receive(parts: InboundParts, mailbox: Mailbox, seen: Seen,
   try {
     sealed = readSealed(mail);
   } catch (thrown) {
+    if (seen.flags.includes("\\Deleted")) return;
     await leave(parts, mailbox, seen, createHash("sha256").update(mail).digest("hex"), thrown); // it has no ticket to be named by
     return;
   }
@@ -35,6 +36,8 @@ export async function receive(parts: InboundParts, mailbox: Mailbox, seen: Seen,
   const log = parts.log.with({ session: session.slice(0, 12) });
   const before = await parts.journal.find(parts.own.address.address, session);
   if (before?.stage === "failed") return;
+  const isOpened = before?.stage === "filed" || before?.stage === "confirmed";
+  if (seen.flags.includes("\\Deleted") && !isOpened) return; // by its reader, unopened
   try {
     await walk({ parts, mailbox, seen, sealed, session, log }, before, signal);
   } catch (thrown) {

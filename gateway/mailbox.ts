@@ -22,6 +22,11 @@ export interface MailboxAccess {
   readonly ca: string | undefined;
 }
 
+/** The library says `false` where the server refused or the line broke. */
+function demandDone(answer: unknown): void {
+  if (answer === false || answer === undefined) throw new Fault("unavailable", "the server did not do what it was asked");
+}
+
 /** A connection to one mailbox with its watched folder open. Every failure of the server or the line is Fault `unavailable`. */
 export class Mailbox {
   readonly #client: ImapFlow;
@@ -114,8 +119,7 @@ export class Mailbox {
     return this.#inOpened("look for a second copy", async () => {
       const [, ...surplus] = await this.#find(header);
       if (surplus.length === 0) return;
-      if (this.#client.capabilities.has("UIDPLUS")) await this.#client.messageDelete(surplus.join(","), { uid: true });
-      else await this.#client.messageFlagsAdd(surplus.join(","), ["\\Deleted"], { uid: true });
+      await this.#remove(surplus.join(","), this.#client.capabilities.has("UIDPLUS"));
     });
   }
 
@@ -124,14 +128,13 @@ export class Mailbox {
     return this.#try("file an opened letter", async () => {
       await this.#makeFolder(this.#config.opened);
       const kept = flags.filter((flag) => flag !== "\\Recent" && flag !== "\\Deleted" && flag !== NOT_OPENED);
-      const done = await this.#client.append(this.#config.opened, letter, kept, internalDate);
-      if (done === false) throw new Fault("unavailable", "the server did not take the opened letter");
+      demandDone(await this.#client.append(this.#config.opened, letter, kept, internalDate));
     });
   }
 
   flagNotOpened(uid: number): Promise<void> {
     return this.#try("flag a letter", async () => {
-      await this.#client.messageFlagsAdd(String(uid), [NOT_OPENED], { uid: true });
+      demandDone(await this.#client.messageFlagsAdd(String(uid), [NOT_OPENED], { uid: true }));
     });
   }
 
@@ -143,15 +146,12 @@ export class Mailbox {
       if (this.#config.sealed !== "remove") {
         await this.#makeFolder(this.#config.sealed);
         if (exact || this.#client.capabilities.has("MOVE")) {
-          await this.#client.messageMove(one, this.#config.sealed, { uid: true });
+          demandDone(await this.#client.messageMove(one, this.#config.sealed, { uid: true }));
           return;
         }
-        await this.#client.messageCopy(one, this.#config.sealed, { uid: true });
-      } else if (exact) {
-        await this.#client.messageDelete(one, { uid: true });
-        return;
+        demandDone(await this.#client.messageCopy(one, this.#config.sealed, { uid: true }));
       }
-      await this.#client.messageFlagsAdd(one, ["\\Deleted"], { uid: true }); // EXPUNGE would take others' deleted messages along
+      await this.#remove(one, exact);
     });
   }
 
@@ -176,7 +176,14 @@ export class Mailbox {
 
   async #find({ name, value }: { name: string; value: string }): Promise<number[]> {
     const found = await this.#client.search({ header: { [name]: value } }, { uid: true });
-    return Array.isArray(found) ? found.sort((a, b) => a - b) : [];
+    if (!Array.isArray(found)) throw new Fault("unavailable", "the server did not search");
+    return found.sort((a, b) => a - b);
+  }
+
+  /** @param exact whether the server expunges what it is told and nothing else; EXPUNGE would take others' deleted messages along */
+  async #remove(uids: string, exact: boolean): Promise<void> {
+    if (exact) demandDone(await this.#client.messageDelete(uids, { uid: true }));
+    else demandDone(await this.#client.messageFlagsAdd(uids, ["\\Deleted"], { uid: true }));
   }
 
   /** Works in the folder of opened letters; what came into the watched one meanwhile was not announced. */

@@ -138,8 +138,9 @@ async function pass(parts: WatcherParts, mailbox: Mailbox, settled: Set<number>,
 }
 
 async function look(parts: WatcherParts, mailbox: Mailbox, seen: Seen, signal: AbortSignal): Promise<void> {
-  if (seen.octets > parts.largest || seen.flags.includes("\\Deleted")) return;
+  if (seen.octets > parts.largest) return;
   const kind = isOurs(seen.structure);
+  if (seen.flags.includes("\\Deleted") && kind !== "sealed") return; // a sealed one may be ours, its removal cut off in the middle
   if (kind === "sealed") await parts.onSealed(mailbox, seen, signal);
   if (kind === "report") await parts.onReport(mailbox, seen);
   if (kind === "signed") await parts.onSigned(mailbox, seen);

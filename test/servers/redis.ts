@@ -28,12 +28,16 @@ export interface RedisOptions {
   appendonly?: boolean;
   /** maxmemory-policy; "noeviction" when left out. */
   policy?: string;
+  /** More lines for redis.conf. */
+  lines?: readonly string[];
+  /** A folder with data to start on, which the server then owns; a new one when left out. */
+  folder?: string;
 }
 
 const PASSWORD = "testpass";
 
 export async function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
-  const folder = await temporaryFolder("redis");
+  const folder = options.folder ?? (await temporaryFolder("redis"));
   const port = await freePort();
   const configuration = join(folder, "redis.conf");
   await writeFile(configuration, configurationOf(folder, port, options), { mode: 0o600 });
@@ -69,6 +73,37 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
   };
 }
 
+export interface SentinelServer {
+  readonly port: number;
+  /** What redis-cli prints. */
+  cli(...args: string[]): string;
+  stop(): Promise<void>;
+}
+
+/** A real sentinel that watches a primary and its replicas. */
+export async function startSentinel(name: string, primary: RedisServer): Promise<SentinelServer> {
+  const folder = await temporaryFolder("sentinel");
+  const port = await freePort();
+  const configuration = join(folder, "sentinel.conf");
+  const lines = [
+    "bind 127.0.0.1",
+    `port ${port}`,
+    `dir "${folder}"`,
+    `sentinel monitor ${name} 127.0.0.1 ${primary.port} 1`,
+    `sentinel auth-pass ${name} ${PASSWORD}`,
+    `sentinel down-after-milliseconds ${name} 500`,
+    `sentinel failover-timeout ${name} 2000`,
+  ];
+  await writeFile(configuration, `${lines.join("\n")}\n`, { mode: 0o600 });
+  const args = [configuration, "--sentinel"];
+  const running = await start({ command: "redis-server", args, folder, ready: { line: /\+monitor master/ } });
+  return {
+    port,
+    cli: (...words) => execFileSync("redis-cli", ["-h", "127.0.0.1", "-p", String(port), ...words], { encoding: "utf8" }).trimEnd(),
+    stop: () => running.stop(),
+  };
+}
+
 function configurationOf(folder: string, port: number, options: RedisOptions): string {
   return `bind 127.0.0.1
 port ${port}
@@ -81,5 +116,6 @@ save ""
 appendonly ${(options.appendonly ?? true) ? "yes" : "no"}
 appendfsync ${options.appendfsync ?? "always"}
 maxmemory-policy ${options.policy ?? "noeviction"}
+${(options.lines ?? []).join("\n")}
 `;
 }
