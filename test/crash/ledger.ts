@@ -1,0 +1,143 @@
+/** The ledger: keeps what the sender saw of each mail, and judges at the end whether it arrived exactly once, sealed on its way, with one receipt. */
+import { randomBytes } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
+import { Observer, type Facts } from "./facts.ts";
+import type { CrashPlace } from "./place.ts";
+import { send, type Answer, type Mail } from "./sender.ts";
+
+/** A mail and what the sender saw of it. */
+export interface Account {
+  readonly mail: Mail;
+  readonly answers: Answer[];
+}
+
+export type Kind = "lost" | "duplicated" | "plaintext" | "receipt" | "left over";
+
+/** Something that is not as it must be. */
+export interface Finding {
+  readonly kind: Kind;
+  readonly what: string;
+}
+
+/** What must hold once everything is quiet; nothing is returned where all is well. */
+export function judge(accounts: readonly Account[], facts: Facts): Finding[] {
+  const found = accounts.flatMap(({ mail, answers }) =>
+    mail.recipients.flatMap((recipient) => judgeOne(mail, recipient, answers.includes("250"), facts)),
+  );
+  return [...found, ...leftOver(facts)];
+}
+
+function judgeOne({ token, messageId }: Mail, recipient: string, accepted: boolean, facts: Facts): Finding[] {
+  const what = (words: string): string => `${messageId} to ${recipient}: ${words}`;
+  const found: Finding[] = [];
+  const copies = facts.opened.filter((copy) => copy.recipient === recipient && (copy.token === token || copy.messageId === messageId));
+  if (copies.length > 1) found.push({ kind: "duplicated", what: what(`opened ${copies.length} times`) });
+  if (copies.some((copy) => copy.token !== token || copy.messageId !== messageId))
+    found.push({ kind: "lost", what: what("its text came under another Message-ID, or another text under its own") });
+  if (!accepted) return found;
+  const noticed = facts.notices.some((notice) => notice.includes(messageId) && notice.includes(recipient));
+  if (copies.length === 0 && !noticed)
+    found.push({ kind: "lost", what: what("accepted, and neither opened nor answered by a failure notice") });
+  if (!noticed) found.push(...receiptsOf(messageId, recipient, facts).map((words) => ({ kind: "receipt" as const, what: what(words) })));
+  return found;
+}
+
+/** What is wrong with the receipt of one recipient: there must be one record here, one confirmed row there, of the same evidence and the same bytes. */
+function receiptsOf(messageId: string, recipient: string, facts: Facts): string[] {
+  const records = facts.register.filter((entry) => entry.messageId === messageId && entry.address === recipient);
+  const confirmed = facts.rows.filter((row) => row.messageId === messageId && row.recipient === recipient && row.state === "confirmed");
+  const [record, row] = [records[0], confirmed[0]];
+  const wrong: string[] = [];
+  if (records.length !== 1) wrong.push(`${records.length} records at the sender`);
+  if (confirmed.length !== 1) wrong.push(`${confirmed.length} confirmed rows at the broker`);
+  if (!record || !row) return wrong;
+  if (record.state !== "opened") wrong.push(`the record says ${record.state}`);
+  if (record.evidence === undefined || record.evidence !== row.evidence || record.session !== row.session)
+    wrong.push("record and row differ in evidence or session");
+  if (row.holdsKey) wrong.push("the confirmed row still holds its key");
+  if (record.evidence !== undefined && facts.unequal.includes(record.evidence)) wrong.push("the receipt's bytes differ or are missing");
+  return wrong;
+}
+
+function leftOver(facts: Facts): Finding[] {
+  const open = facts.rows.filter(({ state }) => state === "dispatched" || state === "released").length; // `declared` ones vanish by themselves
+  const counts: [number, string][] = [
+    [facts.sealed, "sealed letters in the recipients' mailboxes"],
+    [facts.unsent, "receipts that the broker has not mailed"],
+    [facts.spooled.length, "files in the spool"],
+    [facts.queued, "mails in the mail server's queue"],
+    [open, "rows that are neither confirmed nor ended"],
+  ];
+  return counts.filter(([count]) => count > 0).map(([count, words]) => ({ kind: "left over", what: `${count} ${words}` }));
+}
+
+const LOOK_EVERY_MS = 25;
+
+/** Keeps the accounts of one place. */
+export class Ledger {
+  readonly #place: CrashPlace;
+  readonly #observer: Observer;
+  readonly #accounts: Account[] = [];
+  readonly #run = randomBytes(6).toString("hex");
+
+  constructor(place: CrashPlace) {
+    this.#place = place;
+    this.#observer = new Observer(place);
+  }
+
+  get accounts(): readonly Account[] {
+    return this.#accounts;
+  }
+
+  close(): void {
+    this.#observer.close();
+  }
+
+  /** A new mail of which nothing is known yet. */
+  open(recipients: readonly string[]): Account {
+    const number = this.#accounts.length;
+    const mail = {
+      token: `K${this.#run}n${number}`,
+      messageId: `<mail-${number}.${randomBytes(4).toString("hex")}@a.example>`,
+      recipients,
+    };
+    const account: Account = { mail, answers: [] };
+    this.#accounts.push(account);
+    return account;
+  }
+
+  /** Sends it until 250. */
+  send({ mail, answers }: Account, signal: AbortSignal): Promise<void> {
+    return send(this.#place, mail, (answer) => answers.push(answer), signal);
+  }
+
+  /** Waits until there is nothing more to happen to a mail, but not longer than this. @returns what is then not as it must be */
+  async settle(account: Account, within: number): Promise<Finding[]> {
+    const { messageId, recipients } = account.mail;
+    const deadline = Date.now() + within;
+    for (;;) {
+      const entries = this.#observer.register(messageId);
+      const all = entries.length >= recipients.length && entries.every(({ state }) => state === "opened");
+      if (all || Date.now() > deadline) {
+        const found = judge([account], await this.#observer.facts(messageId));
+        if (found.every(({ kind }) => kind === "duplicated") || Date.now() > deadline) return found;
+      }
+      await pause(LOOK_EVERY_MS);
+    }
+  }
+
+  /** Waits until the system is quiet, but not longer than this, and judges every mail there was. */
+  async settleAll(within: number): Promise<Finding[]> {
+    const deadline = Date.now() + within;
+    for (;;) {
+      const found = judge(this.#accounts, await this.#observer.facts());
+      if (found.every(({ kind }) => kind === "duplicated") || Date.now() > deadline) return [...found, ...this.plaintext()];
+      await pause(20 * LOOK_EVERY_MS);
+    }
+  }
+
+  /** Where the text of any mail of this place stands on a disk outside the mailboxes. */
+  plaintext(): Finding[] {
+    return this.#observer.filesWith(`K${this.#run}n`).map((file) => ({ kind: "plaintext", what: file }));
+  }
+}
