@@ -50,14 +50,14 @@ export async function killAt(place: CrashPlace, ledger: Ledger, kill: Kill): Pro
   try {
     const scene = { place, ledger, kill, account, signal: stop.signal };
     const special = WITHOUT_HALT[kill.point];
-    await (special ? special(scene) : killAtHalt(scene));
-    return await ledger.settle(account, SETTLED_WITHIN_MS);
+    const shown = await (special ? special(scene) : killAtHalt(scene));
+    return [...(shown ?? []), ...(await ledger.settle(account, SETTLED_WITHIN_MS))];
   } finally {
     stop.abort();
   }
 }
 
-async function killAtHalt({ place, ledger, kill: { point, shape, round }, account, signal }: Scene): Promise<void> {
+async function killAtHalt({ place, ledger, kill: { point, shape, round }, account, signal }: Scene): Promise<Finding[]> {
   if (!isHalt(point)) throw new Error(`there is no way to kill at ${point}`);
   const program = programAt(place, point);
   await program.arm(`${point}@${1 + (round % passes(point, shape))}`);
@@ -65,6 +65,8 @@ async function killAtHalt({ place, ledger, kill: { point, shape, round }, accoun
   sending.catch(() => undefined);
   await program.halted();
   await program.kill();
+  const shown = round === 0 ? ledger.plaintext() : []; // what the dead process has left on disks
   await program.start();
   await sending;
+  return shown;
 }

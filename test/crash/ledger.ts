@@ -1,7 +1,7 @@
 /** The ledger: keeps what the sender saw of each mail, and judges at the end whether it arrived exactly once, sealed on its way, with one receipt. */
 import { randomBytes } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
-import { Observer, type Facts } from "./facts.ts";
+import { Observer, type Facts, type OpenedCopy, type RegisterEntry, type Row } from "./facts.ts";
 import type { CrashPlace } from "./place.ts";
 import { send, type Answer, type Mail } from "./sender.ts";
 
@@ -21,31 +21,54 @@ export interface Finding {
 
 /** What must hold once everything is quiet; nothing is returned where all is well. */
 export function judge(accounts: readonly Account[], facts: Facts): Finding[] {
+  const index: Index = {
+    byToken: groupBy(facts.opened, ({ token }) => token),
+    copies: groupBy(facts.opened, ({ messageId }) => messageId),
+    records: groupBy(facts.register, ({ messageId }) => messageId),
+    rows: groupBy(facts.rows, ({ messageId }) => messageId),
+    facts,
+  };
   const found = accounts.flatMap(({ mail, answers }) =>
-    mail.recipients.flatMap((recipient) => judgeOne(mail, recipient, answers.includes("250"), facts)),
+    mail.recipients.flatMap((recipient) => judgeOne(mail, recipient, answers.includes("250"), index)),
   );
   return [...found, ...leftOver(facts)];
 }
 
-function judgeOne({ token, messageId }: Mail, recipient: string, accepted: boolean, facts: Facts): Finding[] {
+interface Index {
+  readonly byToken: Groups<OpenedCopy>;
+  readonly copies: Groups<OpenedCopy>;
+  readonly records: Groups<RegisterEntry>;
+  readonly rows: Groups<Row>;
+  readonly facts: Facts;
+}
+
+type Groups<T> = (key: string) => readonly T[];
+
+function groupBy<T>(all: readonly T[], keyOf: (one: T) => string): Groups<T> {
+  const groups = new Map<string, T[]>();
+  for (const one of all) groups.set(keyOf(one), [...(groups.get(keyOf(one)) ?? []), one]);
+  return (key) => groups.get(key) ?? [];
+}
+
+function judgeOne({ token, messageId }: Mail, recipient: string, accepted: boolean, index: Index): Finding[] {
   const what = (words: string): string => `${messageId} to ${recipient}: ${words}`;
   const found: Finding[] = [];
-  const copies = facts.opened.filter((copy) => copy.recipient === recipient && (copy.token === token || copy.messageId === messageId));
-  if (copies.length > 1) found.push({ kind: "duplicated", what: what(`opened ${copies.length} times`) });
-  if (copies.some((copy) => copy.token !== token || copy.messageId !== messageId))
+  const copies = new Set([...index.byToken(token), ...index.copies(messageId)].filter((copy) => copy.recipient === recipient));
+  if (copies.size > 1) found.push({ kind: "duplicated", what: what(`opened ${copies.size} times`) });
+  if ([...copies].some((copy) => copy.token !== token || copy.messageId !== messageId))
     found.push({ kind: "lost", what: what("its text came under another Message-ID, or another text under its own") });
   if (!accepted) return found;
-  const noticed = facts.notices.some((notice) => notice.includes(messageId) && notice.includes(recipient));
-  if (copies.length === 0 && !noticed)
+  const noticed = index.facts.notices.some((notice) => notice.includes(messageId) && notice.includes(recipient));
+  if (copies.size === 0 && !noticed)
     found.push({ kind: "lost", what: what("accepted, and neither opened nor answered by a failure notice") });
-  if (!noticed) found.push(...receiptsOf(messageId, recipient, facts).map((words) => ({ kind: "receipt" as const, what: what(words) })));
+  if (!noticed) found.push(...receiptsOf(messageId, recipient, index).map((words) => ({ kind: "receipt" as const, what: what(words) })));
   return found;
 }
 
 /** What is wrong with the receipt of one recipient: there must be one record here, one confirmed row there, of the same evidence and the same bytes. */
-function receiptsOf(messageId: string, recipient: string, facts: Facts): string[] {
-  const records = facts.register.filter((entry) => entry.messageId === messageId && entry.address === recipient);
-  const confirmed = facts.rows.filter((row) => row.messageId === messageId && row.recipient === recipient && row.state === "confirmed");
+function receiptsOf(messageId: string, recipient: string, { records: recordsOf, rows, facts }: Index): string[] {
+  const records = recordsOf(messageId).filter(({ address }) => address === recipient);
+  const confirmed = rows(messageId).filter((row) => row.recipient === recipient && row.state === "confirmed");
   const [record, row] = [records[0], confirmed[0]];
   const wrong: string[] = [];
   if (records.length !== 1) wrong.push(`${records.length} records at the sender`);

@@ -33,39 +33,38 @@ export async function runMatrix({ points, shapes = SHAPES, repeats, lanes = 1, s
   const cells = points.flatMap((point) => shapes.map((shape): Cell => ({ point, shape, kills: 0, missed: [], findings: [] })));
   const waiting = [...cells];
   const lane = async (): Promise<void> => {
-    let place: CrashPlace | undefined;
+    let [place, ledger]: [CrashPlace?, Ledger?] = [];
+    const leave = async (): Promise<void> => {
+      ledger?.close();
+      await place?.stop();
+      [place, ledger] = [];
+    };
     for (let cell = waiting.shift(); cell; cell = waiting.shift()) {
       place ??= await startCrashPlace();
+      ledger ??= new Ledger(place);
       const began = Date.now();
-      await fill(place, cell, repeats);
+      await fill(place, ledger, cell, repeats);
       say(`${lineOf(cell)}  ${Math.round((Date.now() - began) / Math.max(cell.kills, 1))} ms a kill`);
       for (const reason of [...cell.missed, ...cell.findings.map(({ kind, what }) => `${kind}: ${what}`)]) say(`    ${reason}`);
-      if (isGood(cell)) continue;
-      await place.stop(); // what went wrong must not count for the next cell too
-      place = undefined;
+      if (!isGood(cell)) await leave(); // what went wrong must not count for the next cell too
     }
-    await place?.stop();
+    await leave();
   };
   await Promise.all(Array.from({ length: lanes }, lane));
   return cells;
 }
 
-async function fill(place: CrashPlace, cell: Cell, repeats: number): Promise<void> {
-  const ledger = new Ledger(place);
+async function fill(place: CrashPlace, ledger: Ledger, cell: Cell, repeats: number): Promise<void> {
   try {
-    for (let round = 0; round < repeats && cell.missed.length === 0; round++) {
-      try {
-        const found = await killAt(place, ledger, { point: cell.point, shape: cell.shape, round });
-        cell.kills++;
-        cell.findings.push(...found);
-        if (found.length > 0) return; // and the place is not used again
-      } catch (thrown) {
-        cell.missed.push(thrown instanceof Error ? thrown.message : String(thrown));
-      }
+    for (let round = 0; round < repeats; round++) {
+      const found = await killAt(place, ledger, { point: cell.point, shape: cell.shape, round });
+      cell.kills++;
+      cell.findings.push(...found);
+      if (found.length > 0) return; // the place is not used again
     }
     cell.findings.push(...(await ledger.settleAll(QUIET_WITHIN_MS)));
-  } finally {
-    ledger.close();
+  } catch (thrown) {
+    cell.missed.push(thrown instanceof Error ? thrown.message : String(thrown));
   }
 }
 
