@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { must } from "../walks/kakitome.ts";
 import { ALICE } from "../walks/place.ts";
+import { filesWith } from "./disk.ts";
 import { RECIPIENTS, type CrashPlace } from "./place.ts";
 
 /** An opened letter in a recipient's mailbox. */
@@ -123,17 +124,7 @@ export class Observer {
 
   /** Files outside the mailboxes that hold this text, plain or in base64. */
   filesWith(secret: string): string[] {
-    const wanted = [secret, ...[0, 1, 2].map((shift) => inBase64(secret, shift))].map((text) => Buffer.from(text));
-    const folders = [this.#place.folder, this.#place.redis.folder, this.#place.postfix.folder];
-    const files = folders.flatMap((folder) =>
-      readdirSync(folder, { recursive: true, withFileTypes: true })
-        .filter((entry) => entry.isFile())
-        .map((entry) => join(entry.parentPath, entry.name)),
-    );
-    return files.filter((file) => {
-      const bytes = quiet(() => readFileSync(file), Buffer.alloc(0));
-      return wanted.some((text) => bytes.includes(text));
-    });
+    return filesWith([this.#place.folder, this.#place.redis.folder, this.#place.postfix.folder], secret);
   }
 
   #wholeRegister(): RegisterEntry[] {
@@ -233,13 +224,4 @@ function storedOf(owner: string, text: string): Stored {
 function sameMail(sent: Buffer, kept: Buffer): boolean {
   const plain = (mail: Buffer): string => mail.toString("latin1").replaceAll("\r\n", "\n").trimEnd();
   return plain(kept).endsWith(plain(sent));
-}
-
-/** The characters that a text becomes in base64 wherever it begins `shift` octets into a group, as far as it alone decides them. */
-function inBase64(text: string, shift: number): string {
-  const first = [0, 2, 3][shift] ?? 0;
-  const last = Math.floor(((shift + text.length) * 8) / 6);
-  return Buffer.concat([Buffer.alloc(shift), Buffer.from(text)])
-    .toString("base64")
-    .slice(first, last);
 }

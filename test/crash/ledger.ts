@@ -17,6 +17,8 @@ export type Kind = "lost" | "duplicated" | "plaintext" | "receipt" | "left over"
 export interface Finding {
   readonly kind: Kind;
   readonly what: string;
+  /** Waiting cannot mend it. */
+  readonly final?: boolean;
 }
 
 /** What must hold once everything is quiet; nothing is returned where all is well. */
@@ -28,9 +30,7 @@ export function judge(accounts: readonly Account[], facts: Facts): Finding[] {
     rows: groupBy(facts.rows, ({ messageId }) => messageId),
     facts,
   };
-  const found = accounts.flatMap(({ mail, answers }) =>
-    mail.recipients.flatMap((recipient) => judgeOne(mail, recipient, answers.includes("250"), index)),
-  );
+  const found = accounts.flatMap(({ mail, answers }) => mail.recipients.flatMap((recipient) => judgeOne(mail, recipient, answers, index)));
   return [...found, ...leftOver(facts)];
 }
 
@@ -50,18 +50,20 @@ function groupBy<T>(all: readonly T[], keyOf: (one: T) => string): Groups<T> {
   return (key) => groups.get(key) ?? [];
 }
 
-function judgeOne({ token, messageId }: Mail, recipient: string, accepted: boolean, index: Index): Finding[] {
-  const what = (words: string): string => `${messageId} to ${recipient}: ${words}`;
+function judgeOne({ token, messageId }: Mail, recipient: string, answers: readonly Answer[], index: Index): Finding[] {
+  const what = (words: string): string => `${messageId} to ${recipient}: ${words} (the sender saw ${answers.join(", ")})`;
   const found: Finding[] = [];
   const copies = new Set([...index.byToken(token), ...index.copies(messageId)].filter((copy) => copy.recipient === recipient));
-  if (copies.size > 1) found.push({ kind: "duplicated", what: what(`opened ${copies.size} times`) });
+  if (copies.size > 1) found.push({ kind: "duplicated", what: what(`opened ${copies.size} times`), final: true });
   if ([...copies].some((copy) => copy.token !== token || copy.messageId !== messageId))
-    found.push({ kind: "lost", what: what("its text came under another Message-ID, or another text under its own") });
-  if (!accepted) return found;
+    found.push({ kind: "lost", what: what("its text came under another Message-ID, or another text under its own"), final: true });
+  if (!answers.includes("250")) return found;
   const noticed = index.facts.notices.some((notice) => notice.includes(messageId) && notice.includes(recipient));
   if (copies.size === 0 && !noticed)
     found.push({ kind: "lost", what: what("accepted, and neither opened nor answered by a failure notice") });
-  if (!noticed) found.push(...receiptsOf(messageId, recipient, index).map((words) => ({ kind: "receipt" as const, what: what(words) })));
+  const final = copies.size > 1; // two letters have two receipts
+  if (!noticed)
+    found.push(...receiptsOf(messageId, recipient, index).map((words) => ({ kind: "receipt" as const, what: what(words), final })));
   return found;
 }
 
@@ -143,7 +145,7 @@ export class Ledger {
       const all = entries.length >= recipients.length && entries.every(({ state }) => state === "opened");
       if (all || Date.now() > deadline) {
         const found = judge([account], await this.#observer.facts(messageId));
-        if (found.every(({ kind }) => kind === "duplicated") || Date.now() > deadline) return found;
+        if (found.every(({ final }) => final) || Date.now() > deadline) return found;
       }
       await pause(LOOK_EVERY_MS);
     }
@@ -154,7 +156,7 @@ export class Ledger {
     const deadline = Date.now() + within;
     for (;;) {
       const found = judge(this.#accounts, await this.#observer.facts());
-      if (found.every(({ kind }) => kind === "duplicated") || Date.now() > deadline) return [...found, ...this.plaintext()];
+      if (found.every(({ final }) => final) || Date.now() > deadline) return [...found, ...this.plaintext()];
       await pause(20 * LOOK_EVERY_MS);
     }
   }

@@ -33,11 +33,12 @@ export async function runMatrix({ points, shapes = SHAPES, repeats, lanes = 1, s
   const cells = points.flatMap((point) => shapes.map((shape): Cell => ({ point, shape, kills: 0, missed: [], findings: [] })));
   const waiting = [...cells];
   const lane = async (): Promise<void> => {
-    let [place, ledger]: [CrashPlace?, Ledger?] = [];
+    let place: CrashPlace | undefined;
+    let ledger: Ledger | undefined;
     const leave = async (): Promise<void> => {
       ledger?.close();
       await place?.stop();
-      [place, ledger] = [];
+      [place, ledger] = [undefined, undefined];
     };
     for (let cell = waiting.shift(); cell; cell = waiting.shift()) {
       place ??= await startCrashPlace();
