@@ -1,9 +1,11 @@
 /** What is to be seen of the letters from outside: mailboxes, spool, queue, records, the broker's rows, and secrets on disks. */
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { Redis } from "ioredis";
-import { must } from "../walks/kakitome.ts";
+import { COMMAND } from "../walks/kakitome.ts";
 import { ALICE } from "../walks/place.ts";
 import { filesWith } from "./disk.ts";
 import { RECIPIENTS, type CrashPlace } from "./place.ts";
@@ -95,9 +97,9 @@ export class Observer {
     this.#redis.disconnect();
   }
 
-  /** Everything about one mail; with `undefined` about all, and by way of `kakitome status`. */
-  async facts(messageId?: string): Promise<Facts> {
-    const register = messageId === undefined ? this.#wholeRegister() : this.register(messageId);
+  /** Everything about one mail; with `undefined` about all. @param told what `kakitome status` told, where that is to count */
+  async facts(messageId?: string, told?: readonly RegisterEntry[]): Promise<Facts> {
+    const register = told ?? (messageId === undefined ? this.#wholeRegister() : this.register(messageId));
     const rows = (await this.#rows()).filter((row) => messageId === undefined || row.messageId === messageId);
     const [unsent, unequal] = [await this.#unsent(), await this.#unequal(register, rows)];
     const stored = this.#stored();
@@ -127,9 +129,17 @@ export class Observer {
     return filesWith([this.#place.folder, this.#place.redis.folder, this.#place.postfix.folder], secret);
   }
 
+  /** All records, as `kakitome status` tells them. */
+  async status(): Promise<RegisterEntry[]> {
+    const args = [COMMAND, "status", "--json", "--config", this.#place.a.config];
+    const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: 2 ** 30 });
+    return (JSON.parse(stdout) as { sent: Letter[] }).sent.flatMap(entriesOf);
+  }
+
   #wholeRegister(): RegisterEntry[] {
-    const { sent } = JSON.parse(must(["status", "--json", "--config", this.#place.a.config])) as { sent: Letter[] };
-    return sent.flatMap(entriesOf);
+    const folder = join(this.#place.a.data, "letters");
+    const names = namesIn(folder).filter((name) => name.endsWith(".json"));
+    return names.flatMap((name) => entriesOf(JSON.parse(readFileSync(join(folder, name), "utf8")) as Letter));
   }
 
   #stored(): Stored[] {

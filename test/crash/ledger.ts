@@ -154,11 +154,9 @@ export class Ledger {
   /** Waits until the system is quiet, but not longer than this, and judges every mail there was. */
   async settleAll(within: number): Promise<Finding[]> {
     const deadline = Date.now() + within;
-    for (;;) {
-      const found = judge(this.#accounts, await this.#observer.facts());
-      if (found.every(({ final }) => final) || Date.now() > deadline) return [...found, ...this.plaintext()];
-      await pause(20 * LOOK_EVERY_MS);
-    }
+    const isQuiet = async (): Promise<boolean> => judge(this.#accounts, await this.#observer.facts()).every(({ final }) => final);
+    while (!(await isQuiet()) && Date.now() < deadline) await pause(20 * LOOK_EVERY_MS);
+    return [...judge(this.#accounts, await this.#observer.facts(undefined, await this.#observer.status())), ...this.plaintext()];
   }
 
   /** Where the text of any mail of this place stands on a disk outside the mailboxes. */

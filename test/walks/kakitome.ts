@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { killAtExit, spareAtExit } from "../servers/guard.ts";
 
-const COMMAND = join(import.meta.dirname, "..", "..", "dist", "cli", "main.js");
+/** The built command. */
+export const COMMAND = join(import.meta.dirname, "..", "..", "dist", "cli", "main.js");
 const LONGEST_WAIT_MS = 30_000;
 
 export type LogLine = Readonly<Record<string, unknown>> & { readonly event?: string };
