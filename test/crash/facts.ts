@@ -51,7 +51,7 @@ export interface Facts {
   readonly unsent: number;
   /** Evidence whose receipt is not the same bytes at the broker and at the sender. */
   readonly unequal: readonly string[];
-  /** Files in the sender's spool. */
+  /** Files in the sender's spool, but for the marks of what is finished. */
   readonly spooled: readonly string[];
   /** Mails in the queue of the mail server between the gateways. */
   readonly queued: number;
@@ -112,14 +112,14 @@ export class Observer {
       rows,
       unsent,
       unequal,
-      spooled: namesIn(join(this.#place.a.data, "spool")),
+      spooled: namesIn(join(this.#place.a.data, "spool")).filter((name) => !name.endsWith(".done")),
       queued: this.#queued(),
     };
   }
 
   /** The sender's record of one mail. */
   register(messageId: string): RegisterEntry[] {
-    const name = `${createHash("sha256").update(messageId).digest("hex")}.json`;
+    const name = `${createHash("sha256").update(`${ALICE}\0${messageId}`).digest("hex")}.json`;
     const text = quiet(() => readFileSync(join(this.#place.a.data, "letters", name), "utf8"), "");
     return text === "" ? [] : entriesOf(JSON.parse(text) as Letter);
   }
