@@ -65,7 +65,7 @@ async function fill(place: CrashPlace, ledger: Ledger, cell: Cell, repeats: numb
     }
     cell.findings.push(...(await ledger.settleAll(QUIET_WITHIN_MS)));
   } catch (thrown) {
-    cell.missed.push(thrown instanceof Error ? thrown.message : String(thrown));
+    cell.missed.push((thrown instanceof Error ? thrown.message : String(thrown)).split("\n").slice(0, 5).join("\n"));
   }
 }
 
