@@ -1,5 +1,6 @@
 /** One kill at one point: a process dies there, comes back, and the letter it was at arrives as if nothing had been. */
 import { HALTS, type HaltPoint } from "../../config/halt.ts";
+import { failOver } from "./failover.ts";
 import type { Finding, Ledger } from "./ledger.ts";
 import { RECIPIENTS, type CrashPlace, type Program } from "./place.ts";
 import { bringBackOldData, killAtLostReply, killRedisUnderBroker, type Scene } from "./special.ts";
@@ -19,6 +20,7 @@ const WITHOUT_HALT: Readonly<Record<string, (scene: Scene) => Promise<void>>> = 
   k7: killAtLostReply,
   k9: killRedisUnderBroker,
   k10: bringBackOldData,
+  k11: failOver,
 };
 
 const number = (point: string): number => Number(point.slice(1));
@@ -28,6 +30,7 @@ export const POINTS: readonly string[] = [...HALTS, ...Object.keys(WITHOUT_HALT)
   (one, other) => one.charCodeAt(0) - other.charCodeAt(0) || number(one) - number(other),
 );
 
+const DONE_WITHIN_MS = 60_000;
 const SETTLED_WITHIN_MS = 30_000;
 
 /** How often a letter passes the point: a submission once, a copy once for each recipient, the table six steps for each. */
@@ -48,10 +51,15 @@ export async function killAt(place: CrashPlace, ledger: Ledger, kill: Kill): Pro
   const account = ledger.open(RECIPIENTS.slice(0, kill.shape));
   const stop = new AbortController();
   try {
-    const scene = { place, ledger, kill, account, signal: stop.signal };
+    const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(DONE_WITHIN_MS)]);
+    const scene = { place, ledger, kill, account, signal };
     const special = WITHOUT_HALT[kill.point];
     const shown = await (special ? special(scene) : killAtHalt(scene));
     return [...(shown ?? []), ...(await ledger.settle(account, SETTLED_WITHIN_MS))];
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const last = place.broker.process.text().split("\n").slice(-3).join("\n");
+    throw new Error(`${why} (the sender saw ${account.answers.slice(-5).join(", ")}); the broker's last words:\n${last}`, { cause });
   } finally {
     stop.abort();
   }

@@ -89,7 +89,7 @@ export function asMarkdown(cells: readonly Cell[], repeats: number): string {
     `Made by \`npm run crash\`: real Redis, Dovecot and Postfix, the broker and two gateways as the built command. In each cell, ${repeats} times: a letter`,
     "is sent, a process is made to stand still at the named point, ended by SIGKILL, and started again; the sender tries until it is told 250.",
     "The points are those of [durability.md](durability.md). At k7 the next hop's 250 is swallowed on its way; at k9 Redis is killed under the broker;",
-    "at k10 Redis comes back with older data. Where a letter passes a point several times, another pass is taken each time.",
+    "at k10 Redis comes back with older data; at k11 the primary Redis dies and a sentinel makes its replica the primary. Where a letter passes a point several times, another pass is taken each time.",
     "",
     "A ledger outside the product counts for every mail and recipient: opened letters in the mailbox (lost, duplicated), text on a disk outside the",
     "mailboxes, plain or in base64 (plaintext), records and bytes of the receipt at sender and broker (receipts wrong), and what still waits at the end (left over).",

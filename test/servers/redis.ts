@@ -28,6 +28,8 @@ export interface RedisOptions {
   appendonly?: boolean;
   /** maxmemory-policy; "noeviction" when left out. */
   policy?: string;
+  /** Port of the primary whose replica it is. */
+  replicaOf?: number;
 }
 
 const PASSWORD = "testpass";
@@ -81,5 +83,7 @@ save ""
 appendonly ${(options.appendonly ?? true) ? "yes" : "no"}
 appendfsync ${options.appendfsync ?? "always"}
 maxmemory-policy ${options.policy ?? "noeviction"}
+masterauth ${PASSWORD}
+${options.replicaOf === undefined ? "" : `replicaof 127.0.0.1 ${options.replicaOf}\nrepl-diskless-sync-delay 0`}
 `;
 }
