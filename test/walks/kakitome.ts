@@ -74,7 +74,8 @@ export function startKakitome(args: readonly string[], environment: Readonly<Rec
         const look = (): void => {
           const line = lines.find(fits);
           if (line) resolve(line);
-          else if (child.exitCode !== null || child.signalCode !== null) reject(new Error(`ended before ${what}:\n${raw.slice(-20).join("\n")}`));
+          else if (child.exitCode !== null || child.signalCode !== null)
+            reject(new Error(`ended before ${what}:\n${raw.slice(-20).join("\n")}`));
           else return;
           finish();
         };
