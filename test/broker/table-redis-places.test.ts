@@ -10,7 +10,8 @@ import { openRedisTable, type RedisTableOptions } from "../../broker/table-redis
 import type { Table } from "../../broker/table.ts";
 import { freePort } from "../servers/ports.ts";
 import { temporaryFolder } from "../servers/process.ts";
-import { startRedis, startSentinel, type RedisServer } from "../servers/redis.ts";
+import { startRedis, type RedisServer } from "../servers/redis.ts";
+import { startSentinel } from "../servers/sentinel.ts";
 import { BOB, confirmationOf, DAY, GATEWAY, HOUR, letter, NOW, next, releasedLetter, releaseFrom, RETENTION } from "./table-homes.ts";
 
 const running: { stop(): Promise<void> }[] = [];
@@ -85,7 +86,7 @@ test("a user who may do only what the table needs, below its prefix", async () =
 });
 
 test("a cluster: every row in the slot of its bucket, whichever node has it", async () => {
-  const start = async () => startRedis({ lines: ["cluster-enabled yes", `cluster-port ${await freePort()}`, "masterauth testpass"] });
+  const start = async () => startRedis({ lines: ["cluster-enabled yes", `cluster-port ${await freePort()}`] });
   const nodes = [await start(), await start(), await start()];
   for (const node of nodes) keep(node);
   const hosts = nodes.map(({ port }) => ({ host: "127.0.0.1", port }));
@@ -106,7 +107,7 @@ describe("behind a sentinel", () => {
     `a replica that lags becomes primary, ${FAILOVERS} times: no key is given out twice, no letter gets two receipts`,
     async () => {
       const servers = await startPair();
-      const sentinel = keep(await startSentinel("kakitome", servers[0]));
+      const sentinel = keep(await startSentinel(servers[0]));
       const address = {
         sentinel: { name: "kakitome", hosts: [{ host: "127.0.0.1", port: sentinel.port }] },
         user: "default",
@@ -146,9 +147,9 @@ describe("behind a sentinel", () => {
 type Pair = readonly [RedisServer, RedisServer];
 
 async function startPair(): Promise<Pair> {
-  const lines = ["masterauth testpass", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1"];
+  const lines = ["repl-diskless-sync-delay 0", "repl-ping-replica-period 1"];
   const primary = keep(await startRedis({ lines }));
-  const replica = keep(await startRedis({ lines: [...lines, `replicaof 127.0.0.1 ${primary.port}`] }));
+  const replica = keep(await startRedis({ lines, replicaOf: primary.port }));
   return [primary, replica];
 }
 

@@ -87,7 +87,7 @@ test("a letter from nodemailer reaches Bob's INBOX opened, and its receipt Alice
     text: "The text of the program.",
   });
   transport.close();
-  expect(sent.response).toMatch(/^250 2\.0\.0 Accepted as [0-9a-f]{24}$/u);
+  expect(sent.response).toMatch(/^250 2\.0\.0 Accepted as [0-9a-f]{32}$/u);
   const letter = await mailWith(place.imap.bob, "The text of the program.");
   expect(letter).toContain("Subject: from a program");
   expect(letter).toMatch(/^Authentication-Results: gateway\.b\.example; smime=pass/u);

@@ -20,6 +20,8 @@ export interface DovecotServer {
   /** What doveadm prints. */
   doveadm(...args: string[]): string;
   stop(): Promise<void>;
+  /** End all of its processes by SIGKILL. */
+  kill(): Promise<void>;
   /** Stop it if it runs, and start it again on the same ports with the same mail. */
   restart(): Promise<void>;
 }
@@ -80,6 +82,7 @@ export async function startDovecot(options: { users: Record<string, string> }): 
       return execFileSync(command, all, { cwd: folder, encoding: "utf8" });
     },
     stop: () => running.stop(),
+    kill: () => running.crash(),
     restart: async () => {
       await running.stop();
       running = await launch();

@@ -17,6 +17,8 @@ export interface Running {
   output(): string;
   /** SIGTERM, then SIGKILL, to it and its children; resolves when all of them are gone. */
   stop(): Promise<void>;
+  /** SIGKILL to it and its children at once; resolves when all of them are gone. */
+  crash(): Promise<void>;
   /** Send a signal to the process itself, not to its children. */
   kill(signal: NodeJS.Signals): void;
 }
@@ -102,6 +104,11 @@ class Child implements Running {
 
   kill(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
+  }
+
+  crash(): Promise<void> {
+    signalGroup(this.pid, "SIGKILL");
+    return this.stop();
   }
 
   stop(): Promise<void> {

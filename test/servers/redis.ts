@@ -32,6 +32,8 @@ export interface RedisOptions {
   lines?: readonly string[];
   /** A folder with data to start on, which the server then owns; a new one when left out. */
   folder?: string;
+  /** Port of the primary whose replica it is. */
+  replicaOf?: number;
 }
 
 const PASSWORD = "testpass";
@@ -73,37 +75,6 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
   };
 }
 
-export interface SentinelServer {
-  readonly port: number;
-  /** What redis-cli prints. */
-  cli(...args: string[]): string;
-  stop(): Promise<void>;
-}
-
-/** A real sentinel that watches a primary and its replicas. */
-export async function startSentinel(name: string, primary: RedisServer): Promise<SentinelServer> {
-  const folder = await temporaryFolder("sentinel");
-  const port = await freePort();
-  const configuration = join(folder, "sentinel.conf");
-  const lines = [
-    "bind 127.0.0.1",
-    `port ${port}`,
-    `dir "${folder}"`,
-    `sentinel monitor ${name} 127.0.0.1 ${primary.port} 1`,
-    `sentinel auth-pass ${name} ${PASSWORD}`,
-    `sentinel down-after-milliseconds ${name} 500`,
-    `sentinel failover-timeout ${name} 2000`,
-  ];
-  await writeFile(configuration, `${lines.join("\n")}\n`, { mode: 0o600 });
-  const args = [configuration, "--sentinel"];
-  const running = await start({ command: "redis-server", args, folder, ready: { line: /\+monitor master/ } });
-  return {
-    port,
-    cli: (...words) => execFileSync("redis-cli", ["-h", "127.0.0.1", "-p", String(port), ...words], { encoding: "utf8" }).trimEnd(),
-    stop: () => running.stop(),
-  };
-}
-
 function configurationOf(folder: string, port: number, options: RedisOptions): string {
   return `bind 127.0.0.1
 port ${port}
@@ -117,5 +88,7 @@ appendonly ${(options.appendonly ?? true) ? "yes" : "no"}
 appendfsync ${options.appendfsync ?? "always"}
 maxmemory-policy ${options.policy ?? "noeviction"}
 ${(options.lines ?? []).join("\n")}
+masterauth ${PASSWORD}
+${options.replicaOf === undefined ? "" : `replicaof 127.0.0.1 ${options.replicaOf}\nrepl-diskless-sync-delay 0`}
 `;
 }

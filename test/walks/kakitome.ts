@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { killAtExit, spareAtExit } from "../servers/guard.ts";
 
-const COMMAND = join(import.meta.dirname, "..", "..", "dist", "cli", "main.js");
+/** The built command. */
+export const COMMAND = join(import.meta.dirname, "..", "..", "dist", "cli", "main.js");
 const LONGEST_WAIT_MS = 30_000;
 
 export type LogLine = Readonly<Record<string, unknown>> & { readonly event?: string };
@@ -34,13 +35,16 @@ export interface Process {
   text(): string;
   /** The first line, past or future, that fits. */
   until(what: string, fits: (line: LogLine) => boolean): Promise<LogLine>;
+  /** Sends a signal and waits for nothing. */
+  signal(name: NodeJS.Signals): void;
   /** Stops it by a signal. @returns its exit code */
   stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
-/** Starts a long-running command. */
-export function startKakitome(args: readonly string[]): Process {
-  const child = spawn(process.execPath, [COMMAND, ...args], { stdio: ["ignore", "pipe", "pipe"], detached: true });
+/** Starts a long-running command. @param environment added to that of the test process */
+export function startKakitome(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Process {
+  const env = { ...process.env, ...environment };
+  const child = spawn(process.execPath, [COMMAND, ...args], { stdio: ["ignore", "pipe", "pipe"], detached: true, env });
   const group = child.pid ?? 0;
   killAtExit(group);
   const lines: LogLine[] = [];
@@ -70,7 +74,8 @@ export function startKakitome(args: readonly string[]): Process {
         const look = (): void => {
           const line = lines.find(fits);
           if (line) resolve(line);
-          else if (child.exitCode !== null) reject(new Error(`ended before ${what}:\n${raw.slice(-20).join("\n")}`));
+          else if (child.exitCode !== null || child.signalCode !== null)
+            reject(new Error(`ended before ${what}:\n${raw.slice(-20).join("\n")}`));
           else return;
           finish();
         };
@@ -82,6 +87,7 @@ export function startKakitome(args: readonly string[]): Process {
         look();
       });
     },
+    signal: (name) => void child.kill(name),
     async stop(signal = "SIGTERM") {
       if (child.exitCode === null && child.signalCode === null) child.kill(signal);
       return ended;

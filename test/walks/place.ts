@@ -14,7 +14,13 @@ import { must, startKakitome, type Process } from "./kakitome.ts";
 export const ALICE = "alice@a.example";
 export const BOB = "bob@b.example";
 export const CAROL = "carol@b.example";
-const PASSWORDS: Readonly<Record<string, string>> = { [ALICE]: "alice-secret", [BOB]: "bob-secret", [CAROL]: "carol-secret" };
+export const DAVE = "dave@b.example";
+const PASSWORDS: Readonly<Record<string, string>> = {
+  [ALICE]: "alice-secret",
+  [BOB]: "bob-secret",
+  [CAROL]: "carol-secret",
+  [DAVE]: "dave-secret",
+};
 
 export interface Gateway {
   readonly config: string;
@@ -42,11 +48,27 @@ export interface Place {
 
 export const passwordOf = (address: string): string => PASSWORDS[address] ?? "";
 
-/** @param options settings that a test wants otherwise, merged into the gateways' files */
-export async function startPlace(options: { a?: object; b?: object; mailbox?: object; largest?: string } = {}): Promise<Place> {
+export interface PlaceOptions {
+  /** Merged into the gateways' files. */
+  readonly a?: object;
+  readonly b?: object;
+  readonly mailbox?: object;
+  readonly largest?: string;
+  /** Mailboxes of gateway B. */
+  readonly recipients?: readonly string[];
+  /** Lines of main.cf. */
+  readonly postfix?: Record<string, string>;
+}
+
+/** @param options what a test wants otherwise */
+export async function startPlace(options: PlaceOptions = {}): Promise<Place> {
   const folder = await temporaryFolder("walk");
   const [redis, dovecot] = await Promise.all([startRedis(), startDovecot({ users: PASSWORDS })]);
-  const postfix = await startPostfix({ domains: ["a.example", "b.example"], transport: `lmtp:inet:127.0.0.1:${dovecot.lmtpPort}` });
+  const postfix = await startPostfix({
+    domains: ["a.example", "b.example"],
+    transport: `lmtp:inet:127.0.0.1:${dovecot.lmtpPort}`,
+    settings: options.postfix ?? {},
+  });
   const door = doorCertificate(folder);
   const broker = await openBroker(folder, redis, postfix.port);
   const invite = (domain: string) =>
@@ -108,7 +130,7 @@ export async function startPlace(options: { a?: object; b?: object; mailbox?: ob
     return gateway;
   };
   const a = await open("a", [ALICE], options.a ?? {});
-  const b = await open("b", [BOB, CAROL], options.b ?? {});
+  const b = await open("b", options.recipients ?? [BOB, CAROL], options.b ?? {});
   return {
     folder,
     redis,

@@ -1,0 +1,116 @@
+/** Chaos: senders at work while any process is killed at any time; nothing is made to halt, so that the proof does not rest on named points. */
+import { setTimeout as pause } from "node:timers/promises";
+import { Ledger, type Finding } from "./ledger.ts";
+import { RECIPIENTS, startCrashPlace, type CrashPlace, type Part } from "./place.ts";
+
+export interface ChaosPlan {
+  readonly minutes: number;
+  /** The same seed kills the same parts after the same pauses, and sends to the same recipients. */
+  readonly seed: number;
+  /** Mails a second, of all senders together. */
+  readonly rate?: number;
+  readonly say: (line: string) => void;
+}
+
+export interface Chaos {
+  readonly mails: number;
+  readonly letters: number;
+  readonly answers: Readonly<Record<string, number>>;
+  readonly kills: Readonly<Record<string, number>>;
+  readonly quietAfterMs: number;
+  readonly findings: readonly Finding[];
+}
+
+const SENDERS = 8;
+const QUIET_WITHIN_MS = 180_000;
+const FIGURES_EVERY_MS = 60_000;
+
+/** Runs the plan on a place of its own, waits till all is quiet, and judges every mail. */
+export async function runChaos({ minutes, seed, rate = 4, say }: ChaosPlan): Promise<Chaos> {
+  const place = await startCrashPlace();
+  const ledger = new Ledger(place);
+  const stop = new AbortController();
+  const kills: Record<string, number> = {};
+  const figures = (): string => `${JSON.stringify(kills)} kills, ${ledger.accounts.length} mails, ${JSON.stringify(answersOf(ledger))}`;
+  const teller = setInterval(() => say(figures()), FIGURES_EVERY_MS);
+  try {
+    const until = Date.now() + minutes * 60_000;
+    const senders = Array.from({ length: SENDERS }, (_none, at) =>
+      keepSending(ledger, randomOf(seed + 1 + at), rate / SENDERS, until, stop.signal),
+    );
+    const sent = Promise.allSettled(senders);
+    await keepKilling(place, randomOf(seed), until, (name) => (kills[name] = (kills[name] ?? 0) + 1));
+    const refusals = (await sent).flatMap((one): Finding[] =>
+      one.status === "rejected" ? [{ kind: "lost", what: String(one.reason) }] : [],
+    );
+    const quietFrom = Date.now();
+    const findings = [...refusals, ...(await ledger.settleAll(QUIET_WITHIN_MS))];
+    const { accounts } = ledger;
+    const letters = accounts.reduce((sum, { mail }) => sum + mail.recipients.length, 0);
+    return { mails: accounts.length, letters, answers: answersOf(ledger), kills, quietAfterMs: Date.now() - quietFrom, findings };
+  } finally {
+    clearInterval(teller);
+    stop.abort();
+    ledger.close();
+    await place.stop();
+  }
+}
+
+async function keepSending(ledger: Ledger, random: () => number, rate: number, until: number, signal: AbortSignal): Promise<void> {
+  for (let next = Date.now() + (random() * 1_000) / rate; next < until; next += 1_000 / rate) {
+    await pause(Math.max(next - Date.now(), 0), undefined, { signal });
+    const first = Math.floor(random() * RECIPIENTS.length);
+    const count = 1 + Math.floor(random() * RECIPIENTS.length);
+    const account = ledger.open([...RECIPIENTS, ...RECIPIENTS].slice(first, first + count));
+    await ledger.send(account, signal);
+  }
+}
+
+async function keepKilling(place: CrashPlace, random: () => number, until: number, killed: (name: Part["name"]) => void): Promise<void> {
+  const parts = Object.values(place.parts);
+  for (;;) {
+    const wait = 2_000 + random() * 3_000;
+    if (Date.now() + wait > until) break;
+    await pause(wait);
+    const part = parts[Math.floor(random() * parts.length)];
+    if (!part) throw new Error("there is nothing to kill");
+    await part.kill();
+    killed(part.name);
+    await pause(random() * 1_000);
+    await part.start();
+  }
+  await pause(Math.max(until - Date.now(), 0));
+}
+
+function answersOf({ accounts }: Ledger): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { answers } of accounts) for (const answer of answers) counts[answer] = (counts[answer] ?? 0) + 1;
+  return counts;
+}
+
+/** Numbers from 0 to 1, always the same ones of a seed (mulberry32). */
+function randomOf(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** The outcome in words. */
+export function inWords({ mails, letters, answers, kills, quietAfterMs, findings }: Chaos): string {
+  const total = Object.values(kills).reduce((sum, count) => sum + count, 0);
+  const each = (counts: Readonly<Record<string, number>>): string =>
+    Object.entries(counts)
+      .map(([name, count]) => `${name} ${count}`)
+      .sort()
+      .join(", ");
+  const of = (kind: Finding["kind"]): number => findings.filter((finding) => finding.kind === kind).length;
+  return [
+    `${total} kills (${each(kills)}); ${mails} mails to ${letters} recipients; the senders saw: ${each(answers)}; quiet after ${quietAfterMs} ms`,
+    `lost ${of("lost")}, duplicated ${of("duplicated")}, plaintext ${of("plaintext")}, receipts wrong ${of("receipt")}, left over ${of("left over")}`,
+    ...findings.map(({ kind, what }) => `    ${kind}: ${what}`),
+  ].join("\n");
+}
