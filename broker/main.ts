@@ -23,7 +23,7 @@ import { startServer } from "./server.ts";
 import { openEmbeddedTable } from "./table-embedded.ts";
 import { openRedisTable } from "./table-redis.ts";
 import type { Table } from "./table.ts";
-import { WENT_BACK, Witness } from "./witness.ts";
+import { Witness } from "./witness.ts";
 
 export { initBroker };
 export type { Unopened };
@@ -168,7 +168,9 @@ export async function startBroker(
     const key = (name: string) => readPrivateKey(fileIn(config, name));
     const certificate = (name: string) => readCertificate(fileIn(config, name));
     running.onStop(lockFolder(config.data));
-    const witness = new Witness(fileIn(config, FILES.witness));
+    const witness = new Witness(fileIn(config, FILES.witness), ({ message, advice }) =>
+      log.error({ event: "table.went-back", reason: message, advice }),
+    );
     const table = await openTable(config, witness);
     running.onStop(() => {
       witness.keep();
@@ -231,9 +233,7 @@ async function every(ms: number, event: string, work: () => Promise<void>, broke
     try {
       await work();
     } catch (thrown) {
-      const { message, advice } = Fault.from(thrown);
-      const wentBack = message.startsWith(WENT_BACK);
-      broker.log[wentBack ? "error" : "warn"]({ event: wentBack ? "table.went-back" : event, reason: reasonOf(thrown), advice });
+      broker.log.warn({ event, reason: reasonOf(thrown), advice: Fault.from(thrown).advice });
     }
   } while (await pause(ms, signal));
 }

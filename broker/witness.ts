@@ -21,13 +21,20 @@ const kept = z.strictObject({ epoch: z.string(), heads: z.record(z.string(), z.s
 
 export class Witness {
   readonly #path: string;
+  readonly #alarm: (fault: Fault) => void;
+  #isAlarmed = false;
   #epoch: string | undefined;
   #heads = new Map<string, string>();
   #changed = false;
 
-  /** @param path where it remembers over a restart. @throws Fault `malformed`: the file cannot be read */
-  constructor(path: string) {
+  /**
+   * @param path where it remembers over a restart
+   * @param alarm is told once, when a table is found to have gone back
+   * @throws Fault `malformed`: the file cannot be read
+   */
+  constructor(path: string, alarm: (fault: Fault) => void = () => undefined) {
     this.#path = path;
+    this.#alarm = alarm;
     const text = readText(path);
     if (text === undefined) return;
     const found = kept.safeParse(parsed(text));
@@ -50,6 +57,17 @@ export class Witness {
 
   /** @throws Fault `unavailable`: the table lacks steps that it acknowledged, or is another one */
   check(mark: Mark): void {
+    try {
+      this.#compare(mark);
+      this.#isAlarmed = false;
+    } catch (thrown) {
+      if (!this.#isAlarmed) this.#alarm(Fault.from(thrown));
+      this.#isAlarmed = true;
+      throw thrown;
+    }
+  }
+
+  #compare(mark: Mark): void {
     if (this.#epoch !== undefined && mark.epoch !== this.#epoch && mark.follows !== this.#epoch) throw wentBack("it is another table");
     if (mark.epoch !== this.#epoch) this.#heads.clear(); // an operator accepted it as it is
     for (const [log, head] of this.#heads) {
@@ -76,11 +94,8 @@ export class Witness {
 const ADVICE =
   'Bring the newest copy of the session table back and restart. If it is lost, stop the broker and run "kakitome broker restore --in-place", which says what that costs.';
 
-/** The word that the log and the operator find this by. */
-export const WENT_BACK = "the session table went back in time";
-
 function wentBack(how: string): Fault {
-  return new Fault("unavailable", `${WENT_BACK}: ${how}`, { advice: ADVICE });
+  return new Fault("unavailable", `the session table went back in time: ${how}`, { advice: ADVICE });
 }
 
 /** Stream IDs (`ms-number`) and row numbers, compared as numbers. */

@@ -2,24 +2,33 @@
 /** The command `kakitome`: one subcommand a file; a fault is one line on standard error and exit code 1. */
 import { Command, CommanderError } from "commander";
 import { Fault } from "../mime/fault.ts";
-import { addCertificate } from "./certificate.ts";
-import { addBroker } from "./broker.ts";
-import { addConfig } from "./config.ts";
-import { addDemo } from "./demo.ts";
-import { addEnrol } from "./enrol.ts";
-import { addFilters } from "./filter.ts";
-import { addGateway } from "./gateway.ts";
-import { addInit } from "./init.ts";
-import { addStatus } from "./status.ts";
-import { addUser } from "./user.ts";
-import { addVerify } from "./verify.ts";
+
+type Add = (program: Command) => void;
+
+/** By their first word, in the order of the help; only what is asked for is loaded, so that a command starts at once. */
+const SUBCOMMANDS: Readonly<Record<string, () => Promise<Add>>> = {
+  demo: async () => (await import("./demo.ts")).addDemo,
+  init: async () => (await import("./init.ts")).addInit,
+  broker: async () => (await import("./broker.ts")).addBroker,
+  enrol: async () => (await import("./enrol.ts")).addEnrol,
+  gateway: async () => (await import("./gateway.ts")).addGateway,
+  user: async () => (await import("./user.ts")).addUser,
+  config: async () => (await import("./config.ts")).addConfig,
+  status: async () => (await import("./status.ts")).addStatus,
+  verify: async () => (await import("./verify.ts")).addVerify,
+  seal: async () => (await import("./filter.ts")).addFilters,
+  open: async () => (await import("./filter.ts")).addFilters,
+  certificate: async () => (await import("./certificate.ts")).addCertificate,
+};
 
 const program = new Command("kakitome")
   .description("Registered mail for S/MIME: a broker holds the key of each letter back until it is opened, and signs the receipt.")
   .exitOverride()
   .showHelpAfterError("(try: kakitome --help)");
-for (const add of [addDemo, addInit, addBroker, addEnrol, addGateway, addUser, addConfig, addStatus, addVerify, addFilters, addCertificate])
-  add(program);
+
+const wanted = SUBCOMMANDS[process.argv[2] ?? ""];
+const loading = wanted ? [wanted()] : Object.values(SUBCOMMANDS).map((load) => load());
+for (const add of new Set(await Promise.all(loading))) add(program);
 
 try {
   await program.parseAsync();

@@ -12,7 +12,7 @@ import { BOB, confirmationOf, DAY, HOUR, letter, NOW, next, releasedLetter, rele
 
 const running: { stop(): Promise<void> }[] = [];
 afterEach(async () => {
-  for (const one of running.splice(0).reverse()) await one.stop();
+  for (const one of running.splice(0).toReversed()) await one.stop();
 });
 
 async function redisAt(folder?: string): Promise<RedisServer> {
@@ -35,9 +35,9 @@ test("Redis killed in the midst of work has every step that it acknowledged, thr
   const table = await tableAt(redis);
   const acknowledged = new Map<string, string>();
   for (let life = 0; life < 3; life++) {
-    let dead = false;
+    const killed = new AbortController();
     const work = Array.from({ length: 32 }, async () => {
-      while (!dead) {
+      while (!killed.signal.aborted) {
         const row = letter();
         const note = (state: string) => acknowledged.set(row.session, state);
         try {
@@ -53,7 +53,7 @@ test("Redis killed in the midst of work has every step that it acknowledged, thr
     });
     while (acknowledged.size < 300 * (life + 1)) await new Promise((resolve) => setImmediate(resolve));
     await redis.kill();
-    dead = true;
+    killed.abort();
     await Promise.all(work);
     await redis.restart();
     await again(() => table.ready());

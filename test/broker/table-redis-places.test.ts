@@ -16,7 +16,7 @@ import { BOB, confirmationOf, DAY, GATEWAY, HOUR, letter, NOW, next, releasedLet
 
 const running: { stop(): Promise<void> }[] = [];
 afterEach(async () => {
-  for (const one of running.splice(0).reverse()) await one.stop();
+  for (const one of running.splice(0).toReversed()) await one.stop();
 });
 
 function keep<T extends { stop(): Promise<void> }>(one: T): T {

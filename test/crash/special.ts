@@ -1,7 +1,6 @@
 /** Kills that no named point can do: the reply that is lost on its way, and a Redis that dies, or comes back with older data, under the broker. */
 import { cpSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import type { LogLine } from "../walks/kakitome.ts";
 import type { Kill } from "./kill.ts";
 import type { Account, Ledger } from "./ledger.ts";
 import { RECIPIENTS, type CrashPlace } from "./place.ts";
@@ -68,7 +67,7 @@ export async function bringBackOldData({ place, ledger, account, signal }: Scene
   await redis.start();
   try {
     await expectRefusal(place, ledger);
-    await broker.until("word that the table went back", (line) => saysWentBack(line) && broker.lines.indexOf(line) >= seen);
+    await broker.until("word that the table went back", (line) => line.event === "table.went-back" && broker.lines.indexOf(line) >= seen);
   } finally {
     await redis.kill();
     rmSync(data, { recursive: true });
@@ -77,9 +76,6 @@ export async function bringBackOldData({ place, ledger, account, signal }: Scene
   }
   await ledger.send(account, signal);
 }
-
-/** Whoever meets the old data first says so; the event of its own comes with the next examination. */
-const saysWentBack = ({ event, reason }: LogLine): boolean => event === "table.went-back" || String(reason).includes("went back in time");
 
 /** A client that asks now is told to come back later. @throws Error where it is told anything else */
 async function expectRefusal(place: CrashPlace, ledger: Ledger): Promise<void> {
