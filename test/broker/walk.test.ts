@@ -1,11 +1,11 @@
 /** The broker's steps S1-S11 by the calls of its client: what each gives, what it leaves in the table, and what a repetition does. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import type { Declared } from "../../broker/client.ts";
+import { BrokerClient, type Declared } from "../../broker/client.ts";
 import { sessionHash } from "../../broker/session.ts";
 import { openTicket, ticketHash } from "../../broker/ticket.ts";
 import { parseMailbox } from "../../mime/address.ts";
 import type { ContentKey } from "../../mime/key.ts";
-import { DAY, MINUTE, confirmAs, declaredTo, forever, letterFrom, openHouse, ticketOf, type House, type Member } from "./house.ts";
+import { DAY, MINUTE, confirmAs, declaredTo, forever, letterFrom, openHouse, proofBy, ticketOf, type House, type Member } from "./house.ts";
 
 const BOB = "bob@b.example";
 const CAROL = "carol@b.example";
@@ -82,6 +82,43 @@ test("S10: a repeated confirmation gets the same evidence, and one receipt waits
   expect(new Set(answers.map(({ evidence, confirmedAt }) => `${evidence} ${confirmedAt.getTime()}`)).size).toBe(1);
   const waiting = (await house.table.pending()).filter(({ evidence }) => evidence === answers[0]?.evidence);
   expect(waiting).toHaveLength(1);
+});
+
+test("over many lines at once: 200 presentations of a ticket get one key, 100 confirmations one evidence, and one receipt waits", async () => {
+  const client = new BrokerClient({ ...bob.gateway.channel, timeout: 50_000 });
+  const ticket = await ticketOf(house, alice, BOB);
+  const releases = await Promise.all(Array.from({ length: 200 }, () => client.present(ticket, bob.identity, forever)));
+  expect(new Set(releases.map((release) => keyIn(release) + release.nextTicket.toString("hex") + release.filing)).size).toBe(1);
+  expect(releases.filter(({ isFirst }) => isFirst)).toHaveLength(1);
+  const [release] = releases;
+  if (!release) throw new Error("nothing was released");
+  const proof = proofBy(house, bob, release.commit);
+  const confirmed = await Promise.all(Array.from({ length: 100 }, () => client.confirm(release.nextTicket, proof, bob.identity, forever)));
+  await client.close();
+  const [evidence, ...others] = new Set(confirmed.map((one) => one.evidence));
+  expect(others).toEqual([]);
+  expect((await house.table.pending()).filter((entry) => entry.evidence === evidence)).toHaveLength(1);
+});
+
+test("S1: a declaration that comes again with its name gets the same keys and tickets; with other words it is refused", async () => {
+  const { client } = alice.gateway;
+  const order = letterFrom(house, alice, [BOB, CAROL]);
+  const [first, again] = [await client.declare(order, alice.identity, forever), await client.declare(order, alice.identity, forever)];
+  expect(again.map((grant) => [keyIn(grant), grant.ticket])).toEqual(first.map((grant) => [keyIn(grant), grant.ticket]));
+  const other = letterFrom(house, alice, [BOB, CAROL], { letter: order.letter });
+  await expect(client.declare(other, alice.identity, forever)).rejects.toMatchObject({ code: "forbidden" });
+});
+
+test("S6: of two gateways that watch one mailbox, one gets the key at a time", async () => {
+  const { channel } = bob.gateway;
+  const second = new BrokerClient({ ...channel, holder: "another-installation-of-b" });
+  const ticket = await ticketOf(house, alice, BOB);
+  const first = await bob.gateway.client.present(ticket, bob.identity, forever);
+  await expect(second.present(ticket, bob.identity, forever)).rejects.toMatchObject({ code: "unavailable" });
+  house.pass(MINUTE);
+  const taken = await second.present(ticket, bob.identity, forever);
+  expect([taken.isFirst, taken.filing, keyIn(taken)]).toEqual([false, first.filing, keyIn(first)]);
+  await second.close();
 });
 
 test("S10: a confirmation after the expiry still counts, for the letter was opened", async () => {
