@@ -41,9 +41,9 @@ const mailerTo = (port: number, auth?: { user: string; pass: string }): ReceiptM
   smtpMailer({ host: "127.0.0.1", port, tls: "none", ca: undefined, auth });
 
 /** Runs an outbox until the test ends or it is stopped. */
-function start(mailer: ReceiptMailer): { outbox: Outbox; stop(): Promise<void> } {
+function start(mailer: ReceiptMailer, holder = "this broker"): { outbox: Outbox; stop(): Promise<void> } {
   const stopping = new AbortController();
-  const outbox = new Outbox(house.broker, mailer, { retryFirst: duration("20ms"), retryLongest: duration("80ms"), holder: "this broker" });
+  const outbox = new Outbox(house.broker, mailer, { retryFirst: duration("20ms"), retryLongest: duration("80ms"), holder });
   const done = outbox.run(stopping.signal);
   const stop = async (): Promise<void> => {
     stopping.abort();
@@ -204,4 +204,30 @@ test("a broker that was ended between sending and noting it sends the same octet
   const mails = attempts.all.map(({ mail }) => mail.toString("latin1"));
   expect(mails.length).toBeGreaterThanOrEqual(2);
   expect(new Set(mails).size).toBe(1);
+});
+
+test("of two brokers on one table each receipt is mailed by one", async () => {
+  const { port, attempts } = await hop();
+  start(mailerTo(port), "one broker");
+  start(mailerTo(port), "another broker");
+  const names = await Promise.all(Array.from({ length: 12 }, () => openedLetter()));
+  for (const evidence of names) await sent(evidence);
+  const mails = attempts.all.map(({ mail }) => /^Message-ID: (.*)$/mu.exec(mail.toString("latin1"))?.[1]);
+  expect(mails).toHaveLength(12);
+  expect(new Set(mails).size).toBe(12);
+});
+
+test("a receipt that a broker claimed and then died over is mailed by another one when the claim has ended", async () => {
+  const { port, attempts } = await hop();
+  const evidence = await openedLetter();
+  const session = (await house.table.pending()).find((entry) => entry.evidence === evidence)?.session ?? "";
+  const at = house.now().getTime();
+  expect(await house.table.claim({ evidence, session }, { holder: "the dead broker", until: at + 60_000 }, at)).toBe(true);
+  start(mailerTo(port), "another broker");
+  const other = await openedLetter();
+  await sent(other);
+  expect(attempts.all).toHaveLength(1);
+  house.pass(61_000);
+  await sent(evidence);
+  expect(attempts.all).toHaveLength(2);
 });
