@@ -19,6 +19,7 @@ export const FILES = {
   serverKey: "server.key.pem",
   server: "server.crt.pem",
   masterKey: "master.key",
+  dayKeys: "days",
   witness: "table.witness",
   table: "table.db",
 } as const;

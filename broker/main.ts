@@ -31,6 +31,8 @@ export type { Unopened };
 const SWEEP_EVERY_MS = 60_000;
 /** Its settings are looked at again, and whether it lost steps. */
 const EXAMINE_EVERY_MS = 60_000;
+/** What was erased is made unrecoverable. */
+const FORGET_EVERY_MS = 60 * 60_000;
 /** What is not written down yet is noticed as lost only while this process lives. */
 const WITNESS_EVERY_MS = 5_000;
 
@@ -181,7 +183,10 @@ export async function startBroker(
     const broker: Broker = {
       url: config.url,
       table,
-      masterKey: localMasterKey(Buffer.from(readSecret(fileIn(config, FILES.masterKey)).reveal(), "hex")),
+      masterKey: localMasterKey(
+        Buffer.from(readSecret(fileIn(config, FILES.masterKey)).reveal(), "hex"),
+        config.dayKeys ?? fileIn(config, FILES.dayKeys),
+      ),
       root: { key: key(FILES.rootKey), certificate: certificate(FILES.root) },
       signer: { key: key(FILES.signingKey), certificate: certificate(FILES.signing) },
       sessionKeys: sessionKeysOf(config),
@@ -210,6 +215,7 @@ export async function startBroker(
     const workers = [
       outbox.run(running.signal),
       every(SWEEP_EVERY_MS, "table.sweep-waits", () => sweep(broker), broker, running.signal),
+      every(FORGET_EVERY_MS, "keys.waiting", () => forgetKeys(broker), broker, running.signal),
       every(EXAMINE_EVERY_MS, "table.not-fit", () => table.ready(), broker, running.signal),
       every(WITNESS_EVERY_MS, "witness.waits", async () => witness.keep(), broker, running.signal),
     ];
@@ -241,4 +247,11 @@ async function every(ms: number, event: string, work: () => Promise<void>, broke
 async function sweep(broker: Broker): Promise<void> {
   const changed = await broker.table.sweep(broker.now().getTime());
   if (changed > 0) broker.log.info({ event: "table.swept", rows: changed });
+}
+
+/** "Erased" is to mean erased: the keys of days on which no letter waits, and what the table's home still has of deleted rows. */
+async function forgetKeys({ table, masterKey, now, log }: Broker): Promise<void> {
+  const destroyed = masterKey.destroy(await table.daysInUse(), now().getTime());
+  if (destroyed.length > 0) log.info({ event: "keys.destroyed", days: destroyed.length });
+  await table.compact();
 }

@@ -121,6 +121,15 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
     return this.#session(session);
   }
 
+  async daysInUse(): Promise<ReadonlySet<number>> {
+    const rows = this.file.rows("SELECT DISTINCT declaredAt / 86400000 AS day FROM session WHERE wrappedKey IS NOT NULL");
+    return new Set(rows.map(({ day }) => Number(day)));
+  }
+
+  async compact(): Promise<void> {
+    this.file.scrub();
+  }
+
   async sweep(at: number): Promise<number> {
     let changed = 0;
     for (;;) {

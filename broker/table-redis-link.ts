@@ -104,6 +104,15 @@ export class RedisLink {
     await this.#examined();
   }
 
+  /** Writes the append-only file anew without what was deleted; a rewriting that runs already is as good. @throws Fault `unavailable` */
+  async rewriteLog(): Promise<void> {
+    for (const redis of mastersOf(this.#client)) {
+      await redis.bgrewriteaof().catch((cause: unknown) => {
+        if (!(isReply(cause) && cause.message.includes("in progress"))) throw faultOf(cause);
+      });
+    }
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

@@ -3,7 +3,8 @@ import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import { Fault } from "../mime/fault.ts";
 import type { Confirmed, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
-import type { Stored } from "./table-copy.ts";
+import { dayOf } from "./day-keys.ts";
+import { isUnfinished, type Stored } from "./table-copy.ts";
 import type { RedisAddress } from "./table-redis-address.ts";
 import { type Argument, RedisLink } from "./table-redis-link.ts";
 import { restoring, storedIn } from "./table-redis-copy.ts";
@@ -120,6 +121,22 @@ class RedisTable extends RedisRegistry implements Table {
   async find(session: SessionHash): Promise<Session | undefined> {
     const fields = await this.#link.ask((redis) => redis.hgetallBuffer(this.#key("row", session)));
     return Object.keys(fields).length === 0 ? undefined : sessionOf({ ...fields, session });
+  }
+
+  async daysInUse(): Promise<ReadonlySet<number>> {
+    const days = new Set<number>();
+    for (const bucket of BUCKETS) {
+      const sessions = await this.#link.ask((redis) => redis.zrangebyscore(this.#bucketKey("due", bucket), "-inf", "+inf"));
+      const rows = await all(
+        sessions.map((session) => this.#link.ask((redis) => redis.hmget(this.#key("row", session), "state", "declaredAt"))),
+      );
+      for (const [state, declaredAt] of rows) if (isUnfinished({ state: state ?? "" })) days.add(dayOf(Number(declaredAt)));
+    }
+    return days;
+  }
+
+  compact(): Promise<void> {
+    return this.#link.rewriteLog();
   }
 
   async sweep(at: number): Promise<number> {

@@ -46,6 +46,12 @@ interface SessionTable {
 
   find(session: SessionHash): Promise<Session | undefined>;
 
+  /** The days (as `dayOf` counts them) on which letters were declared whose keys are still kept. */
+  daysInUse(): Promise<ReadonlySet<number>>;
+
+  /** Sees to it that what was erased is nowhere in the home's own files any more, as far as that takes a step of its own. */
+  compact(): Promise<void>;
+
   /**
    * Erases the keys of rows past their expiry (state `expired`), removes rows that were never dispatched and rows that ended longer
    * than the retention ago. @returns how many rows changed

@@ -73,6 +73,8 @@ export const brokerSchema = z.strictObject({
   listen,
   /** Folder of keys, certificates and the embedded table; made by `kakitome init broker`. */
   data: path,
+  /** Folder of the days' wrapping keys, `days` in `data` where left out; brokers on one table share it. */
+  dayKeys: path.optional(),
   table: z
     .union([
       z.literal("embedded"),

@@ -86,7 +86,7 @@ export async function openHouse(wrap: (table: Table) => Table = (table) => table
   const broker: Broker = {
     url,
     table,
-    masterKey: localMasterKey(Buffer.from(readSecret(join(data, FILES.masterKey)).reveal(), "hex")),
+    masterKey: localMasterKey(Buffer.from(readSecret(join(data, FILES.masterKey)).reveal(), "hex"), join(data, FILES.dayKeys)),
     root: { key: key(FILES.rootKey), certificate: certificate(FILES.root) },
     signer: { key: key(FILES.signingKey), certificate: certificate(FILES.signing) },
     sessionKeys: [{ key: key(FILES.sessionKey), certificate: certificate(FILES.session) }],

@@ -1,12 +1,17 @@
 /** Kc at rest: it unwraps for exactly the row it was wrapped for, under exactly the key it was wrapped with. */
 import { randomBytes } from "node:crypto";
-import { describe, expect, test } from "@jest/globals";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "@jest/globals";
 import { localMasterKey } from "../../broker/master-key.ts";
 import { ContentKey } from "../../mime/key.ts";
 import { letter } from "./table-homes.ts";
 
 const { wrappedKey: _none, ticket: _neither, ...row } = letter();
-const master = localMasterKey(randomBytes(32));
+const folder = mkdtempSync(join(tmpdir(), "kakitome-days-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const master = localMasterKey(randomBytes(32), folder);
 const octetsOf = (key: ContentKey): string => key.lend((octets) => octets.toString("hex"));
 
 test("a key comes back as it went in", () => {
@@ -42,7 +47,7 @@ describe("does not unwrap", () => {
   });
 
   test("under another master key", () => {
-    expect(() => localMasterKey(randomBytes(32)).unwrap(wrapped, row)).toThrow(refused);
+    expect(() => localMasterKey(randomBytes(32), folder).unwrap(wrapped, row)).toThrow(refused);
   });
 
   test.each(Array.from({ length: 60 }, (_none, at) => at))("with octet %i altered", (at) => {
@@ -57,5 +62,5 @@ describe("does not unwrap", () => {
 });
 
 test.each([0, 16, 31, 33, 64])("a master key of %i octets is refused", (length) => {
-  expect(() => localMasterKey(randomBytes(length))).toThrow(expect.objectContaining({ code: "malformed" }));
+  expect(() => localMasterKey(randomBytes(length), folder)).toThrow(expect.objectContaining({ code: "malformed" }));
 });
