@@ -1,7 +1,6 @@
 /** A sending gateway with all of its parts: enrolled with a broker in this process, with one user, as the built command or in this process. */
 import { createPublicKey } from "node:crypto";
-import { writeFileSync } from "node:fs";
-import { readdir } from "node:fs/promises";
+import { readdirSync, watch, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { createRoot, issue } from "../../broker/authority.ts";
@@ -31,8 +30,8 @@ export interface Sender {
   runHere(now?: () => Date): Promise<Running & { readonly heard: HeardLog }>;
   /** A client that is through STARTTLS and AUTH. */
   enter(): Promise<Talk>;
-  /** Names in the spool that end so. */
-  spooled(ending: string): Promise<string[]>;
+  /** Resolves when the names in the spool are so; those of finished letters are left out. */
+  untilSpool(fits: (names: readonly string[]) => boolean): Promise<void>;
 }
 
 /** @param hopPort of the next hop @param changes `data`: a folder that is there; `retry`: of the relay */
@@ -55,6 +54,8 @@ export async function prepareSender(house: House, hopPort: number, changes: { da
   writeFileSync(config, stringify(file));
   const { fingerprint } = house.broker.root.certificate;
   await enrol(loadGateway(config), { fingerprint, token: await house.invite("a.example") }, forever);
+  let isEnrolled = false;
+  const enrolled = ({ event }: { readonly event?: string }): boolean => isEnrolled || event === "mailbox.enrolled";
   const sender: Sender = {
     config,
     data,
@@ -63,11 +64,15 @@ export async function prepareSender(house: House, hopPort: number, changes: { da
     async run() {
       const running = startKakitome(["gateway", "run", "--config", config]);
       await running.until("gateway.started", ({ event }) => event === "gateway.started");
+      await running.until("mailbox.enrolled", enrolled);
+      isEnrolled = true;
       return running;
     },
     async runHere(now) {
       const heard = heardLog();
       const running = await startGateway(loadGateway(config), heard.log, now);
+      await heard.lines.until(enrolled);
+      isEnrolled = true;
       return { heard, stop: () => running.stop() };
     },
     async enter() {
@@ -78,7 +83,16 @@ export async function prepareSender(house: House, hopPort: number, changes: { da
       if (!answer.startsWith("235")) throw new Error(`not let in: ${answer}`);
       return talk;
     },
-    spooled: async (ending) => (await readdir(join(data, "spool"))).filter((name) => name.endsWith(ending)),
+    untilSpool: (fits) =>
+      new Promise((resolve) => {
+        const look = (): void => {
+          if (!fits(readdirSync(sender.spool).filter((name) => !name.endsWith(".done")))) return;
+          watcher.close();
+          resolve();
+        };
+        const watcher = watch(sender.spool, look);
+        look();
+      }),
   };
   return sender;
 }
