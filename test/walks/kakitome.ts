@@ -37,6 +37,8 @@ export interface Process {
   until(what: string, fits: (line: LogLine) => boolean): Promise<LogLine>;
   /** Sends a signal and waits for nothing. */
   signal(name: NodeJS.Signals): void;
+  /** Its exit code once it has ended; null where a signal ended it. */
+  readonly ended: Promise<number | null>;
   /** Stops it by a signal. @returns its exit code */
   stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
@@ -64,6 +66,7 @@ export function startKakitome(args: readonly string[], environment: Readonly<Rec
   child.once("exit", wake);
   return {
     lines,
+    ended,
     text: () => raw.join("\n"),
     until(what, fits) {
       return new Promise((resolve, reject) => {
