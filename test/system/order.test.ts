@@ -103,7 +103,7 @@ suite("before the client is told that its letter was accepted", () => {
       return line ? wrongWith(one, line, spooling, sender.spool) : ["no line"];
     });
     expect(wrong).toEqual([]);
-  });
+  }, 180_000);
 });
 
 /** Goes from the last octet of the text to the first octet of the reply, each step after the end of the one before. @returns what is not so */

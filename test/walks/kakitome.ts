@@ -30,6 +30,7 @@ export function must(args: readonly string[], input = ""): string {
 }
 
 export interface Process {
+  readonly pid: number;
   readonly lines: readonly LogLine[];
   /** Everything it wrote, as text. */
   text(): string;
@@ -65,6 +66,7 @@ export function startKakitome(args: readonly string[], environment: Readonly<Rec
   createInterface({ input: child.stderr }).on("line", (line) => raw.push(line));
   child.once("exit", wake);
   return {
+    pid: group,
     lines,
     ended,
     text: () => raw.join("\n"),
