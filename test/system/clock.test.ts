@@ -104,7 +104,11 @@ async function readReceipt(name: string): Promise<{ events: string[]; state: str
   const letters = new Letters(join(sender.data, "letters"));
   const { log, lines } = heardLog();
   const seen = { uid: 1, octets: 0, flags: [], internalDate: undefined, structure: undefined };
-  await receiveReceipt({ broker, letters, log }, mailbox, seen).finally(() => broker.close());
+  try {
+    await receiveReceipt({ broker, letters, log }, mailbox, seen);
+  } finally {
+    await broker.close();
+  }
   const known = await letters.find({ sender: ALICE, messageId: `<${name}@a.example>` });
   return { events: lines.all.map(({ event }) => event), state: known?.recipients[0]?.state };
 }

@@ -53,7 +53,7 @@ export function startKakitome(args: readonly string[], environment: Readonly<Rec
   const lines: LogLine[] = [];
   const raw: string[] = [];
   const waiting = new Set<() => void>();
-  const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
+  const ended = new Promise<number | null>((resolve) => child.once("close", resolve)); // not before its last words were read
   void ended.then(() => spareAtExit(group));
   const wake = (): void => {
     for (const look of waiting) look();
