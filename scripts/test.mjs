@@ -18,6 +18,7 @@ const packages = {
   swaks: "swaks",
   openssl: "openssl",
   "s-nail": "s-nail",
+  strace: "strace",
 };
 
 function isThere(command) {

@@ -5,13 +5,26 @@ import { connect as connectTls } from "node:tls";
 
 export class Talk {
   #socket: Socket;
+  readonly #wire: Socket;
   #heard = "";
   #closed = false;
   #look: () => void = () => undefined;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
+    this.#wire = socket;
     this.#listen();
+  }
+
+  /** Our port, and the octets that went either way on the wire, those of TLS included. */
+  get wire(): { port: number; heard: number; said: number } {
+    const { localPort = 0, bytesRead, bytesWritten } = this.#wire;
+    return { port: localPort, heard: bytesRead, said: bytesWritten };
+  }
+
+  /** Resolves when the other side has ended the connection. */
+  async ended(): Promise<void> {
+    if (!this.#closed) await once(this.#socket, "close");
   }
 
   /** Connects in the clear. @returns after the greeting, which `greeting` keeps */

@@ -30,6 +30,7 @@ export function must(args: readonly string[], input = ""): string {
 }
 
 export interface Process {
+  readonly pid: number;
   readonly lines: readonly LogLine[];
   /** Everything it wrote, as text. */
   text(): string;
@@ -37,6 +38,8 @@ export interface Process {
   until(what: string, fits: (line: LogLine) => boolean): Promise<LogLine>;
   /** Sends a signal and waits for nothing. */
   signal(name: NodeJS.Signals): void;
+  /** Its exit code once it has ended; null where a signal ended it. */
+  readonly ended: Promise<number | null>;
   /** Stops it by a signal. @returns its exit code */
   stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
@@ -50,7 +53,7 @@ export function startKakitome(args: readonly string[], environment: Readonly<Rec
   const lines: LogLine[] = [];
   const raw: string[] = [];
   const waiting = new Set<() => void>();
-  const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
+  const ended = new Promise<number | null>((resolve) => child.once("close", resolve)); // not before its last words were read
   void ended.then(() => spareAtExit(group));
   const wake = (): void => {
     for (const look of waiting) look();
@@ -63,7 +66,9 @@ export function startKakitome(args: readonly string[], environment: Readonly<Rec
   createInterface({ input: child.stderr }).on("line", (line) => raw.push(line));
   child.once("exit", wake);
   return {
+    pid: group,
     lines,
+    ended,
     text: () => raw.join("\n"),
     until(what, fits) {
       return new Promise((resolve, reject) => {
