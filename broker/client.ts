@@ -17,6 +17,7 @@ import {
   authorityBody,
   confirmedBody,
   directoryBody,
+  dispatchedBody,
   enrolledBody,
   grantsBody,
   mailboxEnrolledBody,
@@ -212,9 +213,9 @@ export class BrokerClient {
     return answer;
   }
 
-  /** Reports that the next hop took these letters. */
-  async dispatched(tickets: readonly Buffer[], signal: AbortSignal): Promise<void> {
-    await this.#call("POST", "/v1/dispatched", jsonOf(tickets), signal);
+  /** Reports that these letters are on their way. @returns the places of those that nobody can open any more */
+  async dispatched(tickets: readonly Buffer[], signal: AbortSignal): Promise<readonly number[]> {
+    return parseBody(dispatchedBody, await this.#call("POST", "/v1/dispatched", jsonOf(tickets), signal)).lost;
   }
 
   /** Takes back letters that no next hop took. */
@@ -256,11 +257,12 @@ export class BrokerClient {
   /** Every step can be asked for twice, so a line that breaks is tried once more with the same octets. */
   async #call(method: "GET" | "POST", path: string, body: Body | undefined, signal: AbortSignal): Promise<Buffer> {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#channel.timeout)]);
+    const ask = () => call(this.#pool, method, path, body, limit);
     try {
-      return await call(this.#pool, method, path, body, limit);
+      return await ask().catch((thrown: unknown) => (isBroken(thrown) && !limit.aborted ? ask() : Promise.reject(thrown)));
     } catch (thrown) {
-      if (!isBroken(thrown) || limit.aborted) throw thrown;
-      return call(this.#pool, method, path, body, limit);
+      if (!(thrown instanceof Fault && thrown.code === "unauthenticated")) throw thrown;
+      throw new Fault("unavailable", "the broker does not accept this gateway's certificate", { cause: thrown }); // not the user's to mend
     }
   }
 }

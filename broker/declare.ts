@@ -114,10 +114,11 @@ async function grantFor(broker: Broker, actor: Actor<DeclareBody>, recipient: De
   return { row, key: ContentKey.generate(), ticket, encryptionCertificate: record?.encryptionCertificate };
 }
 
-/** The sender's gateway reports that the next hop took these letters. */
-export async function markDispatched(broker: Broker, gateway: GatewayRecord, tickets: readonly Buffer[]): Promise<void> {
+/** The sender's gateway reports that these letters are on their way. @returns which of them nobody can open any more, by their place */
+export async function markDispatched(broker: Broker, gateway: GatewayRecord, tickets: readonly Buffer[]): Promise<number[]> {
   const sessions = tickets.map((ticket) => sessionHash(openTicket(ticket, broker.sessionKeys).sessionId));
-  await broker.table.dispatched(sessions, gateway.fingerprint, broker.now().getTime());
+  const lost = new Set(await broker.table.dispatched(sessions, gateway.fingerprint, broker.now().getTime()));
+  return sessions.flatMap((session, at) => (lost.has(session) ? [at] : []));
 }
 
 /** The sender's gateway takes back letters that no next hop took; their keys are erased. */

@@ -45,8 +45,7 @@ function routes(broker: Broker): Hono<{ Bindings: HttpBindings }> {
   app.post("/v1/declare", signedStep(declare)); // S1-S3
   app.post("/v1/dispatched", async (call) => {
     const gateway = await channelOf(broker, call);
-    await markDispatched(broker, gateway, parseBody(ticketsBody, await bodyOf(call)).tickets);
-    return call.body(null, 204);
+    return call.json({ lost: await markDispatched(broker, gateway, parseBody(ticketsBody, await bodyOf(call)).tickets) });
   });
   app.post("/v1/withdraw", async (call) => {
     const gateway = await channelOf(broker, call);
@@ -87,6 +86,7 @@ async function channelOf(broker: Broker, call: Call): Promise<GatewayRecord> {
   try {
     verifyChain(certificate, { roots: [broker.root.certificate], at: broker.now(), purpose: OID.clientAuth });
   } catch (cause) {
+    if (Fault.from(cause).retry === "later") throw cause;
     throw new Fault("unauthenticated", "the channel certificate does not hold", { cause });
   }
   const gateway = await broker.table.findGateway(certificate.fingerprint);

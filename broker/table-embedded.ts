@@ -49,15 +49,17 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
     return this.#step(() => rows.map((row) => this.#declare(row, vanishAt)));
   }
 
-  async dispatched(sessions: readonly SessionHash[], gateway: string, at: number): Promise<void> {
-    this.#step(() => {
-      for (const session of sessions) {
+  async dispatched(sessions: readonly SessionHash[], gateway: string, at: number): Promise<SessionHash[]> {
+    return this.#step(() =>
+      sessions.filter((session) => {
         const row = this.#session(session);
-        if (row?.gateway !== gateway || row.state !== "declared") continue;
+        if (row?.gateway !== gateway || row.state === "expired" || row.state === "withdrawn") return true;
+        if (row.state !== "declared") return false;
         this.file.run("UPDATE session SET state = 'dispatched', due = expiresAt WHERE session = ?", session);
         this.#audit("dispatched", session, at, gateway);
-      }
-    });
+        return false;
+      }),
+    );
   }
 
   async withdraw(session: SessionHash, gateway: string, at: number): Promise<boolean> {

@@ -32,6 +32,8 @@ const ANSWER_WITHIN = 2_000;
 const CONNECT_WITHIN = 5_000;
 const RECONNECT_STEP = 50;
 const RECONNECT_AT_MOST = 1_000;
+/** The nodes of a cluster that is just starting need a moment to agree; this is five seconds of attempts. */
+const CLUSTER_FIRST_TRIES = 50;
 
 /** @param reconnects whether a lost connection is to be made again */
 export function connectionTo(address: RedisAddress, reconnects: () => boolean): Client {
@@ -72,7 +74,7 @@ export function connectionTo(address: RedisAddress, reconnects: () => boolean): 
     redisOptions: options,
     lazyConnect: true,
     enableOfflineQueue: false,
-    clusterRetryStrategy: retry,
+    clusterRetryStrategy: (times) => (times <= CLUSTER_FIRST_TRIES ? RECONNECT_STEP * 2 : retry(times)),
     maxRedirections: 4, // each of them after a refusal: what was refused was not carried out
     retryDelayOnFailover: RECONNECT_STEP,
     retryDelayOnClusterDown: RECONNECT_STEP,

@@ -45,8 +45,9 @@ export class RedisLink {
 
   /** Connects the first time, in one attempt; from then on it reconnects by itself. @throws Fault `unavailable` */
   async connect(): Promise<void> {
+    const gaveUp = new Promise<never>((_resolve, reject) => this.#client.once("end", () => reject(new Error("the connection ended"))));
     try {
-      await this.#client.connect();
+      await Promise.race([this.#client.connect(), gaveUp]); // a cluster's client says only by its end that it gave up
     } catch (cause) {
       this.#client.disconnect();
       throw silence(this.#lastError ?? cause);

@@ -79,8 +79,9 @@ class RedisTable extends RedisRegistry implements Table {
     return all(rows.map((row) => this.#declare(row, vanishAt)));
   }
 
-  async dispatched(sessions: readonly SessionHash[], gateway: string, at: number): Promise<void> {
-    await all(sessions.map((session) => this.#step("dispatched", session, at, gateway)));
+  async dispatched(sessions: readonly SessionHash[], gateway: string, at: number): Promise<SessionHash[]> {
+    const answers = await all(sessions.map((session) => this.#step("dispatched", session, at, gateway)));
+    return sessions.filter((_session, index) => answers[index] === -1);
   }
 
   async withdraw(session: SessionHash, gateway: string, at: number): Promise<boolean> {

@@ -84,10 +84,10 @@ local function declare(keys, args)
   return redis.call('HGETALL', keys[1])
 end
 
---- ARGV 3 gateway.
+--- ARGV 3 gateway. Returns -1 where nobody can open the letter any more.
 local function dispatched(keys, args)
   local row = row_of(keys)
-  if not row or row.gateway ~= args[3] then return 0 end
+  if not row or row.gateway ~= args[3] or row.state == 'expired' or row.state == 'withdrawn' then return -1 end
   local expires = number(row, 'expiresAt', keys)
   if row.state ~= 'declared' then
     redis.call('HSET', keys[1], 'seenAt', args[2])

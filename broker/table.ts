@@ -16,8 +16,11 @@ interface SessionTable {
    */
   declare(rows: readonly NewRow[], vanishAt: number): Promise<Waiting[]>;
 
-  /** Marks rows of this gateway as handed to the next hop; rows in any other state, or of another gateway, stay as they are. */
-  dispatched(sessions: readonly SessionHash[], gateway: string, at: number): Promise<void>;
+  /**
+   * Marks declared rows of this gateway as on their way, so that they do not vanish; rows in any other state stay as they are.
+   * @returns the sessions that are not there for this gateway, or ended without being opened
+   */
+  dispatched(sessions: readonly SessionHash[], gateway: string, at: number): Promise<SessionHash[]>;
 
   /** Erases the key of a row of this gateway that was not released. @returns whether it did, now or earlier */
   withdraw(session: SessionHash, gateway: string, at: number): Promise<boolean>;

@@ -120,6 +120,9 @@ export const confirmBody = z.strictObject({
 
 export const confirmedBody = z.strictObject({ request: z.string(), evidence: z.string(), confirmedAt: instant });
 
+/** Places of tickets whose letters nobody can open any more. */
+export const dispatchedBody = z.strictObject({ lost: z.array(z.int().min(0)) });
+
 export const ticketsBody = z.strictObject({ tickets: z.array(base64).min(1).max(1_000) });
 
 export const enrolBody = z.strictObject({ token: z.string().max(200), name: z.string().min(1).max(64), request: base64 });

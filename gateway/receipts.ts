@@ -2,6 +2,7 @@
 import type { BrokerClient } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
 import { reasonOf, type Log } from "../config/log.ts";
+import { Fault } from "../mime/fault.ts";
 import { verifyProof } from "../mime/proof.ts";
 import { readReceipt, type ReadReceipt } from "../mime/report.ts";
 import type { Letters } from "./letters.ts";
@@ -21,6 +22,7 @@ export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mai
   try {
     receipt = readReceipt(mail, broker.trust);
   } catch (thrown) {
+    if (Fault.from(thrown).retry === "later") throw thrown; // our clock may be wrong
     log.warn({ event: "receipt.not-valid", uid, reason: reasonOf(thrown) });
     return;
   }

@@ -27,6 +27,12 @@ export interface RelayParts {
 /** Copies whose bytes are in memory at once. */
 const IN_MEMORY = 2 * CONNECTIONS;
 
+/** A letter that is not older has a row at the broker: it was declared just now. */
+const FRESH_MS = 60_000;
+
+const LOST = { stage: "refused", status: "5.4.7", answer: "The letter waited until its key was gone; nobody can open it." } as const;
+const DAMAGED = { stage: "refused", status: "5.3.0", answer: "The gateway's copy of the letter was damaged." } as const;
+
 /** What the next hop said to a copy. */
 interface Refusal {
   /** The enhanced status code. */
@@ -139,24 +145,30 @@ export class Relay {
     }
   }
 
-  /** Changes how far a copy is once that is on the disk; the last change of all is the end of the whole entry. */
+  /** Changes how far a copy is, also where that cannot be written now; the last change of all is the end of the whole entry. */
   async #advance(spooled: Spooled, at: number, to: Progress): Promise<void> {
-    const progress = spooled.progress.map((one, index) => (index === at ? to : one));
-    if (!progress.every(isFinished)) await this.#parts.spool.keep({ ...spooled, progress });
     spooled.progress[at] = to;
+    if (!spooled.progress.every(isFinished)) await this.#parts.spool.keep(spooled);
   }
 
   async #relay(spooled: Spooled, consignment: Consignment, at: number): Promise<void> {
     const { entry } = spooled;
     const { spool, log, now, retry } = this.#parts;
     const message = await spool.message(spooled, consignment);
+    if (!message) {
+      log.error({ event: "spool.broken", letter: entry.id, reason: DAMAGED.answer });
+      return this.#advance(spooled, at, DAMAGED);
+    }
+    const age = now().getTime() - Date.parse(entry.acceptedAt);
+    if (age > FRESH_MS && (await this.#announce(spooled, consignment, at)) === "lost") return this.#advance(spooled, at, LOST);
     try {
       await this.#transport.sendMail({ envelope: envelopeOf(spooled, consignment), raw: message });
     } catch (thrown) {
       const { code, status, answer, isFinal } = answerIn(thrown);
-      const tooOld = now().getTime() - Date.parse(entry.acceptedAt) > retry.giveUpAfter;
+      const tooOld = age > retry.giveUpAfter;
       log.warn({ event: "relay.refused", letter: entry.id, code, final: isFinal || tooOld, reason: reasonOf(thrown) });
       if (isFinal || tooOld) await this.#advance(spooled, at, { stage: "refused", status, answer });
+      else await this.#announce(spooled, consignment, at);
       return;
     }
     haltAt("a8");
@@ -166,16 +178,27 @@ export class Relay {
   }
 
   async #report(spooled: Spooled, consignment: Consignment, at: number): Promise<void> {
-    const { ticket } = consignment;
     await this.#changeLetter(spooled, consignment, { state: "handed-over" });
-    try {
-      if (ticket !== undefined) await this.#parts.broker.dispatched([Buffer.from(ticket, "base64")], this.#signal);
-    } catch (thrown) {
-      if (Fault.from(thrown).retry === "later") return; // the recipient's presentation implies it meanwhile
-      this.#parts.log.warn({ event: "relay.report-refused", letter: spooled.entry.id, reason: reasonOf(thrown) });
-    }
+    const outcome = await this.#announce(spooled, consignment, at);
+    if (outcome === "later") return; // the recipient's presentation implies it meanwhile
     haltAt("a10");
-    await this.#advance(spooled, at, { stage: "reported" });
+    await this.#advance(spooled, at, outcome === "lost" ? LOST : { stage: "reported" });
+  }
+
+  /** Tells the broker once that a letter is on its way: without that its row would vanish, and with it the key. */
+  async #announce({ entry, announced }: Spooled, { ticket }: Consignment, at: number): Promise<"known" | "lost" | "later"> {
+    if (ticket === undefined || announced.has(at)) return "known";
+    try {
+      const lost = await this.#parts.broker.dispatched([Buffer.from(ticket, "base64")], this.#signal);
+      if (lost.length > 0) return "lost";
+      announced.add(at);
+      this.#parts.log.info({ event: "letter.announced", letter: entry.id });
+      return "known";
+    } catch (thrown) {
+      if (Fault.from(thrown).retry === "later") return "later";
+      this.#parts.log.warn({ event: "relay.report-refused", letter: entry.id, reason: reasonOf(thrown) });
+      return "known";
+    }
   }
 
   /** The key first, then the notice: a sender who reads "nobody can open it" must be able to rely on it. */
@@ -192,7 +215,7 @@ export class Relay {
         if (Fault.from(thrown).retry === "later") return; // both or neither: tried again with the next attempt
       }
     }
-    const message = await spool.message(spooled, consignment);
+    const message = (await spool.message(spooled, consignment)) ?? Buffer.alloc(0);
     await this.#notify(noticeId(entry.id, at), entry, consignment, { status, answer, message, sealed: true });
     await this.#changeLetter(spooled, consignment, { state: "failed", reason: answer.slice(0, 400) });
     await this.#advance(spooled, at, { stage: "failed" });

@@ -50,6 +50,8 @@ export interface Spooled {
   readonly progress: Progress[];
   /** Octets of the first line. */
   readonly head: number;
+  /** Copies, by their place, which the broker knows to be on their way; for this life only. */
+  readonly announced: Set<number>;
 }
 
 /** Whether nothing more is to be done for a copy. */
@@ -101,7 +103,7 @@ export class Spool {
     const whole: Entry = { ...entry, consignments };
     const head = Buffer.from(`${JSON.stringify(whole)}\n`);
     await writeDurably(this.#path(entry.id, LETTER), [head, ...copies.map(({ message }) => message)], () => haltAt("a6"));
-    return { entry: whole, progress: consignments.map(() => ({ stage: "waiting" })), head: head.length };
+    return { entry: whole, progress: consignments.map(() => ({ stage: "waiting" })), head: head.length, announced: new Set() };
   }
 
   /** Everything that is not finished, the oldest first. @param broken is told of an entry that cannot be read; without it, that throws */
@@ -117,13 +119,13 @@ export class Spool {
     return found.sort((a, b) => a.entry.acceptedAt.localeCompare(b.entry.acceptedAt));
   }
 
-  async message({ entry, head }: Spooled, { from, to }: Consignment): Promise<Buffer> {
+  /** A copy's octets; undefined where the file does not hold them any more. */
+  async message({ entry, head }: Spooled, { from, to }: Consignment): Promise<Buffer | undefined> {
     const file = await open(this.#path(entry.id, LETTER));
     try {
       const message = Buffer.alloc(to - from);
       const { bytesRead } = await file.read(message, 0, message.length, head + from);
-      if (bytesRead < message.length) throw new Fault("internal", `spool entry ${entry.id} is cut off`);
-      return message;
+      return bytesRead < message.length ? undefined : message;
     } finally {
       await file.close();
     }
@@ -160,7 +162,7 @@ export class Spool {
     const entry = JSON.parse(line.toString()) as Entry;
     const state = await readIfPresent(this.#path(id, STATE));
     const progress = state ? (JSON.parse(state.toString()) as Progress[]) : entry.consignments.map(() => ({ stage: "waiting" as const }));
-    return { entry, progress, head: line.length };
+    return { entry, progress, head: line.length, announced: new Set() };
   }
 
   async #firstLine(id: string): Promise<Buffer> {

@@ -67,6 +67,10 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
   const late = new AbortController();
   const { signal } = late;
   const receiving = new Set<string>();
+  let isStopping = false;
+  const dismiss = (): void => {
+    for (const connection of server.connections) if (!receiving.has(connection.session.id)) connection.close();
+  };
   const transactions = new WeakMap<SMTPServerSession, Transaction>();
   const answer = async <T>(
     session: SMTPServerSession,
@@ -117,7 +121,10 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
         const id = await parts.consign(submissionOf(session, transactions.get(session), message), signal);
         return accepted(id);
       };
-      void answer(session, "DATA", step, callback).finally(() => receiving.delete(session.id));
+      void answer(session, "DATA", step, callback).finally(() => {
+        receiving.delete(session.id);
+        if (isStopping) dismiss();
+      });
     },
   });
   server.on("error", (error) => parts.log.warn({ event: "submission.connection", reason: reasonOf(error) }));
@@ -128,7 +135,8 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
     async stop() {
       const limit = setTimeout(() => late.abort(new Error("stopping")), LONGEST_STOP_MS);
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const connection of server.connections) if (!receiving.has(connection.session.id)) connection.close();
+      isStopping = true;
+      dismiss();
       await closed;
       clearTimeout(limit);
     },

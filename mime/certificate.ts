@@ -181,13 +181,16 @@ const LONGEST_CHAIN = 4;
 
 /**
  * Verifies that the certificate chains to one of the roots at that time and may be used for the purpose.
- * @throws Fault `signature-invalid` with what is wrong.
+ * @throws Fault `signature-invalid` with what is wrong; `unavailable` where all holds but the time is before a certificate's: then it is
+ * the clock that is wrong, for nobody gets a certificate of a trusted root before it was issued.
  */
 export function verifyChain(certificate: Certificate, trust: Trust): void {
   if (!certificate.purposes?.includes(trust.purpose)) throw new Fault("signature-invalid", "the certificate is not meant for this use");
   let current = certificate;
+  let early: Certificate | undefined;
   for (let length = 0; length < LONGEST_CHAIN; length++) {
-    if (trust.at < current.notBefore || trust.at > current.notAfter) {
+    if (trust.at < current.notBefore) early = current;
+    if (trust.at > current.notAfter) {
       throw new Fault("signature-invalid", `the certificate of ${current.commonName} is not valid at ${trust.at.toISOString()}`);
     }
     const child = current;
@@ -196,8 +199,10 @@ export function verifyChain(certificate: Certificate, trust: Trust): void {
     if (root) {
       if (root !== child && (root.unknownCritical || length > root.pathLength))
         throw new Fault("signature-invalid", "the root may not stand above this chain");
-      if (trust.at < root.notBefore || trust.at > root.notAfter)
-        throw new Fault("signature-invalid", "the root certificate is not valid at that time");
+      if (trust.at > root.notAfter) throw new Fault("signature-invalid", "the root certificate is not valid at that time");
+      if (trust.at < root.notBefore) early = root;
+      if (early)
+        throw new Fault("unavailable", `the clock says ${trust.at.toISOString()}, before the certificate of ${early.commonName} begins`);
       return;
     }
     const next = trust.intermediates?.find((candidate) => candidate.fingerprint !== child.fingerprint && issued(candidate, child));

@@ -162,7 +162,10 @@ describe("the channel", () => {
     const { notAfter } = gateway.channel.certificate;
     house.pass(notAfter.getTime() - house.now().getTime() + MINUTE);
     try {
-      await expect(gateway.client.lookUp(late.mailbox, new AbortController().signal)).rejects.toMatchObject({ code: "unauthenticated" });
+      await expect(gateway.client.lookUp(late.mailbox, new AbortController().signal)).rejects.toMatchObject({
+        code: "unavailable",
+        cause: { code: "unauthenticated" },
+      });
     } finally {
       house.pass(Date.now() - house.now().getTime());
     }

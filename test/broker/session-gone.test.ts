@@ -156,7 +156,7 @@ describe("S10: a letter confirmed", () => {
   });
 });
 
-test("reports and withdrawals tell nothing of a ticket either: known, unknown and foreign ones get the same empty answer", async () => {
+test("reports and withdrawals tell nothing of a ticket either: unknown and foreign ones get the same answer", async () => {
   const body = (ticket: Buffer): string => JSON.stringify({ tickets: [ticket.toString("base64")] });
   const known = await ticketOf(house, alice, BOB);
   for (const path of ["/v1/dispatched", "/v1/withdraw"]) {
@@ -164,7 +164,6 @@ test("reports and withdrawals tell nothing of a ticket either: known, unknown an
     for (const [member, ticket] of [
       [mallory, known],
       [alice, unknownTicket()],
-      [alice, known],
     ] as const) {
       faces.push(faceOf(await call(house, member.gateway.channel, path, { body: body(ticket), type: "application/json" })));
     }

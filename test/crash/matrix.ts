@@ -1,6 +1,7 @@
 /** Kills at every point, for every shape, again and again; counts what went wrong, and writes it as a table. */
 import { killAt, SHAPES, type Shape } from "./kill.ts";
 import { Ledger, type Finding, type Kind } from "./ledger.ts";
+import type { Process } from "../walks/kakitome.ts";
 import { startCrashPlace, type CrashPlace } from "./place.ts";
 
 export interface Cell {
@@ -47,6 +48,7 @@ export async function runMatrix({ points, shapes = SHAPES, repeats, lanes = 1, s
       await fill(place, ledger, cell, repeats);
       say(`${lineOf(cell)}  ${Math.round((Date.now() - began) / Math.max(cell.kills, 1))} ms a kill`);
       for (const reason of [...cell.missed, ...cell.findings.map(({ kind, what }) => `${kind}: ${what}`)]) say(`    ${reason}`);
+      if (cell.findings.length > 0) for (const { process } of [place.a, place.b, place.broker]) say(lastWords(process));
       if (!isGood(cell)) await leave(); // what went wrong must not count for the next cell too
     }
     await leave();
@@ -68,6 +70,8 @@ async function fill(place: CrashPlace, ledger: Ledger, cell: Cell, repeats: numb
     cell.missed.push((thrown instanceof Error ? thrown.message : String(thrown)).split("\n").slice(0, 5).join("\n"));
   }
 }
+
+const lastWords = (process: Process): string => process.text().split("\n").slice(-25).join("\n");
 
 const shapeName = (shape: Shape): string => (shape === 1 ? "one recipient" : "three recipients");
 

@@ -116,7 +116,7 @@ export async function openOffice(
       const { consignments } = spooled.entry;
       return Promise.all(
         consignments.map(async (consignment) => {
-          const mail = await spool.message(spooled, consignment);
+          const mail = (await spool.message(spooled, consignment)) ?? Buffer.alloc(0);
           const sealed = readSealed(mail);
           if (!sealed) throw new Error("the copy is not sealed");
           return { recipient: consignment.recipient, mail, ticket: Buffer.from(consignment.ticket ?? "", "base64"), sealed };

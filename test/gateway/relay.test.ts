@@ -133,9 +133,9 @@ test("with the broker away a letter still goes out, once; the report follows whe
   let away = 2;
   const { port, attempts } = await hop();
   class Away extends BrokerClient {
-    override async dispatched(tickets: readonly Buffer[], signal: AbortSignal): Promise<void> {
+    override async dispatched(tickets: readonly Buffer[], signal: AbortSignal): Promise<readonly number[]> {
       if (away-- > 0) throw new Fault("unavailable", "the broker is away");
-      await super.dispatched(tickets, signal);
+      return super.dispatched(tickets, signal);
     }
   }
   const broker = new Away(alice.gateway.channel);

@@ -109,7 +109,7 @@ describe("the spool", () => {
     for (const [at, { message, ...rest }] of copies.entries()) {
       const consignment = found?.entry.consignments[at];
       expect(consignment).toMatchObject(rest);
-      if (found && consignment) expect((await again.message(found, consignment)).equals(message)).toBe(true);
+      if (found && consignment) expect((await again.message(found, consignment))?.equals(message)).toBe(true);
     }
     expectPrivate();
   });

@@ -167,10 +167,15 @@ describe("verifyChain", () => {
 
   test.each<[string, { at?: Date; purpose?: string }]>([
     ["expired", { at: new Date(UNTIL.getTime() + 1_000) }],
-    ["not yet valid", { at: new Date(FROM.getTime() - 1_000) }],
     ["meant for mail and not for a TLS client", { purpose: OID.clientAuth }],
   ])("refuses one that is %s", (_why, changes) => {
     expect(faultOf(() => verifyChain(parties.alice.signer.certificate, trustOf(parties.root, changes))).code).toBe("signature-invalid");
+  });
+
+  test("says of one that is not yet valid that the clock is wrong, for then it can hold later", () => {
+    const early = trustOf(parties.root, { at: new Date(FROM.getTime() - 1_000) });
+    expect(faultOf(() => verifyChain(parties.alice.signer.certificate, early)).code).toBe("unavailable");
+    expect(faultOf(() => verifyChain(parties.alice.signer.certificate, { ...early, roots: [] })).code).toBe("signature-invalid");
   });
 
   test("refuses a channel certificate for mail, and the root itself, which names no purpose", async () => {
@@ -190,9 +195,11 @@ describe("verifyChain", () => {
       holder(parties.root, "mailbox-signing", [], { notAfter: new Date("2026-02-28T23:59:59Z") }),
       holder(parties.root, "mailbox-signing", [], { notBefore: new Date("2026-03-02T00:00:00Z") }),
     ]);
-    for (const { certificate } of [old, young]) {
-      expect(faultOf(() => verifyChain(certificate, trustOf(parties.root))).message).toContain("is not valid at 2026-03-01");
-    }
+    expect(faultOf(() => verifyChain(old.certificate, trustOf(parties.root))).message).toContain("is not valid at 2026-03-01");
+    expect(faultOf(() => verifyChain(young.certificate, trustOf(parties.root)))).toMatchObject({
+      code: "unavailable",
+      message: expect.stringContaining("the clock says 2026-03-01"),
+    });
   });
 
   test("refuses a certificate that lives when its root has expired", async () => {

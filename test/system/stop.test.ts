@@ -64,8 +64,7 @@ test("a letter whose text is coming in at SIGTERM is answered 250, and is delive
   expect(taken("late")).toBe(1);
 });
 
-// Known to fail: the connection stays open until the limit of ten seconds, and the process with it.
-test.failing("a client whose text came in at SIGTERM is sent away after its answer, and the process ends at once", async () => {
+test("a client whose text came in at SIGTERM is sent away after its answer, and the process ends at once", async () => {
   const rest = await begin("last");
   const idle = await sender.enter();
   const stopped = gateway.stop("SIGTERM");
@@ -114,7 +113,6 @@ test("a second process on the same data refuses to start with one line, and does
   await hop.attempts.until(({ mail }) => nameOf(mail) === "undisturbed");
 });
 
-// Known to fail: only the advice is printed, without what is the matter and the folder.
-test.failing("a second process on the same data says which folder is in use", async () => {
+test("a second process on the same data says which folder is in use", async () => {
   expect(await startSecond()).toEqual([expect.stringContaining(`another process works in ${sender.data}`)]);
 });
