@@ -29,6 +29,8 @@ export async function failOver({ place, ledger, kill, account, signal }: Scene):
   c.process.signal("SIGCONT");
   await until("failover", () => sentinel.switches() > before);
   await primary.restart();
+  const heir = servers.find((server) => server !== primary);
+  primary.cli("REPLICAOF", "127.0.0.1", String(heir?.port)); // the sentinel would do it too, after ten seconds
   await until("replica", () => primary.cli("INFO", "replication").includes("master_link_status:up"));
   await sending;
 }

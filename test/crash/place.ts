@@ -1,5 +1,6 @@
 /** The whole system on real servers where each part can be killed by SIGKILL and started again, or made to halt at a named point. */
 import { readFileSync, writeFileSync } from "node:fs";
+import { setTimeout as pause } from "node:timers/promises";
 import { parse, stringify } from "yaml";
 import { startProxy } from "../servers/proxy.ts";
 import { startKakitome, type LogLine, type Process } from "../walks/kakitome.ts";
@@ -67,6 +68,8 @@ export function amend(path: string, change: (file: Record<string, unknown>) => v
   writeFileSync(path, stringify(file));
 }
 
+const standsStill = (pid: number): boolean => /^State:\s+T/mu.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+
 function program(name: Program["name"], home: { readonly config: string; process: Process }, command: string[], started: string): Program {
   const run = async (environment: Readonly<Record<string, string>>): Promise<void> => {
     home.process = startKakitome([...command, "--config", home.config], environment);
@@ -84,6 +87,10 @@ function program(name: Program["name"], home: { readonly config: string; process
       await kill();
       await run({ KAKITOME_HALT: halt });
     },
-    halted: () => home.process.until("halt", ({ event }) => event === "halted"),
+    async halted() {
+      const line = await home.process.until("halt", ({ event }) => event === "halted");
+      while (!standsStill(home.process.pid)) await pause(1); // it says so just before; a SIGCONT in between would be lost
+      return line;
+    },
   };
 }
