@@ -66,7 +66,6 @@ export function connectionTo(address: RedisAddress, reconnects: () => boolean): 
       sentinelRetryStrategy: retry,
       ...(sentinel.password !== undefined && { sentinelPassword: sentinel.password }),
       ...(tls && { enableTLSForSentinelMode: true, sentinelTLS: secure }),
-      failoverDetector: true,
     });
   }
   if (!cluster) throw new Fault("internal", "an address of Redis without a place");

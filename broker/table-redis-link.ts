@@ -8,6 +8,9 @@ import { connectionTo, mastersOf, type Client, type RedisAddress } from "./table
 const FUNCTIONS = readFileSync(new URL("./table.lua", import.meta.url), "utf8");
 const LIBRARY = "kakitome_v2";
 
+/** Milliseconds until a connection that the library gave up is made anew. */
+const REVIVE_AFTER = 200;
+
 /** Milliseconds that a replica has to confirm a step. */
 const REPLICATED_WITHIN = 200;
 
@@ -39,6 +42,7 @@ export class RedisLink {
     this.#redis = this.#client as Redis; // a Cluster has the same commands
     this.#client.once("ready", () => (this.#connected = true));
     for (const event of ["ready", "+node", "-node", "close"]) this.#client.on(event, () => (this.#fit = undefined)); // it may be another Redis
+    this.#client.on("end", () => this.#revive());
     // Every command rejects by itself; the event only tells why the connection failed.
     this.#client.on("error", (error: unknown) => (this.#lastError = error));
   }
@@ -52,6 +56,14 @@ export class RedisLink {
       this.#client.disconnect();
       throw silence(this.#lastError ?? cause);
     }
+  }
+
+  /** The library gives up for good where a failover comes in the midst of its connecting; we do not. */
+  #revive(): void {
+    if (!this.#connected || this.#closing) return;
+    setTimeout(() => {
+      if (!this.#closing && this.#client.status === "end") this.#client.connect().catch((cause: unknown) => (this.#lastError = cause));
+    }, REVIVE_AFTER).unref();
   }
 
   /** One exchange with Redis that changes nothing. @throws Fault `unavailable`, or `internal` when Redis found the data broken. */
