@@ -72,8 +72,17 @@ const standsStill = (pid: number): boolean => /^State:\s+T/mu.test(readFileSync(
 
 function program(name: Program["name"], home: { readonly config: string; process: Process }, command: string[], started: string): Program {
   const run = async (environment: Readonly<Record<string, string>>): Promise<void> => {
-    home.process = startKakitome([...command, "--config", home.config], environment);
-    await home.process.until(started, ({ event }) => event === started || event === "halted"); // some points come before
+    for (;;) {
+      const process = startKakitome([...command, "--config", home.config], environment);
+      home.process = process;
+      try {
+        await process.until(started, ({ event }) => event === started || event === "halted"); // some points come before
+        return;
+      } catch (thrown) {
+        if (!process.text().includes("EADDRINUSE")) throw thrown; // while it was dead, a passing connection got its port
+        await pause(200);
+      }
+    }
   };
   const kill = async (): Promise<void> => void (await home.process.stop("SIGKILL"));
   return {
