@@ -1,5 +1,5 @@
 /** The door into the broker for gateways: each step of the protocol as one call; answers are verified and opened before they are returned. */
-import { createHash, randomBytes, type KeyObject } from "node:crypto";
+import { randomBytes, type KeyObject } from "node:crypto";
 import { Pool } from "undici";
 import type { z } from "zod";
 import type { Mailbox } from "../mime/address.ts";
@@ -11,14 +11,12 @@ import { ContentKey } from "../mime/key.ts";
 import type { Opener } from "../mime/open.ts";
 import { certificationRequest } from "../mime/request.ts";
 import type { Signer, Verified } from "../mime/sign.ts";
-import { call, closing, isBroken, type Body } from "./transport.ts";
+import { call, isBroken, type Body } from "./transport.ts";
 import {
   SIGNED_TYPE,
-  authorityBody,
   confirmedBody,
   directoryBody,
   dispatchedBody,
-  enrolledBody,
   grantsBody,
   mailboxEnrolledBody,
   openAnswer,
@@ -27,6 +25,7 @@ import {
   signBody,
 } from "./wire.ts";
 
+export { enrolGateway } from "./client-enrol.ts";
 export { ticketHash } from "./ticket.ts";
 
 /** A mailbox that acts: its signing key, and the keys that open what is sealed to it. */
@@ -273,30 +272,4 @@ function encoded({ receipt, openingValue }: OpeningProof): { receipt: string; op
 
 function jsonOf(tickets: readonly Buffer[]): Body {
   return { type: "application/json", bytes: Buffer.from(JSON.stringify({ tickets: tickets.map((ticket) => ticket.toString("base64")) })) };
-}
-
-/**
- * Enrols a gateway (S0): fetches the broker's root, compares its fingerprint with the one that was handed over by other means, and only
- * then sends the token.
- * @throws Fault `forbidden`: another fingerprint; `unauthenticated`: the token is not good; `unavailable`
- */
-export async function enrolGateway(
-  order: { url: string; fingerprint: string; token: string; name: string; key: KeyObject },
-  signal: AbortSignal,
-): Promise<{ root: Certificate; certificate: Certificate }> {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(30_000)]);
-  const blind = new Pool(order.url, { connect: { rejectUnauthorized: false, minVersion: "TLSv1.3" } });
-  const authority = parseBody(authorityBody, await closing(blind, call(blind, "GET", "/v1/authority", undefined, limit)));
-  const root = parseCertificate(authority.root);
-  const wanted = order.fingerprint.replaceAll(":", "").toLowerCase();
-  if (createHash("sha256").update(root.der).digest("hex") !== wanted) {
-    throw new Fault("forbidden", `the broker at ${order.url} has the fingerprint ${root.fingerprint}, not ${wanted}`);
-  }
-  if (authority.broker !== order.url)
-    throw new Fault("forbidden", `the broker calls itself ${authority.broker}, not ${order.url}: use that address`);
-  const pool = new Pool(order.url, { connect: { ca: root.pem, minVersion: "TLSv1.3" } });
-  const request = certificationRequest(order.key, order.name).toString("base64");
-  const body = { type: "application/json", bytes: Buffer.from(JSON.stringify({ token: order.token, name: order.name, request })) };
-  const enrolled = parseBody(enrolledBody, await closing(pool, call(pool, "POST", "/v1/gateways", body, limit)));
-  return { root, certificate: parseCertificate(enrolled.certificate) };
 }
