@@ -49,9 +49,13 @@ export class RedisLink {
 
   /** Connects the first time, in one attempt; from then on it reconnects by itself. @throws Fault `unavailable` */
   async connect(): Promise<void> {
-    const gaveUp = new Promise<never>((_resolve, reject) => this.#client.once("end", () => reject(new Error("the connection ended"))));
+    // A cluster's client that needs a second attempt says only by its events whether it came to be ready.
+    const outcome = new Promise<void>((resolve, reject) => {
+      this.#client.once("ready", resolve);
+      this.#client.once("end", () => reject(new Error("the connection ended")));
+    });
     try {
-      await Promise.race([this.#client.connect(), gaveUp]); // a cluster's client says only by its end that it gave up
+      await Promise.race([this.#client.connect(), outcome]);
     } catch (cause) {
       this.#client.disconnect();
       throw silence(this.#lastError ?? cause);
