@@ -12,7 +12,7 @@ import { Mailbox } from "../../gateway/mailbox.ts";
 import { receiveReceipt } from "../../gateway/receipts.ts";
 import { watch } from "../../gateway/watcher.ts";
 import { Fault } from "../../mime/fault.ts";
-import { Happenings, heardLog, type HeardLog } from "../broker/happenings.ts";
+import { Happenings, heardLog, type HeardLog, type LogLine } from "../broker/happenings.ts";
 import { forever, openHouse, type House, type Member } from "../broker/house.ts";
 import { startHop, type Attempt, type Hop } from "../gateway/hop.ts";
 import { PASSWORD, openDesk as openInbound, type Desk as Inbound } from "../gateway/inbound-place.ts";
@@ -167,6 +167,12 @@ class Walk {
     void lines.until(({ event }) => event === "letter.filed").then(() => this.#place.at("confirm"));
     this.#place.at("present");
     for (const copy of copies) await inbound.deliver(copy);
+    /** What was asked when the line broke may have been done: then nothing comes to be looked at again. */
+    const goneAtNextLook = async (): Promise<boolean> => {
+      const isLook = ({ event }: LogLine): boolean => event === "mailbox.watched";
+      await lines.until(isLook, lines.all.filter(isLook).length + 1);
+      return (await inbound.mails()).every(({ text }) => !text.includes("registered.p7m"));
+    };
     const watching = watch(
       {
         access: { config, password: PASSWORD, ca: undefined },
@@ -175,8 +181,13 @@ class Walk {
         log,
         largest: 1 << 20,
         async onSealed(mailbox, seen, signal) {
-          await receive(parts, mailbox, seen, signal);
-          settled.add(seen.uid);
+          try {
+            await receive(parts, mailbox, seen, signal);
+            settled.add(seen.uid);
+          } catch (thrown) {
+            void goneAtNextLook().then((gone) => void (gone && settled.add(seen.uid)));
+            throw thrown;
+          }
         },
         onReport: async () => undefined,
         onSigned: async () => undefined,
