@@ -36,7 +36,7 @@ try {
   if (thrown instanceof CommanderError) process.exitCode = thrown.exitCode === 0 ? 0 : 2;
   else {
     const fault = Fault.from(thrown);
-    console.error(fault.code === "malformed" ? fault.message : `kakitome: ${[fault.message, fault.advice].filter(Boolean).join(". ")}`);
+    console.error(fault.code === "malformed" ? fault.message : `kakitome: ${fault.advice ?? fault.message}`);
     if (fault.code === "internal" && thrown instanceof Error) console.error(thrown.stack);
     process.exitCode = 1;
   }

@@ -12,7 +12,7 @@ export function lockFolder(folder: string): () => void {
     file.close();
     throw new Fault("unavailable", `another process works in ${folder}`, {
       cause,
-      advice: "Stop the other process, or give each one a data folder of its own.",
+      advice: `another process works in ${folder}; stop the other process, or give each one a data folder of its own`,
     });
   }
   return () => file.close();
