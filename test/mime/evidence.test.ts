@@ -58,9 +58,9 @@ describe("nobody else speaks for the broker", () => {
 
   test("not the broker before its certificate was valid, or after", () => {
     const der = signEvidence(evidence, parties.broker, NOW);
-    for (const at of [new Date(FROM.getTime() - 1_000), new Date(UNTIL.getTime() + 1_000)]) {
-      expect(faultOf(() => verifyEvidence(der, { ...trust, at })).code).toBe("signature-invalid");
-    }
+    const codeAt = (at: Date) => faultOf(() => verifyEvidence(der, { ...trust, at })).code;
+    expect(codeAt(new Date(UNTIL.getTime() + 1_000))).toBe("signature-invalid");
+    expect(codeAt(new Date(FROM.getTime() - 1_000))).toBe("unavailable"); // the clock is wrong, and may be right later
   });
 });
 
