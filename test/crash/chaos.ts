@@ -59,6 +59,7 @@ export async function runChaos({ minutes, seed, rate = 4, say }: ChaosPlan): Pro
 async function keepSending(ledger: Ledger, random: () => number, rate: number, until: number, signal: AbortSignal): Promise<void> {
   for (let next = Date.now() + (random() * 1_000) / rate; next < until; next += 1_000 / rate) {
     await pause(Math.max(next - Date.now(), 0), undefined, { signal });
+    if (Date.now() > until) return; // what could not be sent in time is not made up for
     const first = Math.floor(random() * RECIPIENTS.length);
     const count = 1 + Math.floor(random() * RECIPIENTS.length);
     const account = ledger.open([...RECIPIENTS, ...RECIPIENTS].slice(first, first + count));
