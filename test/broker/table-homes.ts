@@ -177,3 +177,16 @@ export function confirmationOf(row: Released, at = NOW + 2 * HOUR): Parameters<T
   const { session, nextSession, recipient } = row;
   return { session, nextSession, recipient, at, evidence: evidenceName(), certificate: freshHash(), proof: '{"receipt":""}' };
 }
+
+/** The same step until it is answered: a connection that is made anew, or a failover, takes a moment. */
+export async function again<T>(step: () => Promise<T>, within = 20_000): Promise<T> {
+  const deadline = performance.now() + within;
+  for (;;) {
+    try {
+      return await step();
+    } catch (thrown) {
+      if (performance.now() > deadline) throw thrown;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+}

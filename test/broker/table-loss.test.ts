@@ -8,7 +8,7 @@ import type { Table } from "../../broker/table.ts";
 import { Witness } from "../../broker/witness.ts";
 import { temporaryFolder } from "../servers/process.ts";
 import { startRedis, type RedisServer } from "../servers/redis.ts";
-import { BOB, confirmationOf, DAY, HOUR, letter, NOW, next, releasedLetter, releaseFrom, RETENTION } from "./table-homes.ts";
+import { again, BOB, confirmationOf, DAY, HOUR, letter, NOW, next, releasedLetter, releaseFrom, RETENTION } from "./table-homes.ts";
 
 const running: { stop(): Promise<void> }[] = [];
 afterEach(async () => {
@@ -213,17 +213,4 @@ async function replace(redis: RedisServer, copy: string): Promise<void> {
   rmSync(join(redis.folder, "appendonlydir"), { recursive: true });
   cpSync(join(copy, "appendonlydir"), join(redis.folder, "appendonlydir"), { recursive: true });
   await redis.restart();
-}
-
-/** The connection needs a moment to be back. */
-async function again<T>(step: () => Promise<T>, within = 10_000): Promise<T> {
-  const deadline = performance.now() + within;
-  for (;;) {
-    try {
-      return await step();
-    } catch (thrown) {
-      if (performance.now() > deadline) throw thrown;
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-  }
 }

@@ -12,7 +12,20 @@ import { freePort } from "../servers/ports.ts";
 import { temporaryFolder } from "../servers/process.ts";
 import { startRedis, type RedisServer } from "../servers/redis.ts";
 import { startSentinel } from "../servers/sentinel.ts";
-import { BOB, confirmationOf, DAY, GATEWAY, HOUR, letter, NOW, next, releasedLetter, releaseFrom, RETENTION } from "./table-homes.ts";
+import {
+  again,
+  BOB,
+  confirmationOf,
+  DAY,
+  GATEWAY,
+  HOUR,
+  letter,
+  NOW,
+  next,
+  releasedLetter,
+  releaseFrom,
+  RETENTION,
+} from "./table-homes.ts";
 
 const running: { stop(): Promise<void> }[] = [];
 afterEach(async () => {
@@ -178,19 +191,6 @@ async function switched(port: number): Promise<void> {
   await listener.subscribe("+switch-master");
   await heard.next();
   listener.disconnect();
-}
-
-/** A failover takes a moment: the same step again, at once after each refusal, as gateways do after a pause. */
-async function again<T>(step: () => Promise<T>): Promise<T> {
-  const deadline = performance.now() + 20_000;
-  for (;;) {
-    try {
-      return await step();
-    } catch (thrown) {
-      if (performance.now() > deadline) throw thrown;
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-  }
 }
 
 /** Presents a ticket; what was given is remembered by its next session, which every second release would make anew. */
