@@ -1,4 +1,5 @@
 /** Chaos: senders at work while any process is killed at any time; nothing is made to halt, so that the proof does not rest on named points. */
+import { lastWords } from "./matrix.ts";
 import { setTimeout as pause } from "node:timers/promises";
 import { Ledger, type Finding } from "./ledger.ts";
 import { RECIPIENTS, startCrashPlace, type CrashPlace, type Part } from "./place.ts";
@@ -45,6 +46,8 @@ export async function runChaos({ minutes, seed, rate = 4, say }: ChaosPlan): Pro
     );
     const quietFrom = Date.now();
     const findings = [...refusals, ...(await ledger.settleAll(QUIET_WITHIN_MS))];
+    if (findings.length > 0)
+      for (const { process: ours } of [place.a, place.b, place.broker]) process.stdout.write(`${lastWords(ours)}\n\n`);
     const { accounts } = ledger;
     const letters = accounts.reduce((sum, { mail }) => sum + mail.recipients.length, 0);
     return { mails: accounts.length, letters, answers: answersOf(ledger), kills, quietAfterMs: Date.now() - quietFrom, findings };

@@ -71,7 +71,8 @@ async function fill(place: CrashPlace, ledger: Ledger, cell: Cell, repeats: numb
   }
 }
 
-const lastWords = (process: Process): string => process.text().split("\n").slice(-25).join("\n");
+/** What a process said last: without it nobody learns why a letter is still under way. */
+export const lastWords = (process: Process): string => process.text().split("\n").slice(-25).join("\n");
 
 const shapeName = (shape: Shape): string => (shape === 1 ? "one recipient" : "three recipients");
 
