@@ -55,6 +55,7 @@ export interface Release {
   readonly contentId: string;
   readonly hold: KeyHold;
   readonly signing: SigningOrder;
+  readonly expiresAt: Date;
   readonly nextTicket: Buffer;
   /** Marks the opened copy where it is filed, hex. */
   readonly filing: string;

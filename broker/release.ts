@@ -48,6 +48,7 @@ export async function release(broker: Broker, gateway: GatewayRecord, signed: Bu
       contentId,
       hold,
       signing,
+      expiresAt: new Date(released.expiresAt).toISOString(),
       nextTicket: released.nextTicket.toString("base64"),
       filing: released.filing,
       isFirst: released.releases === 1,

@@ -97,6 +97,8 @@ export const releaseBody = z.strictObject({
   contentId: hex,
   hold: z.enum(["held", "enclosed"]),
   signing: z.enum(["inner", "outer", "both"]),
+  /** What a held envelope must name as its expiry. */
+  expiresAt: instant,
   /** What the confirmation is made with; the same ticket again where the terms say so. */
   nextTicket: base64,
   /** Marks the opened copy where it is filed, so that it is found again and filed once. */

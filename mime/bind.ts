@@ -4,7 +4,7 @@ import type { Certificate, Trust } from "./certificate.ts";
 import { decodedBody, parseEntity, splitMultipart } from "./entity.ts";
 import { Fault } from "./fault.ts";
 import type { ContentKey } from "./key.ts";
-import { HELD, commitOf, type KeyHold, type SigningOrder } from "./letter.ts";
+import { HELD, commitOf, signedMultipart, type KeyHold, type SigningOrder } from "./letter.ts";
 import { isSealed, type SealedMessage } from "./message.ts";
 import { OID } from "./oids.ts";
 import { openEnclosed } from "./open-enclosed.ts";
@@ -24,6 +24,8 @@ export interface Binding {
   readonly commit: string;
   /** Names the content in the receipt, hex. */
   readonly contentId: string;
+  /** What a held envelope must name as its expiry. */
+  readonly expiresAt: Date;
   readonly trust: Omit<Trust, "purpose" | "intermediates">;
 }
 
@@ -50,6 +52,8 @@ export function openLetter(
 ): OpenedLetter {
   try {
     if (sealed.hold !== binding.hold) throw new Fault("malformed", "the letter was declared in the other form");
+    if (sealed.shell.expiresAt && sealed.shell.expiresAt.getTime() !== binding.expiresAt.getTime())
+      throw new Fault("malformed", "the envelope names another expiry than was declared");
     if ((sealed.outside !== undefined) !== (binding.signing !== "inner"))
       throw new Fault("signature-invalid", "the letter was declared in another order of signing");
     const outside = sealed.outside && verifyBy(sealed.outside.signature, sealed.outside.content, binding); // before any key is used
@@ -82,7 +86,11 @@ function signed(innermost: Buffer, binding: Binding): OpenedLetter {
   if (entity.contentType.type !== "multipart/signed") throw new Fault("signature-invalid", "the letter is not signed");
   const [payload, file, ...foreign] = splitMultipart(entity);
   if (!payload || !file || foreign.length > 0) throw new Fault("malformed", "not a payload with its signature");
-  const original = verifyBy(decodedBody(parseEntity(file)), payload, binding);
+  const signature = decodedBody(parseEntity(file));
+  const original = verifyBy(signature, payload, binding);
+  // No signature covers what stands around these two, and CBC lets anybody alter it; so it must be what our writer makes of them.
+  if (!signedMultipart(payload, signature, entity.contentType.parameters.get("boundary")).equals(innermost))
+    throw new Fault("malformed", "something stands around the signed payload");
   return { payload: parsePayload(payload), entity: innermost, signer: original.signer, original, openingValue: original.signature };
 }
 

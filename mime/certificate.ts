@@ -1,5 +1,5 @@
 /** Certificates: parsed once, cached; the mailboxes they name (RFC 5280 §4.2.1.6, RFC 9598) and the chain to a trusted root (RFC 5280 §6). */
-import { X509Certificate, type KeyObject } from "node:crypto";
+import { X509Certificate, createHash, type KeyObject } from "node:crypto";
 import { Cursor, TAG, contextTag, integerOf, isOid, octetsOf, parse, type Element } from "./der.ts";
 import { Fault } from "./fault.ts";
 import { OID } from "./oids.ts";
@@ -32,7 +32,7 @@ export interface Certificate {
   readonly x509: X509Certificate;
 }
 
-const LONGEST_DER_OCTETS = 64 << 10;
+const LONGEST_OCTETS = 64 << 10;
 const MOST_CACHED = 4_096;
 const cache = new Map<string, Certificate>();
 
@@ -42,14 +42,15 @@ const cache = new Map<string, Certificate>();
  */
 export function parseCertificate(encoded: Buffer | string): Certificate {
   try {
-    const x509 = new X509Certificate(encoded);
-    if (x509.raw.length > LONGEST_DER_OCTETS) throw new Fault("malformed", "the certificate is too large");
-    const known = cache.get(x509.fingerprint256);
+    if (encoded.length > LONGEST_OCTETS) throw new Fault("malformed", "the certificate is too large");
+    const name = createHash("sha256").update(encoded).digest("hex");
+    const known = cache.get(name);
     if (known) return known;
-    const certificate = read(x509);
+    const x509 = new X509Certificate(encoded);
+    const whole = cache.get(x509.fingerprint256) ?? read(x509); // one object for each certificate, however it was encoded
     if (cache.size >= MOST_CACHED) cache.clear();
-    cache.set(x509.fingerprint256, certificate);
-    return certificate;
+    cache.set(name, whole).set(x509.fingerprint256, whole);
+    return whole;
   } catch (cause) {
     if (cause instanceof Fault) throw cause;
     throw new Fault("malformed", "not a readable certificate", { cause });
@@ -219,6 +220,13 @@ function demandSound(certificate: Certificate, below: number): void {
   if (below - 1 > certificate.pathLength) throw new Fault("signature-invalid", "an authority stands below one that may have none there");
 }
 
+/** Which certificates an authority was found to have issued, so that one signature is verified once. */
+const offspring = new WeakMap<Certificate, WeakMap<Certificate, boolean>>();
+
 function issued(issuer: Certificate, child: Certificate): boolean {
-  return issuer.x509.ca && child.x509.checkIssued(issuer.x509) && child.x509.verify(issuer.publicKey);
+  const known = offspring.get(issuer) ?? new WeakMap<Certificate, boolean>();
+  offspring.set(issuer, known);
+  const isChild = known.get(child) ?? (issuer.x509.ca && child.x509.checkIssued(issuer.x509) && child.x509.verify(issuer.publicKey));
+  known.set(child, isChild);
+  return isChild;
 }

@@ -1,6 +1,23 @@
-/** The one door to pkijs and asn1js for SignedData: its parts in neutral types, read under limits and written as DER (RFC 5652 §5). */
-import * as asn1js from "asn1js";
-import * as pkijs from "pkijs";
+/** SignedData: its parts in neutral types, read from BER under limits and written as DER (RFC 5652 §5). */
+import {
+  Cursor,
+  TAG,
+  contextTag,
+  derNull,
+  dottedOf,
+  encode,
+  integer,
+  integerOf,
+  isOid,
+  octetString,
+  octetsOf,
+  oid,
+  parse,
+  sequence,
+  setOf,
+  type Element,
+  type Limits,
+} from "./der.ts";
 import { Fault } from "./fault.ts";
 import { OID } from "./oids.ts";
 
@@ -32,95 +49,131 @@ export interface SignedParts {
 }
 
 /** Room for a signature with its certificates and for the JSON that the parties of the protocol sign; never for a letter. */
-const LIMITS = { maxDepth: 40, maxNodes: 6_000, maxContentLength: 4 << 20, parseEmbedded: false };
+const LIMITS: Limits = { depth: 40, elements: 6_000 };
+const MOST_OCTETS = 4 << 20;
 
-const derOf = (item: { toBER(): ArrayBuffer }): Buffer => Buffer.from(item.toBER());
-
-function read(der: Buffer): asn1js.AsnType {
-  const { offset, result } = asn1js.fromBER(der, LIMITS);
-  if (offset !== der.length) throw new Fault("malformed", `not well-formed ASN.1: ${result.error}`);
-  return result;
-}
+const EXPLICIT = contextTag(0, "constructed");
 
 /**
  * Reads a ContentInfo that holds SignedData.
  * @throws Fault `malformed`: not BER, another content type, beyond the limits, or a shape that RFC 5652 does not know.
  */
 export function readSignedData(der: Buffer): SignedParts {
-  try {
-    const info = new pkijs.ContentInfo({ schema: read(der) });
-    if (info.contentType !== OID.signedData) throw new Fault("malformed", "not a SignedData");
-    const data = new pkijs.SignedData({ schema: info.content });
-    const { eContentType, eContent } = data.encapContentInfo;
-    return {
-      contentType: eContentType,
-      content: eContent && Buffer.from(eContent.getValue()),
-      certificates: (data.certificates ?? []).filter((item) => item instanceof pkijs.Certificate).map((item) => derOf(item.toSchema())),
-      signers: data.signerInfos.map(signerOf),
-    };
-  } catch (cause) {
-    if (cause instanceof Fault) throw cause;
-    throw new Fault("malformed", "not a readable SignedData", { cause });
-  }
-}
-
-function signerOf(info: pkijs.SignerInfo): SignerParts {
-  const byName = info.sid instanceof pkijs.IssuerAndSerialNumber ? info.sid : undefined;
-  const keyId: unknown = info.sid;
+  if (der.length > MOST_OCTETS) throw new Fault("malformed", "a SignedData of that size is not read");
+  const info = new Cursor(parse(der, LIMITS));
+  if (!isOid(info.take(TAG.oid), OID.signedData)) throw new Fault("malformed", "not a SignedData");
+  const data = new Cursor(only(info.take(EXPLICIT)));
+  info.end();
+  integerOf(data.take(TAG.integer));
+  data.take(TAG.set); // what the digests were is said by each signer
+  const encapsulated = new Cursor(data.take(TAG.sequence));
+  const certificates = data.optional(contextTag(0, "constructed"))?.children ?? [];
+  data.optional(contextTag(1, "constructed")); // revocation lists are never taken from a message
+  const signers = data.take(TAG.set).children ?? [];
+  data.end();
+  const contentType = dottedOf(encapsulated.take(TAG.oid));
+  const content = encapsulated.optional(EXPLICIT);
+  encapsulated.end();
   return {
-    issuerAndSerial: byName && { issuer: derOf(byName.issuer.toSchema()), serial: derOf(byName.serialNumber) },
-    subjectKeyId: keyId instanceof asn1js.BaseBlock ? keyIdOf(keyId) : undefined,
-    digest: info.digestAlgorithm.algorithmId,
-    signatureAlgorithm: info.signatureAlgorithm.algorithmId,
-    attributes: (info.signedAttrs?.attributes ?? []).map(({ type, values }) => ({
-      type,
-      values: values.map((value: { toBER(): ArrayBuffer }) => derOf(value)),
-    })),
-    signedOctets: info.signedAttrs ? Buffer.from(info.signedAttrs.encodedValue) : Buffer.alloc(0),
-    signature: Buffer.from(info.signature.getValue()),
+    contentType,
+    content: content && octetsIn(only(content)),
+    certificates: certificates.filter(({ tag }) => tag === TAG.sequence).map(({ encoding }) => encoding), // RFC 5652 §10.2.2
+    signers: signers.map(readSigner),
   };
 }
 
-function keyIdOf(sid: asn1js.BaseBlock): Buffer {
-  const inner = sid instanceof asn1js.Constructed ? sid.valueBlock.value[0] : sid;
-  if (!(inner instanceof asn1js.OctetString) && !(inner instanceof asn1js.Primitive))
-    throw new Fault("malformed", "an unknown SignerIdentifier");
-  return Buffer.from(inner.valueBlock.valueHexView);
+/** The one element inside an explicit tag. */
+function only(element: Element): Element {
+  const inside = new Cursor(element, element.tag);
+  const one = inside.any();
+  inside.end();
+  return one;
 }
 
-/** Writes a ContentInfo of SignedData with one signer, who is named by issuer and serial number. */
+/** The octets of an OCTET STRING, in one piece or in segments. */
+function octetsIn(element: Element): Buffer {
+  if (element.tag !== TAG.octetString && element.tag !== (TAG.octetString | 0x20)) throw new Fault("malformed", "no OCTET STRING");
+  return octetsOf(element);
+}
+
+function readSigner(element: Element): SignerParts {
+  const info = new Cursor(element);
+  integerOf(info.take(TAG.integer));
+  const sid = info.any();
+  const digest = algorithmIn(info.take(TAG.sequence));
+  const signed = info.optional(contextTag(0, "constructed"));
+  const signatureAlgorithm = algorithmIn(info.take(TAG.sequence));
+  const signature = octetsIn(info.any());
+  info.optional(contextTag(1, "constructed")); // nothing is taken from attributes that no signature covers
+  info.end();
+  const attributes = signed?.children ?? [];
+  return {
+    ...identifierIn(sid),
+    digest,
+    signatureAlgorithm,
+    attributes: attributes.map(readAttribute),
+    signedOctets: signed ? encode(TAG.set, ...attributes.map(({ encoding }) => encoding)) : Buffer.alloc(0), // RFC 5652 §5.4
+    signature,
+  };
+}
+
+/** SignerIdentifier: issuer and serial number, or a key identifier (RFC 5652 §5.3). */
+function identifierIn(sid: Element): Pick<SignerParts, "issuerAndSerial" | "subjectKeyId"> {
+  if (sid.tag === TAG.sequence) {
+    const name = new Cursor(sid);
+    const issuerAndSerial = { issuer: name.take(TAG.sequence).encoding, serial: name.take(TAG.integer).encoding };
+    name.end();
+    return { issuerAndSerial, subjectKeyId: undefined };
+  }
+  if (sid.tag === contextTag(0, "primitive")) return { issuerAndSerial: undefined, subjectKeyId: sid.content };
+  if (sid.tag === contextTag(0, "constructed")) return { issuerAndSerial: undefined, subjectKeyId: octetsOf(sid) };
+  throw new Fault("malformed", "an unknown SignerIdentifier");
+}
+
+function algorithmIn(element: Element): string {
+  return dottedOf(new Cursor(element).take(TAG.oid));
+}
+
+function readAttribute(element: Element): Attribute {
+  const attribute = new Cursor(element);
+  const type = dottedOf(attribute.take(TAG.oid));
+  const values = attribute.take(TAG.set).children ?? [];
+  attribute.end();
+  return { type, values: values.map(({ encoding }) => encoding) };
+}
+
+/** Writes a ContentInfo of SignedData with one signer. @param parts.signer.attributes the encoded SET OF of the signed attributes, its elements in DER order */
 export function writeSignedData(parts: {
   contentType: string;
   content: Buffer | undefined;
   certificates: readonly Buffer[];
-  signer: { certificate: Buffer; digest: string; signatureAlgorithm: string; attributes: readonly Attribute[]; signature: Buffer };
+  signer: {
+    /** DER of issuer and serial number of its certificate. */
+    issuer: Buffer;
+    serial: Buffer;
+    digest: string;
+    signatureAlgorithm: string;
+    attributes: readonly Buffer[];
+    signature: Buffer;
+  };
 }): Buffer {
-  const certificates = parts.certificates.map((der) => pkijs.Certificate.fromBER(new Uint8Array(der)));
-  const own = pkijs.Certificate.fromBER(new Uint8Array(parts.signer.certificate));
-  const digest = new pkijs.AlgorithmIdentifier({ algorithmId: parts.signer.digest });
-  const data = new pkijs.SignedData({
-    version: parts.contentType === OID.data ? 1 : 3, // RFC 5652 §5.1
-    digestAlgorithms: [digest],
-    encapContentInfo: new pkijs.EncapsulatedContentInfo({
-      eContentType: parts.contentType,
-      ...(parts.content && { eContent: new asn1js.OctetString({ valueHex: parts.content }) }),
-    }),
-    certificates,
-    signerInfos: [
-      new pkijs.SignerInfo({
-        version: 1,
-        sid: new pkijs.IssuerAndSerialNumber({ issuer: own.issuer, serialNumber: own.serialNumber }),
-        digestAlgorithm: digest,
-        signedAttrs: new pkijs.SignedAndUnsignedAttributes({
-          type: 0,
-          attributes: parts.signer.attributes.map(
-            ({ type, values }) => new pkijs.Attribute({ type, values: values.map((value) => asn1js.fromBER(value).result) }),
-          ),
-        }),
-        signatureAlgorithm: new pkijs.AlgorithmIdentifier({ algorithmId: parts.signer.signatureAlgorithm }),
-        signature: new asn1js.OctetString({ valueHex: parts.signer.signature }),
-      }),
-    ],
-  });
-  return derOf(new pkijs.ContentInfo({ contentType: OID.signedData, content: data.toSchema(true) }).toSchema());
+  const { contentType, content, certificates, signer } = parts;
+  const digest = sequence(oid(signer.digest));
+  const isRsa = signer.signatureAlgorithm === OID.rsaWithSha256;
+  const info = sequence(
+    integer(1), // the signer is named by issuer and serial number
+    sequence(signer.issuer, signer.serial),
+    digest,
+    encode(contextTag(0, "constructed"), ...signer.attributes),
+    sequence(oid(signer.signatureAlgorithm), ...(isRsa ? [derNull()] : [])), // RFC 4055 §5, RFC 5758 §3.2
+    octetString(signer.signature),
+  );
+  const data = sequence(
+    integer(contentType === OID.data ? 1 : 3), // RFC 5652 §5.1
+    setOf(digest),
+    sequence(oid(contentType), ...(content ? [encode(EXPLICIT, octetString(content))] : [])),
+    encode(contextTag(0, "constructed"), ...[...certificates].sort((a, b) => Buffer.compare(a, b))),
+    setOf(info),
+  );
+  return sequence(oid(OID.signedData), encode(EXPLICIT, data));
 }

@@ -64,8 +64,16 @@ export function parseGeneralizedTime(octets: Buffer): Date {
   return time;
 }
 
-/** OBJECT IDENTIFIER from dotted text; arcs of any size (the UUID arc 2.25 needs 128 bits, X.667). */
+const encoded = new Map<string, Buffer>();
+
+/** OBJECT IDENTIFIER from dotted text; arcs of any size (the UUID arc 2.25 needs 128 bits, X.667). The same octets each time: not to be changed. */
 export function oid(dotted: string): Buffer {
+  const known = encoded.get(dotted) ?? encodeOid(dotted);
+  encoded.set(dotted, known);
+  return known;
+}
+
+function encodeOid(dotted: string): Buffer {
   const arcs = dotted.split(".").map((arc) => BigInt(arc));
   const [first = 0n, second = 0n, ...rest] = arcs;
   const octets = [first * 40n + second, ...rest].flatMap((arc) => {
@@ -211,4 +219,22 @@ export function integerOf(element: Element): number {
 /** Whether the element is this OBJECT IDENTIFIER (dotted text). */
 export function isOid(element: Element, dotted: string): boolean {
   return element.tag === TAG.oid && element.encoding.equals(oid(dotted));
+}
+
+/** The dotted text of an OBJECT IDENTIFIER. @throws Fault `malformed`. */
+export function dottedOf(element: Element): string {
+  const { tag, content } = element;
+  if (tag !== TAG.oid || content.length === 0 || content.length > 64 || (content.at(-1) ?? 0) >= 0x80)
+    throw refuse("not an OBJECT IDENTIFIER");
+  const arcs: bigint[] = [];
+  let arc = 0n;
+  for (const octet of content) {
+    arc = (arc << 7n) | BigInt(octet & 0x7f);
+    if (octet >= 0x80) continue;
+    arcs.push(arc);
+    arc = 0n;
+  }
+  const [joint = 0n, ...rest] = arcs;
+  const first = joint < 80n ? joint / 40n : 2n; // X.690 §8.19.4
+  return [first, joint - 40n * first, ...rest].join(".");
 }

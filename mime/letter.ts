@@ -55,9 +55,14 @@ export function signLetter(payload: Buffer, nonce: Buffer, signing: Signing): Si
 function signedEntity(content: Buffer, { signer, time, contentId, brokerUrl }: Signing, wantsReceipt: boolean) {
   const attributes = wantsReceipt ? [receiptRequest(contentId, brokerUrl)] : [];
   const { der, signature } = sign(content, signer, { time, detached: true, attributes });
-  const file = base64Entity('application/pkcs7-signature; name="smime.p7s"', der, 'attachment; filename="smime.p7s"');
-  const entity = multipart("signed", [content, file], { parameters: 'protocol="application/pkcs7-signature"; micalg=sha-256' });
-  return { entity, file: der, signature };
+  return { entity: signedMultipart(content, der), file: der, signature };
+}
+
+/** The one way in which content and signature are put together. @param boundary a random one where left out */
+export function signedMultipart(content: Buffer, signature: Buffer, boundary?: string): Buffer {
+  const file = base64Entity('application/pkcs7-signature; name="smime.p7s"', signature, 'attachment; filename="smime.p7s"');
+  const parameters = 'protocol="application/pkcs7-signature"; micalg=sha-256';
+  return multipart("signed", [content, file], { parameters, ...(boundary !== undefined && { boundary }) });
 }
 
 /** What sealing one copy needs besides the letter. */

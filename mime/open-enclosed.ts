@@ -7,7 +7,7 @@ import { cannotOpen, contentKeyFor, limitsFor, type Opener } from "./open.ts";
 import type { Shell } from "./seal.ts";
 
 /** What an enclosed envelope says before any key is used. */
-export type EnclosedShell = Pick<Shell, "ticket" | "brokerUrl">;
+export type EnclosedShell = Omit<Shell, "expiresAt"> & Partial<Pick<Shell, "expiresAt">>;
 
 interface Parts {
   readonly recipientInfo: Element;
@@ -30,7 +30,7 @@ function read(der: Buffer): Parts {
   const content = new Cursor(data.take(TAG.sequence));
   const attributes = data.optional(contextTag(1, "constructed"));
   data.end();
-  if (version !== 0 && version !== 2) throw new Fault("malformed", "an unknown version");
+  if (version !== 2) throw new Fault("malformed", "an unknown version"); // with attributes it is 2 (RFC 5652 §6.1)
   if (!isOid(content.take(TAG.oid), OID.data)) throw new Fault("malformed", "not id-data inside");
   const algorithm = new Cursor(content.take(TAG.sequence));
   if (!isOid(algorithm.take(TAG.oid), OID.aes256Cbc)) throw new Fault("malformed", "not AES-256-CBC");
@@ -56,18 +56,27 @@ function hasTicket(der: Buffer): boolean {
 /** Ticket and broker of an enclosed letter; undefined where the envelope has no ticket and is therefore not ours. @throws Fault `malformed` */
 export function readEnclosedShell(der: Buffer): EnclosedShell | undefined {
   if (!hasTicket(der)) return undefined;
-  const { attributes } = read(der);
-  const valueOf = (type: string): Element | undefined => {
-    const found = (attributes?.children ?? []).filter(({ children }) => children?.[0] && isOid(children[0], type));
-    const values = found.flatMap(({ children }) => children?.[1]?.children ?? []);
-    if (values.length > 1) throw new Fault("malformed", "an attribute stands twice");
-    return values[0];
+  const attributes = (read(der).attributes?.children ?? []).map(readAttribute);
+  const valueOf = (type: string, tag: number): Element => {
+    const [found, ...more] = attributes.filter((attribute) => isOid(attribute.type, type));
+    if (found?.value.tag !== tag || more.length > 0) throw new Fault("malformed", "ticket and broker must stand there once each");
+    return found.value;
   };
-  const ticket = valueOf(OID.ticket);
-  if (!ticket) throw new Fault("malformed", "a ticket without a value");
-  const broker = valueOf(OID.brokerUrl);
-  if (broker?.tag !== TAG.utf8String) throw new Fault("malformed", "no broker is named");
-  return { ticket: octetsOf(ticket), brokerUrl: broker.content.toString("utf8") };
+  return {
+    ticket: octetsOf(valueOf(OID.ticket, TAG.octetString)),
+    brokerUrl: valueOf(OID.brokerUrl, TAG.utf8String).content.toString("utf8"),
+  };
+}
+
+/** An Attribute with its one value (RFC 5652 §5.3). */
+function readAttribute(element: Element): { type: Element; value: Element } {
+  const attribute = new Cursor(element);
+  const type = attribute.take(TAG.oid);
+  const values = new Cursor(attribute.take(TAG.set), TAG.set);
+  attribute.end();
+  const value = values.any();
+  values.end();
+  return { type, value };
 }
 
 /** Opens with the recipient's private key alone. @throws Fault `cannot-open`, whatever the reason */

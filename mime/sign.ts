@@ -48,15 +48,16 @@ export function sign(
     { type: OID.signingCertificateV2, values: [signingCertificate(signer.certificate)] },
     ...(options.attributes ?? []),
   ];
-  const encodings = attributes.map(({ type, values }) => ({ type, values, der: sequence(oid(type), setOf(...values)) }));
-  encodings.sort((a, b) => Buffer.compare(a.der, b.der)); // DER order of a SET OF, X.690 §11.6
-  const signature = signOctets("sha256", encode(TAG.set, ...encodings.map(({ der }) => der)), signer.key);
+  const encodings = attributes.map(({ type, values }) => sequence(oid(type), setOf(...values)));
+  encodings.sort((a, b) => Buffer.compare(a, b)); // DER order of a SET OF, X.690 §11.6
+  const signature = signOctets("sha256", encode(TAG.set, ...encodings), signer.key);
   const der = writeSignedData({
     contentType,
     content: options.detached ? undefined : content,
     certificates: [signer.certificate.der],
     signer: {
-      certificate: signer.certificate.der,
+      issuer: signer.certificate.issuer,
+      serial: signer.certificate.serial,
       digest: OID.sha256,
       signatureAlgorithm: signer.key.asymmetricKeyType === "ec" ? OID.ecdsaWithSha256 : OID.rsaWithSha256,
       attributes: encodings,

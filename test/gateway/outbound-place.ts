@@ -141,8 +141,8 @@ export function recipientOf(address: string, decision: "seal" | "pass" = "seal")
 export async function openAs(house: House, member: Member, { sealed }: Copy): Promise<OpenedLetter> {
   const { client } = member.gateway;
   const release = await client.present(sealed.shell.ticket, member.identity, forever);
-  const { hold, signing, sender, messageId, commit, contentId } = release;
+  const { hold, signing, sender, messageId, commit, contentId, expiresAt } = release;
   const trust = { roots: client.trust.roots, at: house.now() };
-  const binding = { hold, signing, sender, recipients: [member.mailbox.key], messageId, commit, contentId, trust };
+  const binding = { hold, signing, sender, recipients: [member.mailbox.key], messageId, commit, contentId, expiresAt, trust };
   return openLetter(sealed, { key: release.key, openers: member.identity.openers }, binding);
 }

@@ -34,7 +34,8 @@ function made(hold: KeyHold, order: SigningOrder): Made {
   const { mail } = sealLetter(letter, { ...form, key, shell: shellOf() }, outer, alice.mailbox, signing);
   const row = { hold, signing: order, sender: alice.mailbox, recipients: [bob.mailbox.key], messageId: MESSAGE_ID };
   const trust = { roots: [root.certificate], at: NOW };
-  return { mail, binding: { ...row, commit: letter.commit, contentId: CONTENT_ID.toString("hex"), trust } };
+  const contentId = CONTENT_ID.toString("hex");
+  return { mail, binding: { ...row, commit: letter.commit, contentId, expiresAt: shellOf().expiresAt, trust } };
 }
 
 function open(mail: Buffer, binding: Binding) {
@@ -84,6 +85,7 @@ describe.each(FORMS)("%s and signed %s it stays shut", (hold, order) => {
       { messageId: "<2@a.example>" },
       { commit: "0".repeat(64) },
       { contentId: "0".repeat(64) },
+      ...(hold === "held" ? [{ expiresAt: new Date(binding.expiresAt.getTime() + 1_000) }] : []),
     ];
     for (const change of changes) shut(mail, { ...binding, ...change });
   });

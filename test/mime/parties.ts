@@ -173,6 +173,7 @@ export function sealedLetter(
       messageId: MESSAGE_ID,
       commit: letter.commit,
       contentId: CONTENT_ID.toString("hex"),
+      expiresAt: shell.expiresAt,
       trust: { roots: [root.certificate], at: NOW },
     },
   };
