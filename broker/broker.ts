@@ -9,7 +9,7 @@ import { OID } from "../mime/oids.ts";
 import type { Opener } from "../mime/open.ts";
 import { verify, type Signer } from "../mime/sign.ts";
 import type { MasterKey } from "./master-key.ts";
-import type { GatewayRecord, Table } from "./table.ts";
+import type { GatewayRecord, OutboxEntry, Table } from "./table.ts";
 import { parseBody } from "./wire.ts";
 
 export interface Broker {
@@ -31,8 +31,8 @@ export interface Broker {
   };
   readonly log: Log;
   now(): Date;
-  /** Told after each confirmation that a receipt waits. */
-  receiptWaits(): void;
+  /** Told after each confirmation which receipt waits. */
+  receiptWaits(entry: OutboxEntry): void;
 }
 
 /** A mailbox that asked for a step, proved by its signature, through the gateway that enrolled it. */

@@ -40,7 +40,7 @@ export async function confirm(broker: Broker, gateway: GatewayRecord, signed: Bu
   });
   if (!row) throw sessionGone("there is nothing to confirm for this mailbox");
   broker.log.info({ event: "session.confirmed", step: "S10", session: row.ticketHash.slice(0, 12) });
-  broker.receiptWaits();
+  broker.receiptWaits({ evidence: row.evidence, session: row.session });
   const answer = { request: actor.body.request, evidence: row.evidence, confirmedAt: new Date(row.confirmedAt).toISOString() };
   return signBody(answer, broker.signer, broker.now());
 }

@@ -198,7 +198,7 @@ export async function startBroker(
       },
       log,
       now,
-      receiptWaits: () => outbox.wake(),
+      receiptWaits: (entry) => outbox.wake(entry),
     };
     const mailer = smtpMailer({
       host: relay.host,

@@ -4,6 +4,7 @@ import { createTransport, type Transporter } from "nodemailer";
 import { haltAt } from "../config/halt.ts";
 import { reasonOf } from "../config/log.ts";
 import { pause } from "../config/lifecycle.ts";
+import { Slots } from "../config/slots.ts";
 import type { Milliseconds } from "../config/units.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { evidenceId } from "../mime/evidence.ts";
@@ -67,14 +68,26 @@ export interface OutboxTimes {
   readonly holder?: string;
 }
 
-/** The worker. `wake` tells it that an entry came; by itself it looks again after `retryLongest`, for entries of a former life. */
+/** What this broker knows of an entry that is not done. */
+interface Attempt {
+  readonly entry: OutboxEntry;
+  readonly count: number;
+  /** By a clock that nobody sets; infinite while it is under way. */
+  readonly notBefore: number;
+}
+
+/** As many as the mailer has connections. */
+const AT_ONCE = 5;
+
+/** The worker. `wake` tells it of an entry; it looks into the table at its start and again after `retryLongest`, for entries of a former life. */
 export class Outbox {
   readonly #broker: Broker;
   readonly #mailer: ReceiptMailer;
   readonly #times: OutboxTimes;
-  readonly #attempts = new Map<string, { count: number; /** By a clock that nobody sets. */ notBefore: number }>();
+  readonly #attempts = new Map<string, Attempt>();
+  readonly #slots = new Slots(AT_ONCE);
   readonly #holder: string;
-  #wake: () => void = () => undefined;
+  #news = new AbortController();
 
   constructor(broker: Broker, mailer: ReceiptMailer, times: OutboxTimes) {
     this.#broker = broker;
@@ -83,37 +96,53 @@ export class Outbox {
     this.#holder = times.holder ?? randomBytes(16).toString("hex");
   }
 
-  wake(): void {
-    this.#wake();
+  /** Without an entry it only looks anew for what is due. */
+  wake(entry?: OutboxEntry): void {
+    if (entry && !this.#attempts.has(entry.evidence)) this.#attempts.set(entry.evidence, { entry, count: 0, notBefore: 0 });
+    this.#news.abort();
   }
 
-  /** Runs until the signal aborts. */
+  /** Runs until the signal aborts and what is under way has ended. */
   async run(signal: AbortSignal): Promise<void> {
+    const underWay = new Set<Promise<void>>();
+    let nextLook = 0;
     while (!signal.aborted) {
-      const woken = new AbortController();
-      this.#wake = () => woken.abort();
-      await this.#pass(signal).catch((thrown: unknown) => this.#broker.log.warn({ event: "outbox.waits", reason: reasonOf(thrown) }));
-      const next = Math.min(
-        ...[...this.#attempts.values()].map(({ notBefore }) => notBefore),
-        performance.now() + this.#times.retryLongest,
-      );
-      await pause(Math.max(next - performance.now(), 10), AbortSignal.any([signal, woken.signal]));
+      this.#news = new AbortController();
+      if (performance.now() >= nextLook) nextLook = performance.now() + (await this.#look());
+      for (const { entry, count, notBefore } of this.#attempts.values()) {
+        if (notBefore > performance.now()) continue;
+        this.#attempts.set(entry.evidence, { entry, count, notBefore: Number.POSITIVE_INFINITY });
+        const delivery: Promise<void> = this.#slots
+          .run(() => (signal.aborted ? Promise.resolve() : this.#deliver(entry, count)))
+          .finally(() => underWay.delete(delivery));
+        underWay.add(delivery);
+      }
+      const next = Math.min(nextLook, ...[...this.#attempts.values()].map(({ notBefore }) => notBefore));
+      await pause(Math.max(next - performance.now(), 10), AbortSignal.any([signal, this.#news.signal]));
+    }
+    await Promise.all(underWay);
+  }
+
+  /** Looks for entries that nobody told of. @returns after how many milliseconds to look again */
+  async #look(): Promise<number> {
+    const { table, log } = this.#broker;
+    try {
+      for (const entry of await table.pending()) this.wake(entry);
+      return this.#times.retryLongest;
+    } catch (thrown) {
+      log.warn({ event: "outbox.waits", reason: reasonOf(thrown) });
+      return this.#times.retryFirst;
     }
   }
 
-  async #pass(signal: AbortSignal): Promise<void> {
-    const entries = await this.#broker.table.pending();
-    for (const entry of entries) {
-      if (signal.aborted) return;
-      if ((this.#attempts.get(entry.evidence)?.notBefore ?? 0) <= performance.now()) await this.#deliver(entry);
-    }
-  }
-
-  async #deliver(entry: OutboxEntry): Promise<void> {
+  async #deliver(entry: OutboxEntry, count: number): Promise<void> {
     const { table, log } = this.#broker;
     try {
       const at = this.#broker.now().getTime();
-      if (!(await table.claim(entry, { holder: this.#holder, until: at + CLAIM_MS }, at))) return; // another broker is at it, or was
+      if (!(await table.claim(entry, { holder: this.#holder, until: at + CLAIM_MS }, at))) {
+        this.#attempts.delete(entry.evidence); // another broker is at it, or was
+        return;
+      }
       const row = await table.find(entry.session);
       if (row?.state !== "confirmed") throw new Fault("internal", "an outbox entry without its confirmed row");
       haltAt("k4");
@@ -125,22 +154,26 @@ export class Outbox {
       this.#attempts.delete(entry.evidence);
       log.info({ event: "receipt.sent", step: "S11", session: row.ticketHash.slice(0, 12), evidence: entry.evidence });
     } catch (thrown) {
-      await this.#failed(entry, thrown);
+      await this.#failed(entry, count + 1, thrown);
     }
   }
 
-  async #failed(entry: OutboxEntry, thrown: unknown): Promise<void> {
+  async #failed(entry: OutboxEntry, count: number, thrown: unknown): Promise<void> {
     const { table, log } = this.#broker;
-    if (isFinal(thrown)) {
-      log.error({ event: "receipt.refused", evidence: entry.evidence, reason: reasonOf(thrown) });
-      this.#attempts.delete(entry.evidence);
-      await table.done(entry); // refused for good; its bytes stay in the table for the retention time
+    const wait = Math.min(this.#times.retryFirst * 2 ** (count - 1), this.#times.retryLongest);
+    this.#attempts.set(entry.evidence, { entry, count, notBefore: performance.now() + wait });
+    this.wake();
+    if (!isFinal(thrown)) {
+      log.warn({ event: "receipt.waits", evidence: entry.evidence, attempt: count, reason: reasonOf(thrown) });
       return;
     }
-    const count = (this.#attempts.get(entry.evidence)?.count ?? 0) + 1;
-    const wait = Math.min(this.#times.retryFirst * 2 ** (count - 1), this.#times.retryLongest);
-    this.#attempts.set(entry.evidence, { count, notBefore: performance.now() + wait });
-    log.warn({ event: "receipt.waits", evidence: entry.evidence, attempt: count, reason: reasonOf(thrown) });
+    log.error({ event: "receipt.refused", evidence: entry.evidence, reason: reasonOf(thrown) });
+    try {
+      await table.done(entry); // refused for good; its bytes stay in the table for the retention time
+      this.#attempts.delete(entry.evidence);
+    } catch (cause) {
+      log.warn({ event: "receipt.waits", evidence: entry.evidence, attempt: count, reason: reasonOf(cause) });
+    }
   }
 
   #build(row: Confirmed): Buffer {

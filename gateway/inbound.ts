@@ -33,13 +33,18 @@ export async function receive(parts: InboundParts, mailbox: Mailbox, seen: Seen,
   }
   if (!sealed) return; // mail that is not ours is never touched
   const session = ticketHash(sealed.shell.ticket);
-  const log = parts.log.with({ session: session.slice(0, 12) });
+  const letter = { parts, mailbox, seen, sealed, session, log: parts.log.with({ session: session.slice(0, 12) }) };
+  await parts.journal.alone(session, () => receiveLetter(letter, signal));
+}
+
+async function receiveLetter(letter: Walk, signal: AbortSignal): Promise<void> {
+  const { parts, mailbox, seen, session } = letter;
   const before = await parts.journal.find(parts.own.address.address, session);
   if (before?.stage === "failed") return;
   const isOpened = before?.stage === "filed" || before?.stage === "confirmed";
   if (seen.flags.includes("\\Deleted") && !isOpened) return; // by its reader, unopened
   try {
-    await walk({ parts, mailbox, seen, sealed, session, log }, before, signal);
+    await walk(letter, before, signal);
   } catch (thrown) {
     const fault = Fault.from(thrown);
     if (fault.retry === "later" || fault.code === "unauthenticated") throw fault;

@@ -1,7 +1,7 @@
 /** The inbound journal: what was done with which session, so that a crash neither loses a letter nor files it twice. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { claimFolder, namesIn, readIfPresent, removeDurably, writeDurably } from "./durable.ts";
+import { Serial, claimFolder, namesIn, readIfPresent, removeDurably, writeDurably } from "./durable.ts";
 
 /** `begun`: a key may have been asked for. `filed`: the opened letter is in the mailbox. `confirmed`: and the broker knows. `failed`: left as it is. */
 export type Stage =
@@ -31,6 +31,7 @@ const POSITION = ".position";
 
 export class Journal {
   readonly #folder: string;
+  readonly #serial = new Serial();
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -38,6 +39,11 @@ export class Journal {
 
   async prepare(): Promise<void> {
     await claimFolder(this.#folder);
+  }
+
+  /** Runs a step with a session while no other step with it runs: a mail server can deliver two copies of one letter. */
+  alone<T>(session: string, step: () => Promise<T>): Promise<T> {
+    return this.#serial.run(session, step);
   }
 
   /** What one mailbox has done with a session; a letter may come to several mailboxes of a gateway, and only one of them is its recipient's. */

@@ -1,6 +1,7 @@
 /** One IMAP mailbox: what the watcher and the inbound walk do to it, and nothing else (RFC 3501, RFC 4315, RFC 6851). */
 import { ImapFlow, type MessageStructureObject } from "imapflow";
 import type { ImapConfig } from "../config/schema.ts";
+import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
 
 /** A message as it is seen before it is fetched. */
@@ -32,6 +33,7 @@ export class Mailbox {
   readonly #client: ImapFlow;
   readonly #config: ImapConfig;
   readonly #changed: () => void;
+  readonly #line = new Slots(1);
 
   private constructor(client: ImapFlow, config: ImapConfig, changed: () => void) {
     this.#client = client;
@@ -191,23 +193,34 @@ export class Mailbox {
     const { opened, watch } = this.#config;
     return this.#try(what, async () => {
       await this.#makeFolder(opened);
-      await this.#client.mailboxOpen(opened);
-      const result = await step();
-      if (opened !== watch) {
-        await this.#client.mailboxOpen(watch);
-        this.#changed();
+      try {
+        await this.#client.mailboxOpen(opened);
+        return await step();
+      } finally {
+        if (opened !== watch) await this.#backToWatched();
       }
-      return result;
     });
+  }
+
+  /** No step may go on in the other folder, where the same UIDs are other messages. */
+  async #backToWatched(): Promise<void> {
+    try {
+      await this.#client.mailboxOpen(this.#config.watch);
+      this.#changed();
+    } catch (cause) {
+      this.#client.close();
+      throw cause;
+    }
   }
 
   async #makeFolder(path: string): Promise<void> {
     if (path.toUpperCase() !== "INBOX") await this.#client.mailboxCreate(path); // an existing one is as good
   }
 
+  /** One step after the other: some of them leave the watched folder meanwhile. */
   async #try<T>(what: string, step: () => Promise<T>): Promise<T> {
     try {
-      return await step();
+      return await this.#line.run(step);
     } catch (cause) {
       if (cause instanceof Fault) throw cause;
       throw new Fault("unavailable", `the mail server did not let us ${what}`, { cause });

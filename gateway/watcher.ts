@@ -3,6 +3,7 @@ import type { MessageStructureObject } from "imapflow";
 import { haltAt } from "../config/halt.ts";
 import { pause } from "../config/lifecycle.ts";
 import { reasonOf, type Log } from "../config/log.ts";
+import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Journal } from "./journal.ts";
 import { Mailbox, type MailboxAccess, type Seen } from "./mailbox.ts";
@@ -29,6 +30,8 @@ const RENEW_MS = 10 * 60_000;
 const STOP_AFTER = 3;
 /** How many messages are settled before the place is kept; a crash only has them looked at again. */
 const KEEP_EVERY = 100;
+/** So many letters of a mailbox are under way at a time: while one waits for the broker or a disk, another one has the line. */
+const AT_ONCE = 4;
 
 /** Runs until the signal aborts. */
 export async function watch(parts: WatcherParts, signal: AbortSignal): Promise<void> {
@@ -100,41 +103,72 @@ async function next(mailbox: Mailbox, poll: number, news: AbortSignal): Promise<
 }
 
 /**
- * Looks at every message that is not settled yet, in order; a letter that has to wait does not hold up the ones behind it. The place
- * is kept up to the first one that waits.
+ * Looks at every message that is not settled yet, several at a time and in order; a letter that has to wait does not hold up the ones
+ * behind it. The place is kept up to the first one that waits.
  * @param settled UIDs behind that place which need no second look
  * @returns whether a letter waits. @throws Fault where it is not the letters' fault
  */
 async function pass(parts: WatcherParts, mailbox: Mailbox, settled: Set<number>, signal: AbortSignal): Promise<boolean> {
-  const { journal, address, access, log } = parts;
-  const folder = access.config.watch;
-  const { uidValidity } = mailbox;
-  const kept = await journal.position(address, folder);
-  let place = kept?.uidValidity === uidValidity ? kept.uid : 0; // other UIDs: everything anew, sessions are known by their tickets
-  let [lastKept, waiting, inARow] = [place, false, 0];
-  const keepPlace = async (): Promise<void> => {
-    if (place === lastKept) return;
-    await journal.keepPosition(address, folder, { uidValidity, uid: place });
-    lastKept = place;
-    haltAt("b11");
-  };
-  for (const seen of await mailbox.seenAbove(place)) {
-    if (signal.aborted) break;
+  const place = new Place(parts, mailbox.uidValidity, settled);
+  const all = await mailbox.seenAbove(await place.read());
+  let [inARow, waiting] = [0, false];
+  let failure: { readonly thrown: unknown } | undefined;
+  const slots = new Slots(AT_ONCE);
+  const settle = async (seen: Seen): Promise<void> => {
+    if (failure || signal.aborted) return;
     try {
       if (!settled.has(seen.uid)) await look(parts, mailbox, seen, signal);
       inARow = 0;
+      settled.add(seen.uid);
     } catch (thrown) {
-      if (++inARow === STOP_AFTER || !mailbox.usable || signal.aborted) throw thrown;
-      log.warn({ event: "letter.waits", mailbox: address, uid: seen.uid, reason: reasonOf(thrown) });
+      if (++inARow === STOP_AFTER || !mailbox.usable || signal.aborted) failure ??= { thrown };
+      parts.log.warn({ event: "letter.waits", mailbox: parts.address, uid: seen.uid, reason: reasonOf(thrown) });
       waiting = true;
-      continue;
     }
-    if (waiting) settled.add(seen.uid);
-    else place = seen.uid;
-    if (place - lastKept >= KEEP_EVERY) await keepPlace();
+  };
+  for (let from = 0; from < all.length; from += KEEP_EVERY) {
+    const some = all.slice(from, from + KEEP_EVERY);
+    await Promise.all(some.map((seen) => slots.run(() => settle(seen))));
+    await place.keep(all);
+    if (failure) throw failure.thrown;
   }
-  await keepPlace();
   return waiting;
+}
+
+/** How far a folder is settled without a gap, kept in the journal. */
+class Place {
+  readonly #parts: WatcherParts;
+  readonly #uidValidity: string;
+  readonly #settled: Set<number>;
+  #uid = 0;
+
+  constructor(parts: WatcherParts, uidValidity: string, settled: Set<number>) {
+    this.#parts = parts;
+    this.#uidValidity = uidValidity;
+    this.#settled = settled;
+  }
+
+  /** The last UID of the kept place; with other UIDs in the folder everything is looked at anew, sessions are known by their tickets. */
+  async read(): Promise<number> {
+    const { journal, address, access } = this.#parts;
+    const kept = await journal.position(address, access.config.watch);
+    return (this.#uid = kept?.uidValidity === this.#uidValidity ? kept.uid : 0);
+  }
+
+  /** Moves on over what is settled. @param all the messages behind the place that was read, in order */
+  async keep(all: readonly Seen[]): Promise<void> {
+    const before = this.#uid;
+    for (const { uid } of all) {
+      if (uid <= this.#uid) continue;
+      if (!this.#settled.has(uid)) break;
+      this.#uid = uid;
+      this.#settled.delete(uid);
+    }
+    if (this.#uid === before) return;
+    const { journal, address, access } = this.#parts;
+    await journal.keepPosition(address, access.config.watch, { uidValidity: this.#uidValidity, uid: this.#uid });
+    haltAt("b11");
+  }
 }
 
 async function look(parts: WatcherParts, mailbox: Mailbox, seen: Seen, signal: AbortSignal): Promise<void> {

@@ -90,14 +90,14 @@ test.each(["inner", "outer", "both"] as const)(
   },
 );
 
-test("an outbox that is woken looks at once", async () => {
+test("an outbox that is told of an entry mails it at once", async () => {
   const { port, attempts } = await hop();
   const mailer = mailerTo(port);
   const outbox = new Outbox(house.broker, mailer, { retryFirst: duration("1h"), retryLongest: duration("1h") });
   const stopping = new AbortController();
   const done = outbox.run(stopping.signal);
   const evidence = await openedLetter();
-  outbox.wake();
+  outbox.wake((await house.table.pending()).find((entry) => entry.evidence === evidence));
   await sent(evidence);
   expect(attempts.all).toHaveLength(1);
   stopping.abort();

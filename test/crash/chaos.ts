@@ -23,7 +23,8 @@ export interface Chaos {
 }
 
 const SENDERS = 8;
-const QUIET_WITHIN_MS = 180_000;
+/** A backlog may take its time, a letter that is stuck may not. */
+const STILL_MS = 60_000;
 const FIGURES_EVERY_MS = 60_000;
 
 /** Runs the plan on a place of its own, waits till all is quiet, and judges every mail. */
@@ -45,7 +46,7 @@ export async function runChaos({ minutes, seed, rate = 4, say }: ChaosPlan): Pro
       one.status === "rejected" ? [{ kind: "lost", what: String(one.reason) }] : [],
     );
     const quietFrom = Date.now();
-    const findings = [...refusals, ...(await ledger.settleAll(QUIET_WITHIN_MS))];
+    const findings = [...refusals, ...(await ledger.settleAll(STILL_MS))];
     if (findings.length > 0)
       for (const { process: ours } of [place.a, place.b, place.broker]) process.stdout.write(`${lastWords(ours)}\n\n`);
     const { accounts } = ledger;

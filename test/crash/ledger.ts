@@ -151,11 +151,15 @@ export class Ledger {
     }
   }
 
-  /** Waits until the system is quiet, but not longer than this, and judges every mail there was. */
-  async settleAll(within: number): Promise<Finding[]> {
-    const deadline = Date.now() + within;
-    const isQuiet = async (): Promise<boolean> => judge(this.#accounts, await this.#observer.facts()).every(({ final }) => final);
-    while (!(await isQuiet()) && Date.now() < deadline) await pause(20 * LOOK_EVERY_MS);
+  /** Waits until the system is quiet, or as long as it comes nearer to that, and judges every mail there was. @param still milliseconds in which nothing was settled */
+  async settleAll(still: number): Promise<Finding[]> {
+    let [fewest, since] = [Number.POSITIVE_INFINITY, Date.now()];
+    for (;;) {
+      const open = judge(this.#accounts, await this.#observer.facts()).filter(({ final }) => !final).length;
+      if (open < fewest) [fewest, since] = [open, Date.now()];
+      if (open === 0 || Date.now() - since > still) break;
+      await pause(20 * LOOK_EVERY_MS);
+    }
     return [...judge(this.#accounts, await this.#observer.facts(undefined, await this.#observer.status())), ...this.plaintext()];
   }
 

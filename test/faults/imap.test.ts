@@ -35,6 +35,8 @@ interface Stage {
 interface Cell {
   readonly name: string;
   readonly ownServer?: boolean;
+  /** Another folder for opened letters. */
+  readonly opened?: string;
   /** The original stays, marked as deleted. */
   readonly marks?: boolean;
   /** Lets the letter come and the server fail. It heals when this resolves. */
@@ -81,25 +83,28 @@ const atCommand = (name: string, command: string, words?: string): Cell => ({
   },
 });
 
+const refusesToSearch = (name: string): Cell => ({
+  name,
+  async fail({ behave, deliver, struck }) {
+    const lost = atAppends(beforeOk, 1, () => struck.add(undefined));
+    behave(
+      together(
+        lost,
+        atCommands("UID SEARCH", "NO [UNAVAILABLE] Try later", () => struck.add(undefined)),
+      ),
+    );
+    await deliver();
+    await struck.until(() => true, 2);
+  },
+});
+
 const CELLS: readonly Cell[] = [
   atCommand("refuses to mark the original as deleted", "UID STORE", "NO [UNAVAILABLE] Try later"),
   atCommand("drops the line when the original is to be marked as deleted", "UID STORE"),
   atCommand("refuses to expunge the original", "UID EXPUNGE", "NO [UNAVAILABLE] Try later"),
   atCommand("drops the line when the original is to be expunged", "UID EXPUNGE"),
-  {
-    name: "files the letter, drops the line before it says so, and then refuses to look for it",
-    async fail({ behave, deliver, struck }) {
-      const lost = atAppends(beforeOk, 1, () => struck.add(undefined));
-      behave(
-        together(
-          lost,
-          atCommands("UID SEARCH", "NO [UNAVAILABLE] Try later", () => struck.add(undefined)),
-        ),
-      );
-      await deliver();
-      await struck.until(() => true, 2);
-    },
-  },
+  refusesToSearch("files the letter, drops the line before it says so, and then refuses to look for it"),
+  { ...refusesToSearch("files it in another folder, drops the line, and then refuses to look there"), opened: "Opened" },
   atAppend("drops the line in the midst of the letter", midLiteral),
   atAppend("drops the line after the letter, before its end", afterLiteral),
   atAppend("files the letter and drops the line before it says so", beforeOk, 1),
@@ -169,7 +174,7 @@ async function play(cell: Cell): Promise<Outcome> {
   await office.send(`From: alice@a.example\r\nTo: ${BOB}\r\nSubject: secret\r\n\r\n${TEXT}\r\n`, [BOB]);
   const [copy] = await office.copies();
   if (!copy) throw new Error("no copy");
-  const desk = await openDesk(house, bob, server, { imap: { port: proxy.port } });
+  const desk = await openDesk(house, bob, server, { imap: { port: proxy.port, ...(cell.opened && { opened: cell.opened }) } });
   const heard = heardLog();
   const config = desk.parts.own.imap;
   if (!config) throw new Error("no mailbox");
@@ -201,6 +206,7 @@ async function play(cell: Cell): Promise<Outcome> {
     await settled.until(() => true);
     const after = cell.ownServer ? await openDesk(house, bob, server) : desk;
     const mails = await after.mails(config.watch);
+    if (cell.opened) mails.push(...(await after.mails(cell.opened)));
     const sealed = mails.filter(({ text, flags }) => text.includes("registered.p7m") && !(cell.marks && flags.includes("\\Deleted")));
     if (after !== desk) await after.close();
     const row = await house.table.find(sessionHash(openTicket(copy.ticket, house.broker.sessionKeys).sessionId));

@@ -1,6 +1,7 @@
 /** The inbound walk for tests: real letters, a real broker in this process, Dovecot's mailboxes, and journals that can lose power. */
 import { ImapFlow } from "imapflow";
 import { BrokerClient, type Identity, type OpeningProof, type Release } from "../../broker/client.ts";
+import { Slots } from "../../config/slots.ts";
 import { duration } from "../../config/units.ts";
 import type { ImapConfig } from "../../config/schema.ts";
 import { receive, type InboundParts } from "../../gateway/inbound.ts";
@@ -54,8 +55,8 @@ export interface Desk {
   readonly parts: InboundParts;
   /** Puts a mail into the watched folder as another server would. */
   deliver(mail: Buffer, flags?: string[], date?: Date): Promise<void>;
-  /** Has the walk look at everything in the watched folder, once. @returns the failures */
-  look(): Promise<unknown[]>;
+  /** Has the walk look at everything in the watched folder, once, in order or all at once. @returns the failures */
+  look(how?: { atOnce: boolean }): Promise<unknown[]>;
   /** The mails of a folder with their flags. */
   mails(folder?: string): Promise<{ text: string; flags: string[]; date: number }[]>;
   close(): Promise<void>;
@@ -117,11 +118,12 @@ export async function openDesk(
     async deliver(mail, flags = [], date) {
       await client.append(watch, mail, flags, date);
     },
-    async look() {
+    async look(how) {
       const mailbox = await Mailbox.open({ config, password: PASSWORD, ca: undefined }, () => undefined);
       const failures: unknown[] = [];
-      for (const seen of await everySeen(mailbox))
-        await receive(parts, mailbox, seen, forever).catch((thrown: unknown) => failures.push(thrown));
+      const slots = new Slots(how?.atOnce ? Number.POSITIVE_INFINITY : 1);
+      const looks = (await everySeen(mailbox)).map((seen) => slots.run(() => receive(parts, mailbox, seen, forever)));
+      for (const look of looks) await look.catch((thrown: unknown) => failures.push(thrown));
       await mailbox.close();
       return failures;
     },

@@ -171,6 +171,15 @@ test("a copy that the mail server delivers twice is filed once, and both origina
   expect([mails.filter(isOpened).length, mails.filter(isSealed).length]).toEqual([1, 0]);
 });
 
+test("two copies that are looked at at the same time are one letter", async () => {
+  await desk.deliver(copy.mail);
+  await desk.deliver(copy.mail);
+  expect(await desk.look({ atOnce: true })).toEqual([]);
+  const mails = await desk.mails();
+  expect([mails.filter(isOpened).length, mails.filter(isSealed).length]).toEqual([1, 0]);
+  expect(desk.broker.calls).toEqual(["present", "confirm"]);
+});
+
 test("with the broker away the letter waits as it is, and is opened when it is back", async () => {
   await desk.deliver(copy.mail);
   desk.broker.fail = new Fault("unavailable", "away");
