@@ -99,6 +99,47 @@ function codeOf(thrown: unknown): unknown {
   return typeof thrown === "object" && thrown !== null && "code" in thrown ? thrown.code : undefined;
 }
 
+/**
+ * Reads a record of ours.
+ * @returns undefined where there is none
+ * @throws Fault `internal`: the disk gives back something else than was written
+ */
+export async function readRecord<T extends object>(path: string): Promise<T | undefined> {
+  const bytes = await readIfPresent(path);
+  return bytes && (recordIn(bytes, path) as T); // a disk that changes a record seldom leaves it JSON
+}
+
+/** The record in these octets. @param path where they come from @throws Fault `internal` as above */
+export function recordIn(bytes: Buffer, path: string): object {
+  let record: unknown;
+  try {
+    record = JSON.parse(bytes.toString());
+  } catch (cause) {
+    throw damaged(path, cause);
+  }
+  if (typeof record !== "object" || record === null) throw damaged(path);
+  return record;
+}
+
+/** Every record of a folder whose name has this ending. @param broken is told of one that cannot be read; without it, that throws */
+export async function readRecords<T extends object>(folder: string, ending: string, broken?: (thrown: unknown) => void): Promise<T[]> {
+  const read = async (name: string): Promise<T[]> => {
+    try {
+      const record = await readRecord<T>(join(folder, `${name}${ending}`));
+      return record ? [record] : [];
+    } catch (thrown) {
+      if (!broken) throw thrown;
+      broken(thrown);
+      return [];
+    }
+  };
+  return (await Promise.all((await namesIn(folder, ending)).map(read))).flat();
+}
+
+function damaged(path: string, cause?: unknown): Fault {
+  return new Fault("internal", `${path} is damaged: bring it back from a backup, or move it away`, { cause });
+}
+
 /** Runs steps on one key one after the other; steps on other keys run beside them. */
 export class Serial {
   readonly #last = new Map<string, Promise<unknown>>();

@@ -1,7 +1,7 @@
 /** The inbound journal: what was done with which session, so that a crash neither loses a letter nor files it twice. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { Serial, claimFolder, namesIn, readIfPresent, removeDurably, writeDurably } from "./durable.ts";
+import { Serial, claimFolder, readRecord, readRecords, removeDurably, writeDurably } from "./durable.ts";
 
 /** `begun`: a key may have been asked for. `filed`: the opened letter is in the mailbox. `confirmed`: and the broker knows. `failed`: left as it is. */
 export type Stage =
@@ -48,33 +48,30 @@ export class Journal {
 
   /** What one mailbox has done with a session; a letter may come to several mailboxes of a gateway, and only one of them is its recipient's. */
   async find(mailbox: string, session: string): Promise<JournalEntry | undefined> {
-    const bytes = await readIfPresent(this.#path(mailbox, session, SESSION));
-    return bytes && (JSON.parse(bytes.toString()) as JournalEntry);
+    return readRecord<JournalEntry>(this.#path(mailbox, session, SESSION));
   }
 
   async put(entry: JournalEntry): Promise<void> {
     await writeDurably(this.#path(entry.mailbox, entry.session, SESSION), [Buffer.from(JSON.stringify(entry))]);
   }
 
-  /** All entries, oldest first. */
-  async all(): Promise<JournalEntry[]> {
-    const names = await namesIn(this.#folder, SESSION);
-    const entries = await Promise.all(names.map((name) => readIfPresent(join(this.#folder, `${name}${SESSION}`))));
-    return entries
-      .flatMap((bytes) => (bytes ? [JSON.parse(bytes.toString()) as JournalEntry] : []))
-      .sort((a, b) => a.at.localeCompare(b.at));
+  /** All entries, oldest first. @param broken is told of one that cannot be read; without it, that throws */
+  async all(broken?: (thrown: unknown) => void): Promise<JournalEntry[]> {
+    const entries = await readRecords<JournalEntry>(this.#folder, SESSION, broken);
+    return entries.sort((a, b) => a.at.localeCompare(b.at));
   }
 
   /** Forgets what was done with sessions before a time, ISO 8601: their letters cannot be opened again by anyone. */
   async forget(before: string): Promise<void> {
-    for (const { mailbox, session, at, stage } of await this.all()) {
+    for (const { mailbox, session, at, stage } of await this.all(() => undefined)) {
       if (at < before && (stage === "confirmed" || stage === "failed")) await removeDurably(this.#path(mailbox, session, SESSION));
     }
   }
 
+  /** A position that cannot be read is none: everything is looked at anew, and sessions are known by their tickets. */
   async position(mailbox: string, folder: string): Promise<Position | undefined> {
-    const bytes = await readIfPresent(this.#path(mailbox, folder, POSITION));
-    return bytes && (JSON.parse(bytes.toString()) as Position);
+    const kept = await readRecord<Partial<Position>>(this.#path(mailbox, folder, POSITION)).catch(() => undefined);
+    return typeof kept?.uidValidity === "string" && Number.isSafeInteger(kept.uid) ? (kept as Position) : undefined;
   }
 
   async keepPosition(mailbox: string, folder: string, position: Position): Promise<void> {

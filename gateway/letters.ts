@@ -1,7 +1,7 @@
 /** What was sent and what came of it: one record a letter, the payload's signature beside it, and the receipts that came back. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { Serial, claimFolder, namesIn, readIfPresent, writeDurably } from "./durable.ts";
+import { Serial, claimFolder, readIfPresent, readRecord, readRecords, writeDurably } from "./durable.ts";
 
 export interface LetterRecipient {
   readonly address: string;
@@ -79,16 +79,12 @@ export class Letters {
   }
 
   async find(name: LetterName): Promise<Letter | undefined> {
-    const bytes = await readIfPresent(join(this.#folder, fileOf(name)));
-    return bytes && (JSON.parse(bytes.toString()) as Letter);
+    return readRecord<Letter>(join(this.#folder, fileOf(name)));
   }
 
   /** All letters, oldest first. */
   async all(): Promise<Letter[]> {
-    const names = await namesIn(this.#folder, RECORD);
-    const letters = await Promise.all(
-      names.map(async (name) => JSON.parse(String(await readIfPresent(join(this.#folder, `${name}${RECORD}`)))) as Letter),
-    );
+    const letters = await readRecords<Letter>(this.#folder, RECORD);
     return letters.sort((a, b) => a.acceptedAt.localeCompare(b.acceptedAt));
   }
 

@@ -6,7 +6,17 @@ import { open, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { haltAt } from "../config/halt.ts";
 import { Fault } from "../mime/fault.ts";
-import { Serial, claimFolder, namesIn, readIfPresent, removeDurably, renameDurably, unlessMissing, writeDurably } from "./durable.ts";
+import {
+  Serial,
+  claimFolder,
+  namesIn,
+  readRecord,
+  recordIn,
+  removeDurably,
+  renameDurably,
+  unlessMissing,
+  writeDurably,
+} from "./durable.ts";
 import type { Letter } from "./letters.ts";
 
 /** One recipient's copy. */
@@ -159,9 +169,10 @@ export class Spool {
   /** Only the first line, however large the copies are. */
   async #read(id: string): Promise<Spooled> {
     const line = await this.#firstLine(id);
-    const entry = JSON.parse(line.toString()) as Entry;
-    const state = await readIfPresent(this.#path(id, STATE));
-    const progress = state ? (JSON.parse(state.toString()) as Progress[]) : entry.consignments.map(() => ({ stage: "waiting" as const }));
+    const entry = recordIn(line, this.#path(id, LETTER)) as Entry;
+    if (!Array.isArray(entry.consignments)) throw new Fault("internal", `spool entry ${id} cannot be read`);
+    const state = await readRecord<Progress[]>(this.#path(id, STATE));
+    const progress = state ?? entry.consignments.map(() => ({ stage: "waiting" as const }));
     return { entry, progress, head: line.length, announced: new Set() };
   }
 
