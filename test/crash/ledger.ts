@@ -163,8 +163,13 @@ export class Ledger {
     return [...judge(this.#accounts, await this.#observer.facts(undefined, await this.#observer.status())), ...this.plaintext()];
   }
 
+  /** Stands in the text of every mail. */
+  get secret(): string {
+    return `K${this.#run}n`;
+  }
+
   /** Where the text of any mail of this place stands on a disk outside the mailboxes. */
   plaintext(): Finding[] {
-    return this.#observer.filesWith(`K${this.#run}n`).map((file) => ({ kind: "plaintext", what: file }));
+    return this.#observer.filesWith(this.secret).map((file) => ({ kind: "plaintext", what: file }));
   }
 }

@@ -17,6 +17,8 @@ export interface Part {
 /** One of our own processes. */
 export interface Program extends Part {
   readonly process: Process;
+  /** Every process of it since the place was there, the dead ones too. */
+  readonly lives: readonly Process[];
   /** Kills it and starts it so that it halts there. @param halt a named point, such as `a6` or `k1@3` */
   arm(halt: string): Promise<void>;
   /** The process has said that it stands at its point. */
@@ -71,10 +73,12 @@ export function amend(path: string, change: (file: Record<string, unknown>) => v
 const standsStill = (pid: number): boolean => /^State:\s+T/mu.test(readFileSync(`/proc/${pid}/status`, "utf8"));
 
 function program(name: Program["name"], home: { readonly config: string; process: Process }, command: string[], started: string): Program {
+  const lives = [home.process];
   const run = async (environment: Readonly<Record<string, string>>): Promise<void> => {
     for (;;) {
       const process = startKakitome([...command, "--config", home.config], environment);
       home.process = process;
+      lives.push(process);
       try {
         await process.until(started, ({ event }) => event === started || event === "halted"); // some points come before
         return;
@@ -87,6 +91,7 @@ function program(name: Program["name"], home: { readonly config: string; process
   const kill = async (): Promise<void> => void (await home.process.stop("SIGKILL"));
   return {
     name,
+    lives,
     get process() {
       return home.process;
     },
