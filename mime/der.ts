@@ -32,6 +32,13 @@ export function encode(tag: number, ...contents: readonly Buffer[]): Buffer {
   return Buffer.concat([Buffer.from([tag]), lengthOctets(length), ...contents]);
 }
 
+/** One TLV in pieces: large contents are copied once, when the outermost one is put together. */
+export function pieces(tag: number, ...contents: readonly (Buffer | readonly Buffer[])[]): Buffer[] {
+  const flat = contents.flat();
+  const length = flat.reduce((sum, part) => sum + part.length, 0);
+  return [Buffer.from([tag]), lengthOctets(length), ...flat];
+}
+
 export const sequence = (...parts: readonly Buffer[]): Buffer => encode(TAG.sequence, ...parts);
 export const octetString = (octets: Buffer): Buffer => encode(TAG.octetString, octets);
 export const utf8String = (text: string): Buffer => encode(TAG.utf8String, Buffer.from(text, "utf8"));

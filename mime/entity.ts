@@ -5,6 +5,7 @@ import { field, joinMessage, onlyValue, splitMessage, type HeaderField, type Spl
 
 const CR = 0x0d;
 const LF = 0x0a;
+const PADDING = 0x3d;
 
 /** The bytes with every line end as CRLF: a lone CR or LF becomes one (RFC 8551 §3.1.1). Returned as they are where nothing changes. */
 export function toCrlf(bytes: Buffer): Buffer {
@@ -26,30 +27,46 @@ export function toCrlf(bytes: Buffer): Buffer {
 }
 
 const BASE64_LINE = 76;
+const LINE_OCTETS = 57;
+/** So much is encoded or decoded at a time: a multiple of both line lengths' needs, small beside a letter. */
+const AT_A_TIME = LINE_OCTETS * 4_096;
 
 /** Base64 in lines of 76 characters, each ended by CRLF (RFC 2045 §6.8). */
 export function encodeBase64(bytes: Buffer): Buffer {
-  const flat = Buffer.from(bytes.toString("base64"), "latin1");
-  const lines = Math.ceil(flat.length / BASE64_LINE);
-  const out = Buffer.allocUnsafe(flat.length + 2 * lines);
-  for (let line = 0, to = 0; line < lines; line++) {
-    to += flat.copy(out, to, line * BASE64_LINE, Math.min((line + 1) * BASE64_LINE, flat.length));
-    out[to++] = CR;
-    out[to++] = LF;
+  const lines = Math.ceil(bytes.length / LINE_OCTETS);
+  const out = Buffer.allocUnsafe(4 * Math.ceil(bytes.length / 3) + 2 * lines);
+  const flat = Buffer.allocUnsafe((4 * Math.min(AT_A_TIME, bytes.length + 2)) / 3);
+  let to = 0;
+  for (let from = 0; from < bytes.length; from += AT_A_TIME) {
+    const length = flat.write(bytes.toString("base64", from, Math.min(from + AT_A_TIME, bytes.length)), "latin1");
+    for (let at = 0; at < length; at += BASE64_LINE) {
+      to += flat.copy(out, to, at, Math.min(at + BASE64_LINE, length));
+      out[to++] = CR;
+      out[to++] = LF;
+    }
   }
   return out;
 }
 
 /** @throws Fault `malformed`: a character outside the alphabet. */
 function decodeBase64(text: Buffer): Buffer {
+  const out = Buffer.allocUnsafe(Math.ceil((text.length * 3) / 4));
+  const flat = Buffer.allocUnsafe(Math.min(AT_A_TIME, text.length)); // of a length divisible by four, unless it holds everything
+  let [to, length] = [0, 0];
+  const flush = (): void => {
+    to += out.write(flat.toString("latin1", 0, length), to, "base64");
+    length = 0;
+  };
   for (const octet of text) {
     const inAlphabet =
       (octet >= 0x61 && octet <= 0x7a) || (octet >= 0x2f && octet <= 0x39) || (octet >= 0x41 && octet <= 0x5a) || octet === 0x2b;
-    if (!inAlphabet && octet !== CR && octet !== LF && octet !== 0x3d && octet !== 0x20 && octet !== 0x09) {
-      throw new Fault("malformed", "not base64");
-    }
+    if (inAlphabet || octet === PADDING) {
+      flat[length++] = octet;
+      if (length === AT_A_TIME) flush();
+    } else if (octet !== CR && octet !== LF && octet !== 0x20 && octet !== 0x09) throw new Fault("malformed", "not base64");
   }
-  return Buffer.from(text.toString("latin1"), "base64");
+  flush();
+  return out.subarray(0, to);
 }
 
 export interface ContentType {
@@ -145,13 +162,14 @@ export function multipart(
   const parameters = options.parameters === undefined ? "" : ` ${options.parameters};`;
   return joinMessage(
     [...(options.fields ?? []), field("Content-Type", `multipart/${subtype};${parameters}\r\n boundary="${boundary}"`)],
-    Buffer.concat([...body, Buffer.from(`--${boundary}--\r\n`)]),
+    ...body,
+    Buffer.from(`--${boundary}--\r\n`),
   );
 }
 
-/** An entity in base64. */
-export function base64Entity(contentType: string, bytes: Buffer, disposition?: string): Buffer {
-  const fields = [field("Content-Type", contentType), field("Content-Transfer-Encoding", "base64")];
+/** An entity in base64. @param head fields to stand on top */
+export function base64Entity(contentType: string, bytes: Buffer, disposition?: string, head: readonly HeaderField[] = []): Buffer {
+  const fields = [...head, field("Content-Type", contentType), field("Content-Transfer-Encoding", "base64")];
   if (disposition) fields.push(field("Content-Disposition", disposition));
   return joinMessage(fields, encodeBase64(bytes));
 }

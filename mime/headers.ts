@@ -94,9 +94,9 @@ export function folded(words: readonly string[], firstLineUsed: number): string 
   return text;
 }
 
-/** The fields and the body as one message again. */
-export function joinMessage(fields: readonly HeaderField[], body: Buffer): Buffer {
-  return Buffer.concat([...fields.map(({ raw }) => (raw.subarray(-2).equals(CRLF) ? raw : Buffer.concat([raw, CRLF]))), CRLF, body]);
+/** The fields and the body, in pieces or whole, as one message again. */
+export function joinMessage(fields: readonly HeaderField[], ...body: readonly Buffer[]): Buffer {
+  return Buffer.concat([...fields.map(({ raw }) => (raw.subarray(-2).equals(CRLF) ? raw : Buffer.concat([raw, CRLF]))), CRLF, ...body]);
 }
 
 const CRLF = Buffer.from("\r\n");

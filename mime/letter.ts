@@ -85,26 +85,30 @@ export function sealLetter(
   sender: Mailbox,
   signing: Signing,
 ): SealedCopy {
-  const sealed = order.hold === "held" ? heldEntity(letter.entity, order, sender) : enclosedEntity(letter.entity, order);
-  if (signing.order === "inner") return { mail: dressed(sealed, outer), signatureFile: letter.signatureFile ?? Buffer.alloc(0) };
+  const top = [...outer, field("MIME-Version", "1.0")];
+  const head = signing.order === "inner" ? top : [];
+  const sealed = order.hold === "held" ? heldEntity(letter.entity, order, sender, head) : enclosedEntity(letter.entity, order, head);
+  if (signing.order === "inner") return { mail: sealed, signatureFile: letter.signatureFile ?? Buffer.alloc(0) };
   const { entity, file } = signedEntity(sealed, signing, signing.order === "outer");
-  return { mail: dressed(entity, outer), signatureFile: letter.signatureFile ?? file };
-}
-
-function dressed(entity: Buffer, outer: readonly HeaderField[]): Buffer {
   const { fields, body } = splitMessage(entity);
-  return joinMessage([...outer, field("MIME-Version", "1.0"), ...fields], body);
+  return { mail: joinMessage([...top, ...fields], body), signatureFile: letter.signatureFile ?? file };
 }
 
-/** A notice for people, the envelope for the gateway. */
-function heldEntity(entity: Buffer, { key, shell, dual }: Extract<SealOrder, { hold: "held" }>, sender: Mailbox): Buffer {
+/** A notice for people, the envelope for the gateway. @param head fields to stand on top */
+function heldEntity(
+  entity: Buffer,
+  { key, shell, dual }: Extract<SealOrder, { hold: "held" }>,
+  sender: Mailbox,
+  head: readonly HeaderField[],
+): Buffer {
   const envelope = sealWithKey(dual ? innerEnvelope(entity, dual) : entity, key, shell);
   const fields = [
     field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD};\r\n name="registered.p7m"`),
     field("Content-Transfer-Encoding", "base64"),
     field("Content-Disposition", 'attachment; filename="registered.p7m"'),
   ];
-  return multipart("mixed", [noticePart(sender, shell.brokerUrl, shell.expiresAt), joinMessage(fields, encodeBase64(envelope))]);
+  const parts = [noticePart(sender, shell.brokerUrl, shell.expiresAt), joinMessage(fields, encodeBase64(envelope))];
+  return multipart("mixed", parts, { fields: head });
 }
 
 function innerEnvelope(entity: Buffer, certificate: Certificate): Buffer {
@@ -114,8 +118,12 @@ function innerEnvelope(entity: Buffer, certificate: Certificate): Buffer {
   );
 }
 
-/** As every S/MIME client reads it (RFC 8551 §3.3). */
-function enclosedEntity(entity: Buffer, { key, shell, ...recipient }: Extract<SealOrder, { hold: "enclosed" }>): Buffer {
+/** As every S/MIME client reads it (RFC 8551 §3.3). @param head fields to stand on top */
+function enclosedEntity(
+  entity: Buffer,
+  { key, shell, ...recipient }: Extract<SealOrder, { hold: "enclosed" }>,
+  head: readonly HeaderField[],
+): Buffer {
   const envelope = sealEnclosed(entity, key, recipient, shell);
-  return base64Entity(`${SEALED_TYPE}; smime-type=${ENCLOSED}; name="smime.p7m"`, envelope, 'attachment; filename="smime.p7m"');
+  return base64Entity(`${SEALED_TYPE}; smime-type=${ENCLOSED}; name="smime.p7m"`, envelope, 'attachment; filename="smime.p7m"', head);
 }

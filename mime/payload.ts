@@ -42,7 +42,7 @@ export function buildPayload(
   fields.push(field(NONCE_FIELD, options.nonce.toString("base64url")));
   if (typeAt < 0) fields.push({ name: "content-type", raw: Buffer.from(wholeWith(suffix)) });
   const head = shown === undefined ? Buffer.alloc(0) : Buffer.from(`Subject: ${shown}\r\n\r\n`);
-  return joinMessage(fields, Buffer.concat([head, message.body]));
+  return joinMessage(fields, head, message.body);
 }
 
 function withSuffix(raw: Buffer, suffix: string): Buffer {

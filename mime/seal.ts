@@ -10,7 +10,21 @@ import {
   type KeyObject,
 } from "node:crypto";
 import type { Certificate } from "./certificate.ts";
-import { TAG, contextTag, derNull, encode, generalizedTime, integer, octetString, oid, parse, sequence, setOf, utf8String } from "./der.ts";
+import {
+  TAG,
+  contextTag,
+  derNull,
+  encode,
+  generalizedTime,
+  integer,
+  octetString,
+  oid,
+  parse,
+  pieces,
+  sequence,
+  setOf,
+  utf8String,
+} from "./der.ts";
 import { Fault } from "./fault.ts";
 import type { ContentKey } from "./key.ts";
 import { OID } from "./oids.ts";
@@ -74,18 +88,20 @@ export function sealEnclosed(
   const recipientInfo = key.lend((content) => recipientInfoFor(content, certificate, transport));
   const attribute = (type: string, value: Buffer): Buffer => sequence(oid(type), setOf(value));
   const attributes = parse(setOf(attribute(OID.ticket, octetString(shell.ticket)), attribute(OID.brokerUrl, utf8String(shell.brokerUrl))));
-  return sequence(
-    oid(OID.envelopedData),
-    encode(
-      contextTag(0, "constructed"),
-      sequence(
-        integer(2),
-        encode(TAG.set, recipientInfo),
-        sequence(oid(OID.data), sequence(oid(OID.aes256Cbc), octetString(iv)), encode(contextTag(0, "primitive"), ...ciphertext)),
-        encode(contextTag(1, "constructed"), attributes.content),
-      ),
-    ),
-  );
+  const content = contentPieces(sequence(oid(OID.aes256Cbc), octetString(iv)), ciphertext);
+  const unprotected = encode(contextTag(1, "constructed"), attributes.content);
+  return contentInfo(OID.envelopedData, integer(2), encode(TAG.set, recipientInfo), content, unprotected);
+}
+
+/** EncryptedContentInfo (RFC 5652 §6.1). */
+function contentPieces(algorithm: Buffer, ciphertext: readonly Buffer[]): Buffer[] {
+  return pieces(TAG.sequence, oid(OID.data), algorithm, pieces(contextTag(0, "primitive"), ciphertext));
+}
+
+/** ContentInfo around the fields of its content (RFC 5652 §3), put together in one copy. */
+function contentInfo(type: string, ...fields: readonly (Buffer | readonly Buffer[])[]): Buffer {
+  const content = pieces(contextTag(0, "constructed"), pieces(TAG.sequence, ...fields));
+  return Buffer.concat(pieces(TAG.sequence, oid(type), content));
 }
 
 /** How a key travels to an RSA certificate. `pkcs1` only for recipients whose client reads nothing better (RFC 8551 §2.3). */
@@ -105,17 +121,13 @@ function envelope(plaintext: Buffer, recipientInfo: (contentKey: Buffer) => Buff
     const cipher = createCipheriv("aes-256-gcm", contentKey, nonce, { authTagLength: TAG_OCTETS });
     const ciphertext = [cipher.update(plaintext), cipher.final()];
     const algorithm = sequence(oid(OID.aes256Gcm), sequence(octetString(nonce), integer(TAG_OCTETS)));
-    return sequence(
-      oid(OID.authEnvelopedData),
-      encode(
-        contextTag(0, "constructed"),
-        sequence(
-          integer(0),
-          encode(TAG.set, recipientInfo(contentKey)),
-          sequence(oid(OID.data), algorithm, encode(contextTag(0, "primitive"), ...ciphertext)),
-          octetString(cipher.getAuthTag()),
-        ),
-      ),
+    const recipients = encode(TAG.set, recipientInfo(contentKey));
+    return contentInfo(
+      OID.authEnvelopedData,
+      integer(0),
+      recipients,
+      contentPieces(algorithm, ciphertext),
+      octetString(cipher.getAuthTag()),
     );
   } finally {
     contentKey.fill(0);

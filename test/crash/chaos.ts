@@ -23,8 +23,8 @@ export interface Chaos {
 }
 
 const SENDERS = 8;
-/** A backlog may take its time, a letter that is stuck may not. */
-const STILL_MS = 60_000;
+/** A backlog may take its time, a letter that is stuck may not. A killed Dovecot leaves locks that the next one believes in for up to two minutes. */
+const STILL_MS = 200_000;
 const FIGURES_EVERY_MS = 60_000;
 
 /** Runs the plan on a place of its own, waits till all is quiet, and judges every mail. */

@@ -22,7 +22,7 @@ export interface Leaks {
 }
 
 const SENDERS = 8;
-const STILL_MS = 60_000;
+const STILL_MS = 200_000;
 const MOST_KEYS = 200;
 
 /** @param mails how many are sent @param between milliseconds between two kills */
