@@ -151,14 +151,14 @@ export function splitMultipart(entity: Entity): Buffer[] {
   throw new Fault("malformed", "a multipart that is not closed");
 }
 
-/** A multipart entity of these parts. @param options.fields stand before the Content-Type @param options.boundary a random one where left out */
+/** A multipart entity of these parts, whole or in pieces. @param options.fields stand before the Content-Type @param options.boundary a random one where left out */
 export function multipart(
   subtype: string,
-  parts: readonly Buffer[],
+  parts: readonly (Buffer | readonly Buffer[])[],
   options: { fields?: readonly HeaderField[]; parameters?: string; boundary?: string } = {},
 ): Buffer {
   const boundary = options.boundary ?? `=_${randomBytes(18).toString("base64url")}`;
-  const body = parts.flatMap((part) => [Buffer.from(`--${boundary}\r\n`), part, Buffer.from("\r\n")]);
+  const body = parts.flatMap((part) => [Buffer.from(`--${boundary}\r\n`), ...[part].flat(), Buffer.from("\r\n")]);
   const parameters = options.parameters === undefined ? "" : ` ${options.parameters};`;
   return joinMessage(
     [...(options.fields ?? []), field("Content-Type", `multipart/${subtype};${parameters}\r\n boundary="${boundary}"`)],

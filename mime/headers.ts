@@ -96,7 +96,12 @@ export function folded(words: readonly string[], firstLineUsed: number): string 
 
 /** The fields and the body, in pieces or whole, as one message again. */
 export function joinMessage(fields: readonly HeaderField[], ...body: readonly Buffer[]): Buffer {
-  return Buffer.concat([...fields.map(({ raw }) => (raw.subarray(-2).equals(CRLF) ? raw : Buffer.concat([raw, CRLF]))), CRLF, ...body]);
+  return Buffer.concat(messagePieces(fields, ...body));
+}
+
+/** The same in pieces, for a body that is large and is to be copied later on only. */
+export function messagePieces(fields: readonly HeaderField[], ...body: readonly Buffer[]): Buffer[] {
+  return [...fields.map(({ raw }) => (raw.subarray(-2).equals(CRLF) ? raw : Buffer.concat([raw, CRLF]))), CRLF, ...body];
 }
 
 const CRLF = Buffer.from("\r\n");

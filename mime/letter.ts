@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import type { Mailbox } from "./address.ts";
 import type { Certificate } from "./certificate.ts";
 import { base64Entity, encodeBase64, multipart } from "./entity.ts";
-import { field, joinMessage, splitMessage, type HeaderField } from "./headers.ts";
+import { field, joinMessage, messagePieces, splitMessage, type HeaderField } from "./headers.ts";
 import type { ContentKey } from "./key.ts";
 import { noticePart } from "./notice.ts";
 import { receiptRequest } from "./receipt.ts";
@@ -101,18 +101,18 @@ function heldEntity(
   sender: Mailbox,
   head: readonly HeaderField[],
 ): Buffer {
-  const envelope = sealWithKey(dual ? innerEnvelope(entity, dual) : entity, key, shell);
+  const envelope = sealWithKey(dual ? innerEnvelope(entity, dual) : [entity], key, shell);
   const fields = [
     field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD};\r\n name="registered.p7m"`),
     field("Content-Transfer-Encoding", "base64"),
     field("Content-Disposition", 'attachment; filename="registered.p7m"'),
   ];
-  const parts = [noticePart(sender, shell.brokerUrl, shell.expiresAt), joinMessage(fields, encodeBase64(envelope))];
+  const parts = [noticePart(sender, shell.brokerUrl, shell.expiresAt), messagePieces(fields, encodeBase64(envelope))];
   return multipart("mixed", parts, { fields: head });
 }
 
-function innerEnvelope(entity: Buffer, certificate: Certificate): Buffer {
-  return joinMessage(
+function innerEnvelope(entity: Buffer, certificate: Certificate): Buffer[] {
+  return messagePieces(
     [field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD}; name="smime.p7m"`), field("Content-Transfer-Encoding", "binary")],
     sealToCertificate(entity, certificate),
   );

@@ -53,8 +53,8 @@ export const OAEP_ALGORITHMS = [derNull(), Buffer.alloc(0)].map((parameters) => 
   );
 });
 
-/** Seals under Kc: exactly one KEKRecipientInfo whose key identifier is the ticket. */
-export function sealWithKey(plaintext: Buffer, key: ContentKey, shell: Shell): Buffer {
+/** Seals, whole or in pieces, under Kc: exactly one KEKRecipientInfo whose key identifier is the ticket. */
+export function sealWithKey(plaintext: Buffer | readonly Buffer[], key: ContentKey, shell: Shell): Buffer {
   const kekId = sequence(
     octetString(shell.ticket),
     generalizedTime(shell.expiresAt),
@@ -114,12 +114,12 @@ function recipientInfoFor(contentKey: Buffer, certificate: Certificate, transpor
     : keyAgreement(contentKey, certificate.publicKey, recipient);
 }
 
-function envelope(plaintext: Buffer, recipientInfo: (contentKey: Buffer) => Buffer): Buffer {
+function envelope(plaintext: Buffer | readonly Buffer[], recipientInfo: (contentKey: Buffer) => Buffer): Buffer {
   const contentKey = randomBytes(32);
   try {
     const nonce = randomBytes(NONCE_OCTETS);
     const cipher = createCipheriv("aes-256-gcm", contentKey, nonce, { authTagLength: TAG_OCTETS });
-    const ciphertext = [cipher.update(plaintext), cipher.final()];
+    const ciphertext = [...[plaintext].flat().map((piece) => cipher.update(piece)), cipher.final()];
     const algorithm = sequence(oid(OID.aes256Gcm), sequence(octetString(nonce), integer(TAG_OCTETS)));
     const recipients = encode(TAG.set, recipientInfo(contentKey));
     return contentInfo(
