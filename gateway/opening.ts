@@ -84,9 +84,9 @@ export async function open(
 }
 
 function bindingOf(parts: OpeningParts, release: Release) {
-  const { hold, signing, contentId, sender, messageId, commit } = release;
+  const { hold, signing, contentId, sender, messageId, commit, declaredAt: metAt } = release;
   const recipients = [parts.own.address, ...parts.own.aliases].map(({ key }) => key);
-  return { hold, signing, contentId, sender, messageId, commit, recipients, trust: { roots: parts.broker.trust.roots, at: parts.now() } };
+  return { hold, signing, contentId, sender, messageId, commit, recipients, trust: { ...parts.broker.trust, at: parts.now(), metAt } };
 }
 
 /** What this gateway found out, on top of the opened letter (RFC 8601 §2.2, RFC 7281 §3). */
