@@ -5,6 +5,7 @@ import * as asn1js from "asn1js";
 import * as pkijs from "pkijs";
 import type { Mailbox } from "../mime/address.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import { REVOCATION_REASONS, type RevocationReason } from "../mime/crl.ts";
 import { contextTag, encode, oid, sequence, utf8String } from "../mime/der.ts";
 import { OID } from "../mime/oids.ts";
 import { newKey } from "../mime/request.ts";
@@ -64,13 +65,7 @@ export async function issue(root: Signer, order: CertificateOrder): Promise<Cert
     extension(OID.basicConstraints, true, new pkijs.BasicConstraints({ cA: false }).toSchema()),
     extension(OID.keyUsage, true, usageBits(usage)),
     extension(OID.subjectKeyIdentifier, false, new asn1js.OctetString({ valueHex: keyIdOf(order.publicKey) })),
-    extension(
-      OID.authorityKeyIdentifier,
-      false,
-      new pkijs.AuthorityKeyIdentifier({
-        keyIdentifier: new asn1js.OctetString({ valueHex: keyIdOf(root.certificate.publicKey) }),
-      }).toSchema(),
-    ),
+    authorityKeyIdentifier(root),
   ];
   if (purpose) certificate.extensions.push(extension(OID.extKeyUsage, false, new pkijs.ExtKeyUsage({ keyPurposes: [purpose] }).toSchema()));
   const names = namesOf(order);
@@ -81,14 +76,60 @@ export async function issue(root: Signer, order: CertificateOrder): Promise<Cert
   return signed(certificate, root.key);
 }
 
+export interface RevocationOrder {
+  readonly number: number;
+  readonly thisUpdate: Date;
+  readonly nextUpdate: Date;
+  readonly entries: readonly { readonly serial: string; readonly at: Date; readonly reason: RevocationReason }[];
+}
+
+/** The list of what the root revoked, DER, signed by it (RFC 5280 §5). */
+export async function revocationList(root: Signer, { number, thisUpdate, nextUpdate, entries }: RevocationOrder): Promise<Buffer> {
+  const list = new pkijs.CertificateRevocationList({
+    version: 1,
+    issuer: pkijs.Certificate.fromBER(new Uint8Array(root.certificate.der)).subject,
+    thisUpdate: timeOf(thisUpdate),
+    nextUpdate: timeOf(nextUpdate),
+    crlExtensions: new pkijs.Extensions({
+      extensions: [authorityKeyIdentifier(root), extension(OID.crlNumber, false, asn1js.Integer.fromBigInt(number))],
+    }),
+  });
+  // An empty list must be absent (§5.1.2.6), and so should the reason `unspecified` (§5.3.1).
+  if (entries.length > 0) list.revokedCertificates = entries.map(revokedEntry);
+  await list.sign(await signingKey(root.key), "SHA-256");
+  return Buffer.from(list.toSchema(true).toBER());
+}
+
+function revokedEntry({ serial, at, reason }: RevocationOrder["entries"][number]): pkijs.RevokedCertificate {
+  const why = new asn1js.Enumerated({ value: REVOCATION_REASONS[reason] });
+  const octets = Buffer.from(serial, "hex");
+  return new pkijs.RevokedCertificate({
+    userCertificate: new asn1js.Integer({ valueHex: (octets[0] ?? 0) & 0x80 ? Buffer.concat([Buffer.alloc(1), octets]) : octets }),
+    revocationDate: timeOf(at),
+    ...(reason !== "unspecified" && {
+      crlEntryExtensions: new pkijs.Extensions({ extensions: [extension(OID.crlReason, false, why)] }),
+    }),
+  });
+}
+
+/** UTCTime until 2049, then GeneralizedTime (RFC 5280 §4.1.2.5, §5.1.2.4). */
+function timeOf(value: Date): pkijs.Time {
+  return new pkijs.Time({ type: value.getUTCFullYear() < 2050 ? 0 : 1, value });
+}
+
+function authorityKeyIdentifier(root: Signer): pkijs.Extension {
+  const keyIdentifier = new asn1js.OctetString({ valueHex: keyIdOf(root.certificate.publicKey) });
+  return extension(OID.authorityKeyIdentifier, false, new pkijs.AuthorityKeyIdentifier({ keyIdentifier }).toSchema());
+}
+
 function skeleton(commonName: string, publicKey: KeyObject, notBefore: Date, notAfter: Date): pkijs.Certificate {
   const serial = randomBytes(16);
   serial[0] = ((serial[0] ?? 0) & 0x7f) | 0x40; // positive and of full length, RFC 5280 §4.1.2.2
   const certificate = new pkijs.Certificate({
     version: 2,
     serialNumber: new asn1js.Integer({ valueHex: serial }),
-    notBefore: new pkijs.Time({ type: 0, value: notBefore }),
-    notAfter: new pkijs.Time({ type: notAfter.getUTCFullYear() < 2050 ? 0 : 1, value: notAfter }), // RFC 5280 §4.1.2.5
+    notBefore: timeOf(notBefore),
+    notAfter: timeOf(notAfter),
     subjectPublicKeyInfo: new pkijs.PublicKeyInfo({
       schema: asn1js.fromBER(new Uint8Array(publicKey.export({ type: "spki", format: "der" }))).result,
     }),
@@ -138,9 +179,12 @@ function addressOctets(text: string): Buffer | undefined {
   return Buffer.from(whole.flatMap((group) => [group >> 8, group & 0xff]));
 }
 
-async function signed(certificate: pkijs.Certificate, key: KeyObject): Promise<Certificate> {
+function signingKey(key: KeyObject): Promise<webcrypto.CryptoKey> {
   const pkcs8 = new Uint8Array(key.export({ type: "pkcs8", format: "der" }));
-  const imported = await webcrypto.subtle.importKey("pkcs8", pkcs8, { name: "ECDSA", namedCurve: "P-256" }, false, ["sign"]);
-  await certificate.sign(imported, "SHA-256");
+  return webcrypto.subtle.importKey("pkcs8", pkcs8, { name: "ECDSA", namedCurve: "P-256" }, false, ["sign"]);
+}
+
+async function signed(certificate: pkijs.Certificate, key: KeyObject): Promise<Certificate> {
+  await certificate.sign(await signingKey(key), "SHA-256");
   return parseCertificate(Buffer.from(certificate.toSchema(true).toBER()));
 }

@@ -5,7 +5,7 @@ import { open } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { z } from "zod";
 import { Fault } from "../mime/fault.ts";
-import { expired, isUnfinished, type Stored } from "./table-copy.ts";
+import { expired, isUnfinished, REGISTERED, type Stored } from "./table-copy.ts";
 import type { Table } from "./table.ts";
 
 /** What becomes of letters that were not opened when the copy was made: some of them may have been opened since. */
@@ -23,7 +23,7 @@ const item = z.discriminatedUnion("kind", [
   }),
   z.strictObject({ kind: z.literal("receipt"), session: z.string(), evidence: z.string(), bytes: z.string() }),
   z.strictObject({ kind: z.literal("audit"), event: z.string(), session: z.string(), at: z.number(), who: z.string() }),
-  z.strictObject({ kind: z.literal("registry"), of: z.enum(["gateway", "mailbox", "invite"]), name: z.string(), record: z.string() }),
+  z.strictObject({ kind: z.literal("registry"), of: z.enum(REGISTERED), name: z.string(), record: z.string() }),
 ]);
 
 /** Writes the whole table into a new file; the broker may run meanwhile. @returns how many things it holds. @throws Fault `malformed`: the file is there */

@@ -9,6 +9,7 @@ import { OID } from "../mime/oids.ts";
 import type { Opener } from "../mime/open.ts";
 import { verify, type Signer } from "../mime/sign.ts";
 import type { MasterKey } from "./master-key.ts";
+import { isMailboxRevoked } from "./revoke.ts";
 import type { GatewayRecord, OutboxEntry, Table } from "./table.ts";
 import { parseBody } from "./wire.ts";
 
@@ -28,6 +29,8 @@ export interface Broker {
     readonly longestExpiry: Milliseconds;
     readonly vanishAfter: Milliseconds;
     readonly certificateLifetime: Milliseconds;
+    /** From one revocation list to its nextUpdate. */
+    readonly crlLifetime: Milliseconds;
   };
   readonly log: Log;
   now(): Date;
@@ -41,7 +44,7 @@ export interface Actor<Body> {
   /** The certificate that signed. */
   readonly certificate: Certificate;
   /** Addresses the certificate speaks for, as looked up. */
-  readonly mailboxes: readonly string[];
+  readonly mailboxes: readonly [string, ...string[]];
   readonly encryptionCertificate: Certificate;
   readonly body: Body;
 }
@@ -58,7 +61,7 @@ interface SignedHead {
 
 /**
  * Reads a signed body and proves its actor.
- * @throws Fault `signature-invalid`, `malformed`: the body; `forbidden`: a mailbox that is not enrolled through this gateway, another addressee, a clock too far off
+ * @throws Fault `signature-invalid`, `malformed`: the body; `forbidden`: a mailbox that is not enrolled through this gateway or is revoked, another addressee, a clock too far off
  */
 export async function authenticate<Body extends SignedHead>(
   broker: Broker,
@@ -68,10 +71,12 @@ export async function authenticate<Body extends SignedHead>(
 ): Promise<Actor<Body>> {
   const now = broker.now();
   const { content, signer } = verify(signed, { roots: [broker.root.certificate], at: now, purpose: OID.emailProtection });
-  const record = await broker.table.findMailbox(signer.mailboxes[0] ?? "");
+  const [address, ...aliases] = signer.mailboxes;
+  const record = await broker.table.findMailbox(address ?? "");
   const enrolledHere =
     record?.gateway === gateway.fingerprint && parseCertificate(record.signingCertificate).fingerprint === signer.fingerprint;
-  if (!record || !enrolledHere) throw new Fault("forbidden", "the signer is not a mailbox of this gateway");
+  if (address === undefined || !record || !enrolledHere || (await isMailboxRevoked(broker.table, record)))
+    throw new Fault("forbidden", "the signer is not a mailbox of this gateway");
   const body = parseBody(schema, content);
   if (body.broker !== broker.url || body.gateway !== gateway.fingerprint)
     throw new Fault("forbidden", "the body was signed for another broker or gateway");
@@ -83,7 +88,7 @@ export async function authenticate<Body extends SignedHead>(
   return {
     gateway,
     certificate: signer,
-    mailboxes: signer.mailboxes,
+    mailboxes: [address, ...aliases],
     encryptionCertificate: parseCertificate(record.encryptionCertificate),
     body,
   };

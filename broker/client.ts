@@ -4,6 +4,7 @@ import { Pool } from "undici";
 import type { z } from "zod";
 import type { Mailbox } from "../mime/address.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import type { RevokedSerials } from "../mime/crl.ts";
 import { verifyAsBroker, type BrokerTrust } from "../mime/evidence.ts";
 import { Fault } from "../mime/fault.ts";
 import type { KeyHold, SigningOrder } from "../mime/letter.ts";
@@ -56,6 +57,8 @@ export interface Release {
   readonly hold: KeyHold;
   readonly signing: SigningOrder;
   readonly expiresAt: Date;
+  /** By the broker's clock: what the sender's certificate was revoked for later does not touch the letter. */
+  readonly declaredAt: Date;
   readonly nextTicket: Buffer;
   /** Marks the opened copy where it is filed, hex. */
   readonly filing: string;
@@ -102,6 +105,8 @@ export interface Channel {
   readonly timeout: number;
   /** Names this gateway among those that work for the same mailboxes; a random name where left out. */
   readonly holder?: string;
+  /** What the broker's root revoked, as far as it is known. */
+  revoked?(): RevokedSerials;
   now(): Date;
 }
 
@@ -128,7 +133,8 @@ export class BrokerClient {
 
   /** How the broker's signatures are verified. */
   get trust(): BrokerTrust {
-    return { roots: [this.#channel.root], at: this.#channel.now(), broker: this.#channel.url };
+    const { root, url, revoked } = this.#channel;
+    return { roots: [root], at: this.#channel.now(), broker: url, ...(revoked && { revoked: revoked() }) };
   }
 
   /** A mailbox's encryption certificate; undefined where it is not enrolled. */
@@ -221,6 +227,11 @@ export class BrokerClient {
   /** Takes back letters that no next hop took. */
   async withdraw(tickets: readonly Buffer[], signal: AbortSignal): Promise<void> {
     await this.#call("POST", "/v1/withdraw", jsonOf(tickets), signal);
+  }
+
+  /** What the broker's root has revoked, as it signed it, DER; who asks verifies it. */
+  revocationList(signal: AbortSignal): Promise<Buffer> {
+    return this.#call("GET", "/v1/crl", undefined, signal);
   }
 
   /** Whether the broker can serve right now. @throws Fault `unavailable` */

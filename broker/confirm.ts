@@ -4,10 +4,10 @@ import { Fault } from "../mime/fault.ts";
 import { demandProof } from "../mime/proof.ts";
 import { verifyReceipt } from "../mime/receipt.ts";
 import { authenticate, type Actor, type Broker } from "./broker.ts";
-import { recipientFor, sessionGone } from "./release.ts";
-import { sessionHash, termsOf, type Proof, type Session } from "./session.ts";
+import { confirmedFacts, demandConfirmed, demandReleased, type ConfirmedFacts } from "./facts.ts";
+import { sessionGone, sessionIn } from "./release.ts";
+import { sessionHash, termsOf, type Confirmed, type Proof, type Released, type Session } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
-import { openTicket } from "./ticket.ts";
 import { confirmBody, signBody, type ConfirmBody } from "./wire.ts";
 
 /** The proof of opening: a receipt signed by the recipient that only who opened the letter could make. @throws Fault `signature-invalid` */
@@ -22,25 +22,37 @@ function demandReceipt(broker: Broker, { body, certificate }: Actor<ConfirmBody>
 /** @returns the confirmation with the evidence's name, signed by the broker; a repetition gets the same. @throws Fault `session-gone` */
 export async function confirm(broker: Broker, gateway: GatewayRecord, signed: Buffer): Promise<Buffer> {
   const actor = await authenticate(broker, gateway, confirmBody, signed);
-  const { sessionId, nextSessionId } = openTicket(actor.body.nextTicket, broker.sessionKeys);
+  const { body, mailboxes } = actor;
+  const { sessionId, nextSessionId } = sessionIn(body.nextTicket, broker.sessionKeys);
   const session = sessionHash(sessionId);
-  const declared = await broker.table.find(session);
-  const recipient = recipientFor(declared, actor);
-  const isOpen = declared?.state === "released" || declared?.state === "confirmed"; // of any other row its bearer learns what everyone learns
-  if (isOpen && declared.recipient === recipient) demandReceipt(broker, actor, declared);
-  const proof: Proof = { receipt: actor.body.receipt.toString("base64"), openingValue: actor.body.openingValue?.toString("base64") ?? "" };
-  const row = await broker.table.confirm({
-    session,
-    nextSession: sessionHash(nextSessionId ?? sessionId), // the first one again only where the terms say so
-    recipient,
-    at: broker.now().getTime(),
+  const given = await broker.table.givenOut(session, mailboxes);
+  if (given) demandReceipt(broker, actor, given); // of any other row its bearer learns what everyone learns
+  const proof: Proof = { receipt: body.receipt.toString("base64"), openingValue: body.openingValue?.toString("base64") ?? "" };
+  const facts = {
+    confirmedAt: broker.now().getTime(),
     evidence: randomBytes(18).toString("base64url"),
     certificate: actor.certificate.fingerprint,
     proof: JSON.stringify(proof),
+  };
+  const row = await broker.table.confirm({
+    session,
+    nextSession: sessionHash(nextSessionId ?? sessionId), // the first one again only where the terms say so
+    recipient: given?.recipient ?? mailboxes[0],
+    at: facts.confirmedAt,
+    ...facts,
+    mac: macFor(broker, given, facts),
   });
   if (!row) throw sessionGone("there is nothing to confirm for this mailbox");
+  demandConfirmed(broker.masterKey, row);
   broker.log.info({ event: "session.confirmed", step: "S10", session: row.ticketHash.slice(0, 12) });
   broker.receiptWaits({ evidence: row.evidence, session: row.session });
-  const answer = { request: actor.body.request, evidence: row.evidence, confirmedAt: new Date(row.confirmedAt).toISOString() };
+  const answer = { request: body.request, evidence: row.evidence, confirmedAt: new Date(row.confirmedAt).toISOString() };
   return signBody(answer, broker.signer, broker.now());
+}
+
+/** Over what the evidence will say; the row is as the broker wrote it, or nothing is confirmed. */
+function macFor({ masterKey }: Broker, given: Released | Confirmed | undefined, facts: ConfirmedFacts): string {
+  if (given?.state === "confirmed") return given.confirmedMac;
+  if (given) demandReleased(masterKey, given);
+  return masterKey.mac(given ? confirmedFacts({ ...given, ...facts }) : "").toString("hex");
 }

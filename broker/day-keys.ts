@@ -3,8 +3,10 @@
  * From then on an old copy of the table opens no letter of that day, whatever keys its holder has (docs/protocol.md, section 6).
  */
 import { createCipheriv, createDecipheriv, randomBytes, randomFillSync } from "node:crypto";
-import { closeSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, readdirSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { haltAt } from "../config/halt.ts";
+import { demandPrivate } from "../config/secrets.ts";
 import { Fault } from "../mime/fault.ts";
 
 const DAY_MS = 86_400_000;
@@ -21,16 +23,28 @@ export function dayOf(time: number): number {
   return Math.floor(time / DAY_MS);
 }
 
+/** The keys under which the days' files are encrypted, 32 octets each. */
+export interface Masters {
+  /** New files are encrypted under the first one; the others were it before. */
+  current(): readonly [Buffer, ...Buffer[]];
+  /** Looks for a newer one, since a rotation may have come meanwhile. */
+  reload(): void;
+}
+
 export class DayKeys {
   readonly #folder: string;
-  readonly #master: Buffer;
+  readonly #masters: Masters;
   readonly #known = new Map<number, Buffer>();
 
-  /** @param folder shared by all brokers of one table @param master 32 octets, under which the files are encrypted */
-  constructor(folder: string, master: Buffer) {
+  /**
+   * @param folder shared by all brokers of one table
+   * @throws Fault `malformed`: the folder or a file in it is open to group or others
+   */
+  constructor(folder: string, masters: Masters) {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     this.#folder = folder;
-    this.#master = master;
+    this.#masters = masters;
+    for (const path of [folder, ...this.#days().map((day) => this.#path(day))]) demandPrivate(path);
   }
 
   /** The key of a day; made when it is asked for the first time. @throws Fault `internal`: its file cannot be read or written */
@@ -66,6 +80,29 @@ export class DayKeys {
     return past;
   }
 
+  /**
+   * Encrypts every file anew that is not under the current master key. One that another broker destroys at this very moment may come
+   * back; the next `destroy`, of any broker, ends it.
+   */
+  reseal(): void {
+    const [master] = this.#masters.current();
+    for (const day of this.#days()) {
+      const file = readIfPresent(this.#path(day));
+      if (!file || decrypted(day, file, master)) continue;
+      const key = this.#openedBy(day, file);
+      if (!key) continue; // who asks for this day learns it
+      const unfinished = this.#unfinished(day);
+      synced(unfinished, "wx", (open) => writeSync(open, encrypted(day, key, master)));
+      synced(this.#path(day), "r+", (former) => {
+        renameSync(unfinished, this.#path(day));
+        writeSync(former, noise()); // the octets under the former master key would stay on the disk
+      });
+      key.fill(0);
+      haltAt("m4");
+    }
+    syncFolder(this.#folder);
+  }
+
   #days(): number[] {
     const names = readdirSync(this.#folder).filter((name) => name.endsWith(ENDING));
     return names.map((name) => Number(name.slice(0, -ENDING.length))).filter(Number.isSafeInteger);
@@ -73,12 +110,10 @@ export class DayKeys {
 
   /** Several brokers may make it at once: the first file that gets the name is everybody's. */
   #make(day: number): Buffer {
-    const nonce = randomBytes(NONCE_OCTETS);
-    const cipher = createCipheriv("aes-256-gcm", this.#master, nonce, { authTagLength: TAG_OCTETS }).setAAD(nameOf(day));
     const key = randomBytes(KEY_OCTETS);
-    const file = Buffer.concat([nonce, cipher.update(key), cipher.final(), cipher.getAuthTag()]);
+    const file = encrypted(day, key, this.#masters.current()[0]);
     key.fill(0);
-    const unfinished = `${this.#path(day)}.${randomBytes(6).toString("hex")}`;
+    const unfinished = this.#unfinished(day);
     try {
       synced(unfinished, "wx", (open) => writeSync(open, file));
       linkSync(unfinished, this.#path(day));
@@ -94,13 +129,21 @@ export class DayKeys {
   }
 
   #opened(day: number, file: Buffer): Buffer {
-    try {
-      const decipher = createDecipheriv("aes-256-gcm", this.#master, file.subarray(0, NONCE_OCTETS), { authTagLength: TAG_OCTETS });
-      decipher.setAAD(nameOf(day)).setAuthTag(file.subarray(-TAG_OCTETS));
-      return Buffer.concat([decipher.update(file.subarray(NONCE_OCTETS, -TAG_OCTETS)), decipher.final()]);
-    } catch (cause) {
-      throw new Fault("internal", `${this.#path(day)} was altered, or belongs to another master key`, { cause });
+    let key = this.#openedBy(day, file);
+    if (!key) {
+      this.#masters.reload();
+      key = this.#openedBy(day, file);
     }
+    if (!key) throw new Fault("internal", `${this.#path(day)} was altered, or belongs to another master key`);
+    return key;
+  }
+
+  #openedBy(day: number, file: Buffer): Buffer | undefined {
+    return this.#masters.current().reduce<Buffer | undefined>((key, master) => key ?? decrypted(day, file, master), undefined);
+  }
+
+  #unfinished(day: number): string {
+    return `${this.#path(day)}.${randomBytes(6).toString("hex")}`;
   }
 
   #path(day: number): string {
@@ -110,9 +153,28 @@ export class DayKeys {
 
 const nameOf = (day: number): Buffer => Buffer.from(`kakitome day key ${day}`);
 
+const noise = (): Buffer => randomFillSync(Buffer.alloc(NONCE_OCTETS + KEY_OCTETS + TAG_OCTETS));
+
+function encrypted(day: number, key: Buffer, master: Buffer): Buffer {
+  const nonce = randomBytes(NONCE_OCTETS);
+  const cipher = createCipheriv("aes-256-gcm", master, nonce, { authTagLength: TAG_OCTETS }).setAAD(nameOf(day));
+  return Buffer.concat([nonce, cipher.update(key), cipher.final(), cipher.getAuthTag()]);
+}
+
+/** Undefined where the file is not under this master key, or was altered. */
+function decrypted(day: number, file: Buffer, master: Buffer): Buffer | undefined {
+  try {
+    const decipher = createDecipheriv("aes-256-gcm", master, file.subarray(0, NONCE_OCTETS), { authTagLength: TAG_OCTETS });
+    decipher.setAAD(nameOf(day)).setAuthTag(file.subarray(-TAG_OCTETS));
+    return Buffer.concat([decipher.update(file.subarray(NONCE_OCTETS, -TAG_OCTETS)), decipher.final()]);
+  } catch {
+    return undefined;
+  }
+}
+
 function overwrite(path: string): void {
   try {
-    synced(path, "r+", (open) => writeSync(open, randomFillSync(Buffer.alloc(NONCE_OCTETS + KEY_OCTETS + TAG_OCTETS))));
+    synced(path, "r+", (open) => writeSync(open, noise()));
   } catch (cause) {
     if (codeOf(cause) !== "ENOENT") throw cause; // another broker was first
   }

@@ -3,6 +3,8 @@ import { inScope } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { ContentKey } from "../mime/key.ts";
 import { authenticate, type Actor, type Broker } from "./broker.ts";
+import { findCurrent } from "./enrol.ts";
+import { declaredFacts } from "./facts.ts";
 import { SESSION_ID_OCTETS, sessionHash, termsOf, type Declaration, type Terms, type Waiting } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
 import { openTicket, sealTicket, ticketHash } from "./ticket.ts";
@@ -29,6 +31,7 @@ export async function declare(broker: Broker, gateway: GatewayRecord, signed: Bu
     const rows = grants.map(({ row, key, ticket }) => ({
       ...row,
       ticket,
+      declaredMac: broker.masterKey.mac(declaredFacts(row)).toString("hex"),
       wrappedKey: termsOf(row).hold === "held" ? broker.masterKey.wrap(key, row) : NO_KEY,
     }));
     const kept = await broker.table.declare(rows, broker.now().getTime() + broker.limits.vanishAfter);
@@ -81,7 +84,7 @@ function demandSender({ body, mailboxes, gateway }: Actor<DeclareBody>): void {
 
 async function grantFor(broker: Broker, actor: Actor<DeclareBody>, recipient: DeclareBody["recipients"][number]): Promise<Grant> {
   const { body } = actor;
-  const record = await broker.table.findMailbox(recipient.address.key);
+  const record = await findCurrent(broker.table, recipient.address.key);
   if (!record && recipient.hold === "held") {
     throw new Fault("no-certificate", "a recipient is not enrolled", {
       advice: `${recipient.address.address} is not enrolled with this broker.`,

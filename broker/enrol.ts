@@ -1,12 +1,13 @@
 /** S0: a gateway enrols once with a one-time token, then its mailboxes by itself; private keys stay where they were made. */
 import { createHash, randomBytes, type KeyObject } from "node:crypto";
 import { inScope, parseDomain, parseMailbox, type Mailbox } from "../mime/address.ts";
-import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import { parseCertificate, serialOf, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { requestedKey } from "../mime/request.ts";
 import { issue, type Profile } from "./authority.ts";
 import type { Broker } from "./broker.ts";
-import type { GatewayRecord, Registry } from "./table.ts";
+import { isMailboxRevoked } from "./revoke.ts";
+import type { GatewayRecord, InviteUse, MailboxRecord, Registry } from "./table.ts";
 import { enrolBody, mailboxBody, parseBody } from "./wire.ts";
 
 const INVITE_LIFETIME_MS = 7 * 86_400_000;
@@ -27,21 +28,40 @@ export async function invite(registry: Registry, entries: readonly string[], now
   return { token, expiresAt };
 }
 
-/** Takes the token and gives the gateway its channel certificate. @throws Fault `unauthenticated`: token unknown, used or expired */
+/**
+ * Takes the token and gives the gateway its channel certificate; asked again with the same token and key, the answer having been lost, it
+ * gives the same one.
+ * @throws Fault `unauthenticated`: token unknown, used for another key, or expired
+ */
 export async function enrolGateway(broker: Broker, body: Buffer): Promise<{ certificate: string }> {
   const { token, name, request } = parseBody(enrolBody, body);
   const publicKey = requestedKey(request);
-  const taken = await broker.table.takeInvite(tokenHash(token), broker.now().getTime());
+  const now = broker.now().getTime();
+  const known = await broker.table.findInvite(tokenHash(token), now); // nothing is signed for a token that is none
+  const taken = known && (await broker.table.takeInvite(tokenHash(token), now, await offerFor(broker, publicKey, name)));
   if (!taken) {
     throw new Fault("unauthenticated", "the invitation is unknown, used or expired", {
       advice: "The invitation is unknown, used or expired; ask the broker's operator for another.",
     });
   }
-  const certificate = await certify(broker, "channel", publicKey, name, []);
-  await broker.table.putGateway({ fingerprint: certificate.fingerprint, name, scope: taken.scope, enrolledAt: broker.now().getTime() });
-  broker.log.info({ event: "gateway.enrolled", step: "S0", gateway: certificate.fingerprint.slice(0, 12), scope: taken.scope.join(" ") });
+  const { invite, use } = taken;
+  const certificate = parseCertificate(use.certificate);
+  const { fingerprint } = certificate;
+  const { scope } = invite;
+  await broker.table.putGateway({ fingerprint, name, scope, serial: serialOf(certificate), enrolledAt: now });
+  broker.log.info({ event: "gateway.enrolled", step: "S0", gateway: fingerprint.slice(0, 12), scope: scope.join(" ") });
   return { certificate: certificate.pem };
 }
+
+async function offerFor(broker: Broker, publicKey: KeyObject, name: string): Promise<InviteUse> {
+  const { pem } = await certify(broker, "channel", publicKey, name, []);
+  return { key: keyHash(publicKey), certificate: pem };
+}
+
+const keyHash = (key: KeyObject): string =>
+  createHash("sha256")
+    .update(key.export({ type: "spki", format: "der" }))
+    .digest("hex");
 
 /**
  * Gives a mailbox of the gateway its two certificates.
@@ -54,9 +74,10 @@ export async function enrolMailbox(
 ): Promise<{ signingCertificate: string; encryptionCertificate: string }> {
   const { address, aliases, signing, encryption } = parseBody(mailboxBody, body);
   const mailboxes = [address, ...aliases];
-  for (const mailbox of mailboxes) await demandOwnership(broker, gateway, mailbox);
-  const signingCertificate = await certify(broker, "mailbox-signing", requestedKey(signing), address.address, mailboxes);
-  const encryptionCertificate = await certify(broker, "mailbox-encryption", requestedKey(encryption), address.address, mailboxes);
+  const [signingKey, encryptionKey] = [requestedKey(signing), requestedKey(encryption)];
+  for (const mailbox of mailboxes) await demandOwnership(broker, gateway, mailbox, [signingKey, encryptionKey]);
+  const signingCertificate = await certify(broker, "mailbox-signing", signingKey, address.address, mailboxes);
+  const encryptionCertificate = await certify(broker, "mailbox-encryption", encryptionKey, address.address, mailboxes);
   for (const mailbox of mailboxes) {
     await broker.table.putMailbox({
       address: mailbox.key,
@@ -70,14 +91,25 @@ export async function enrolMailbox(
   return { signingCertificate: signingCertificate.pem, encryptionCertificate: encryptionCertificate.pem };
 }
 
-async function demandOwnership(broker: Broker, gateway: GatewayRecord, mailbox: Mailbox): Promise<void> {
+/** @param keys of which none may be one that was revoked with the address's present certificates */
+async function demandOwnership(broker: Broker, gateway: GatewayRecord, mailbox: Mailbox, keys: readonly KeyObject[]): Promise<void> {
   const known = await broker.table.findMailbox(mailbox.key);
-  const foreign = known !== undefined && known.gateway !== gateway.fingerprint;
+  const isFree = known === undefined || (await broker.table.isRevoked([known.gateway])); // whose gateway was revoked can go to another one
+  const foreign = !isFree && known.gateway !== gateway.fingerprint;
   if (!inScope(mailbox, gateway.scope) || foreign || mailbox.key === broker.receiptsFrom.key) {
     throw new Fault("forbidden", "the gateway may not enrol this address", {
       advice: `This gateway may not enrol ${mailbox.address}: its invitation did not name it, or another gateway has it.`,
     });
   }
+  if (known && (await isMailboxRevoked(broker.table, known)) && keys.some((key) => hasKey(known, key))) {
+    throw new Fault("forbidden", "a revoked key", {
+      advice: `The keys of ${mailbox.address} were revoked: remove them from the gateway's data folder (keys/${mailbox.key}) and restart it.`,
+    });
+  }
+}
+
+function hasKey({ signingCertificate, encryptionCertificate }: MailboxRecord, key: KeyObject): boolean {
+  return [signingCertificate, encryptionCertificate].some((pem) => parseCertificate(pem).publicKey.equals(key));
 }
 
 function certify(
@@ -99,13 +131,19 @@ function certify(
   });
 }
 
+/** A mailbox that takes part: enrolled, and not revoked. */
+export async function findCurrent(registry: Registry, key: string): Promise<MailboxRecord | undefined> {
+  const record = await registry.findMailbox(key);
+  return record && !(await isMailboxRevoked(registry, record)) ? record : undefined;
+}
+
 /** Directory look-up: a mailbox's certificates. @throws Fault `no-certificate` */
 export async function lookUp(
   broker: Broker,
   text: string,
 ): Promise<{ address: string; signingCertificate: string; encryptionCertificate: string }> {
   const mailbox = parseMailbox(text);
-  const record = await broker.table.findMailbox(mailbox.key);
+  const record = await findCurrent(broker.table, mailbox.key);
   if (!record) throw new Fault("no-certificate", "the mailbox is not enrolled");
   const { signingCertificate, encryptionCertificate } = record;
   return { address: mailbox.key, signingCertificate, encryptionCertificate: parseCertificate(encryptionCertificate).pem };

@@ -11,6 +11,7 @@ import { evidenceId } from "../mime/evidence.ts";
 import { Fault } from "../mime/fault.ts";
 import { buildReceipt } from "../mime/report.ts";
 import type { Broker } from "./broker.ts";
+import { demandConfirmed } from "./facts.ts";
 import { proofOf, termsOf, type Confirmed } from "./session.ts";
 import type { OutboxEntry } from "./table.ts";
 
@@ -145,6 +146,7 @@ export class Outbox {
       }
       const row = await table.find(entry.session);
       if (row?.state !== "confirmed") throw new Fault("internal", "an outbox entry without its confirmed row");
+      demandConfirmed(this.#broker.masterKey, row);
       haltAt("k4");
       const mail = (await table.receipt(entry)) ?? (await table.keepReceipt(entry, this.#build(row)));
       haltAt("k6");

@@ -15,10 +15,13 @@ const PROBLEMS = {
   internal: [500, "The broker failed; try again later"],
 } as const satisfies Record<FaultCode, readonly [number, string]>;
 
+/** Of `unavailable`, where who asks is the reason (RFC 6585 §4); for a gateway it is the same: later. */
+const TOO_OFTEN = [429, "Too many requests; try again later"] as const;
+
 export interface Problem {
   readonly type: string;
   readonly title: string;
-  readonly status: (typeof PROBLEMS)[FaultCode][0];
+  readonly status: (typeof PROBLEMS)[FaultCode][0] | (typeof TOO_OFTEN)[0];
   readonly detail?: string;
 }
 
@@ -26,8 +29,13 @@ const TYPE = "urn:kakitome:fault:";
 
 /** What the outside learns of a fault: its word, and the advice where there is one; never the inner message. */
 export function problemOf(fault: Fault): Problem {
-  const [status, title] = PROBLEMS[fault.code];
+  const [status, title] = fault.retryAfter === undefined ? PROBLEMS[fault.code] : TOO_OFTEN;
   return { type: `${TYPE}${fault.code}`, title, status, ...(fault.advice !== undefined && { detail: fault.advice }) };
+}
+
+/** Header fields of the answer that holds the problem. */
+export function problemHeaders({ retryAfter }: Fault): Record<string, string> {
+  return { "content-type": "application/problem+json", ...(retryAfter !== undefined && { "retry-after": String(retryAfter) }) };
 }
 
 /** The fault that a problem document stands for; what is no such document is `unavailable`. */

@@ -1,127 +1,105 @@
 /** The broker's door: HTTPS with TLS 1.3, the channel certificate checked at every request, one route a step. */
-import { createServer } from "node:https";
 import type { TLSSocket } from "node:tls";
-import { serve, type HttpBindings } from "@hono/node-server";
+import type { HttpBindings } from "@hono/node-server";
 import { Hono, type Context } from "hono";
-import { bodyLimit } from "hono/body-limit";
-import { reasonOf } from "../config/log.ts";
 import type { Running } from "../config/lifecycle.ts";
-import { parseCertificate, verifyChain } from "../mime/certificate.ts";
+import { parseCertificate, verifyChain, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { OID } from "../mime/oids.ts";
 import type { Broker } from "./broker.ts";
 import { confirm } from "./confirm.ts";
 import { declare, markDispatched, withdraw } from "./declare.ts";
 import { enrolGateway, enrolMailbox, lookUp } from "./enrol.ts";
-import { problemOf } from "./problem.ts";
+import { answerFaults, bodyOf, limitedBody, openListener, type ServerLimits } from "./listener.ts";
+import { Buckets, networkOf } from "./rate.ts";
 import { release } from "./release.ts";
+import { isGatewayRevoked, RevocationLists } from "./revoke.ts";
 import type { GatewayRecord } from "./table.ts";
-import { LARGEST_BODY_OCTETS, parseBody, SIGNED_TYPE, ticketsBody } from "./wire.ts";
+import { CRL_TYPE, parseBody, SIGNED_TYPE, ticketsBody } from "./wire.ts";
 
 type Call = Context<{ Bindings: HttpBindings }>;
 
-function routes(broker: Broker): Hono<{ Bindings: HttpBindings }> {
+function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBindings }> {
   const app = new Hono<{ Bindings: HttpBindings }>();
+  const lists = new RevocationLists(broker.table, broker.root, broker.limits.crlLifetime);
+  const [perGateway, perAddress] = [new Buckets(limits.perGateway), new Buckets(limits.perAddress)];
+  const channel = (call: Call): Promise<GatewayRecord> => channelOf(broker, call, { perGateway, perAddress });
+  /** Whoever shows no certificate is known by its address only. */
+  const anyone = (call: Call): void => perAddress.take(networkOf(call.env.incoming.socket.remoteAddress));
   const signedStep = (step: (broker: Broker, gateway: GatewayRecord, signed: Buffer) => Promise<Buffer>) => async (call: Call) => {
-    const answer = await step(broker, await channelOf(broker, call), await bodyOf(call));
+    const answer = await step(broker, await channel(call), await bodyOf(call));
     return call.body(new Uint8Array(answer), 200, { "content-type": SIGNED_TYPE });
   };
-  app.use(
-    bodyLimit({
-      maxSize: LARGEST_BODY_OCTETS,
-      onError: () => {
-        throw new Fault("too-large", "the body is too large");
-      },
-    }),
-  );
+  app.use(limitedBody());
 
-  app.get("/v1/authority", (call) => call.json({ broker: broker.url, root: broker.root.certificate.pem }));
-  app.post("/v1/gateways", async (call) => call.json(await enrolGateway(broker, await bodyOf(call))));
-  app.post("/v1/mailboxes", async (call) => call.json(await enrolMailbox(broker, await channelOf(broker, call), await bodyOf(call))));
+  app.get("/v1/authority", (call) => {
+    anyone(call);
+    return call.json({ broker: broker.url, root: broker.root.certificate.pem });
+  });
+  app.get("/v1/crl", async (call) => {
+    anyone(call);
+    return call.body(new Uint8Array(await lists.list(broker.now())), 200, { "content-type": CRL_TYPE });
+  });
+  app.post("/v1/gateways", async (call) => {
+    anyone(call);
+    return call.json(await enrolGateway(broker, await bodyOf(call)));
+  });
+  app.post("/v1/mailboxes", async (call) => call.json(await enrolMailbox(broker, await channel(call), await bodyOf(call))));
   app.get("/v1/directory/:address", async (call) => {
-    await channelOf(broker, call);
+    await channel(call);
     return call.json(await lookUp(broker, call.req.param("address")));
   });
   app.post("/v1/declare", signedStep(declare)); // S1-S3
   app.post("/v1/dispatched", async (call) => {
-    const gateway = await channelOf(broker, call);
+    const gateway = await channel(call);
     return call.json({ lost: await markDispatched(broker, gateway, parseBody(ticketsBody, await bodyOf(call)).tickets) });
   });
   app.post("/v1/withdraw", async (call) => {
-    const gateway = await channelOf(broker, call);
+    const gateway = await channel(call);
     await withdraw(broker, gateway, parseBody(ticketsBody, await bodyOf(call)).tickets);
     return call.body(null, 204);
   });
   app.post("/v1/present", signedStep(release)); // S6-S7
   app.post("/v1/confirm", signedStep(confirm)); // S10
   app.get("/v1/ready", async (call) => {
+    anyone(call);
     await broker.table.ready();
     return call.json({ ready: true });
   });
-
-  app.notFound(() => {
-    throw new Fault("malformed", "no such step");
-  });
-  app.onError((thrown, call) => {
-    const fault = Fault.from(thrown);
-    const facts = { event: "request.refused", fault: fault.code, path: call.req.routePath, reason: reasonOf(thrown) };
-    if (fault.code === "internal") broker.log.error(facts);
-    else broker.log.warn(facts);
-    const problem = problemOf(fault);
-    return call.body(JSON.stringify(problem), problem.status, { "content-type": "application/problem+json" });
-  });
+  answerFaults(app, broker.log);
   return app;
 }
 
-async function bodyOf(call: Call): Promise<Buffer> {
-  return Buffer.from(await call.req.arrayBuffer());
-}
-
 /** The gateway behind the connection: enrolment and validity are checked at every request, not only when it connects. */
-async function channelOf(broker: Broker, call: Call): Promise<GatewayRecord> {
+async function channelOf(broker: Broker, call: Call, limits: { perGateway: Buckets; perAddress: Buckets }): Promise<GatewayRecord> {
   const socket = call.env.incoming.socket as TLSSocket; // the server below is a TLS server
   const der = socket.getPeerX509Certificate()?.raw;
-  if (!der) throw new Fault("unauthenticated", "no client certificate");
-  const certificate = parseCertificate(der);
+  let certificate: Certificate;
   try {
+    if (!der) throw new Fault("unauthenticated", "no client certificate");
+    certificate = parseCertificate(der);
     verifyChain(certificate, { roots: [broker.root.certificate], at: broker.now(), purpose: OID.clientAuth });
   } catch (cause) {
+    limits.perAddress.take(networkOf(socket.remoteAddress));
     if (Fault.from(cause).retry === "later") throw cause;
     throw new Fault("unauthenticated", "the channel certificate does not hold", { cause });
   }
-  const gateway = await broker.table.findGateway(certificate.fingerprint);
-  if (!gateway) throw new Fault("unauthenticated", "the gateway is not enrolled");
+  limits.perGateway.take(certificate.fingerprint);
+  const [gateway, isRevoked] = await Promise.all([
+    broker.table.findGateway(certificate.fingerprint),
+    isGatewayRevoked(broker.table, certificate),
+  ]);
+  if (!gateway || isRevoked) throw new Fault("unauthenticated", `the gateway is ${isRevoked ? "revoked" : "not enrolled"}`);
   return gateway;
 }
 
-/** Requests that run when the broker stops may take this long to end. */
-const LONGEST_STOP_MS = 5_000;
-
 /** Listens. @param tls key and certificate of this host, PEM */
-export async function startServer(
+export function startServer(
   broker: Broker,
   listen: { host: string; port: number },
   tls: { key: string; cert: string },
+  limits: ServerLimits,
 ): Promise<Running & { readonly port: number }> {
-  const options = { ...tls, ca: broker.root.certificate.pem, requestCert: true, rejectUnauthorized: false, minVersion: "TLSv1.3" as const };
-  const app = routes(broker);
-  const { server, port } = await new Promise<{ server: ReturnType<typeof serve>; port: number }>((resolve, reject) => {
-    const started = serve({ fetch: app.fetch, hostname: listen.host, port: listen.port, createServer, serverOptions: options }, (info) =>
-      resolve({ server: started, port: info.port }),
-    );
-    started.once("error", reject);
-  });
-  return {
-    port,
-    async stop() {
-      await new Promise<void>((resolve) => {
-        const late = setTimeout(() => "closeAllConnections" in server && server.closeAllConnections(), LONGEST_STOP_MS);
-        server.close(() => {
-          clearTimeout(late);
-          resolve();
-        });
-        if ("closeIdleConnections" in server) server.closeIdleConnections();
-      });
-    },
-  };
+  const options = { ...tls, ca: broker.root.certificate.pem, requestCert: true, rejectUnauthorized: false };
+  return openListener(routes(broker, limits), listen, options, limits);
 }

@@ -30,6 +30,8 @@ export interface NewRow extends Declaration {
   readonly wrappedKey: Buffer;
   /** As it was given to the sender; a declaration that comes again is answered with it. */
   readonly ticket: Buffer;
+  /** Over the declaration (facts.ts), hex. */
+  readonly declaredMac: string;
 }
 
 /** The key can still be given out for the first time. `declared`: not yet known to be on its way. */
@@ -49,6 +51,9 @@ export interface Released extends Declaration {
   readonly filing: string;
   /** How often the key was given out. */
   readonly releases: number;
+  /** Over the declaration and over the release (facts.ts), hex. */
+  readonly declaredMac: string;
+  readonly releasedMac: string;
 }
 
 /** Opened and confirmed; the key is gone. */
@@ -63,6 +68,8 @@ export interface Confirmed extends Declaration {
   readonly certificate: string;
   /** What proved the opening, as text: see `Proof`. */
   readonly proof: string;
+  /** Over all of it (facts.ts), hex: what the broker signs a receipt for. */
+  readonly confirmedMac: string;
 }
 
 /** Ended without being opened; the key is gone. `withdrawn`: the mail could not be handed over. */

@@ -2,7 +2,11 @@
 
 const OCTETS: ReadonlySet<string> = new Set(["wrappedKey", "ticket", "nextTicket"]);
 /** What a row must not hold once its key is gone. */
-const OF_THE_KEY = ["wrappedKey", "ticket", "nextSession", "nextTicket", "filing", "holder", "claimedUntil", "releases"];
+const OF_THE_KEY = ["wrappedKey", "ticket", "nextSession", "nextTicket", "filing", "releasedMac", "holder", "claimedUntil", "releases"];
+
+/** The kinds of records beside the rows: who takes part, invitations and their use, what is revoked. */
+export const REGISTERED = ["gateway", "mailbox", "invite", "enrolment", "revocation"] as const;
+export type Registered = (typeof REGISTERED)[number];
 
 export type RowFields = Readonly<Record<string, string | number>>;
 
@@ -15,7 +19,7 @@ export type Stored =
     }
   | { readonly kind: "receipt"; readonly session: string; readonly evidence: string; readonly bytes: string }
   | { readonly kind: "audit"; readonly event: string; readonly session: string; readonly at: number; readonly who: string }
-  | { readonly kind: "registry"; readonly of: "gateway" | "mailbox" | "invite"; readonly name: string; readonly record: string };
+  | { readonly kind: "registry"; readonly of: Registered; readonly name: string; readonly record: string };
 
 /** A table as a whole, for backup and restoring; no other step may run meanwhile on the side that is written. */
 export interface Copyable {

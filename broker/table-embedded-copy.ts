@@ -1,5 +1,5 @@
 /** The embedded table for backup and restoring. */
-import { dueOf, fieldsOf, valueOf, type Stored } from "./table-copy.ts";
+import { dueOf, fieldsOf, valueOf, type Registered, type Stored } from "./table-copy.ts";
 import type { EmbeddedFile } from "./table-embedded-file.ts";
 
 export function* storedIn(file: EmbeddedFile): Generator<Stored> {
@@ -15,7 +15,7 @@ export function* storedIn(file: EmbeddedFile): Generator<Stored> {
     yield { kind: "audit", event: String(event), session: String(session), at: Number(at), who: String(who) };
   }
   for (const { kind, name, record } of file.rows("SELECT * FROM registry WHERE kind <> 'epoch'")) {
-    yield { kind: "registry", of: String(kind) as "gateway", name: String(name), record: String(record) };
+    yield { kind: "registry", of: String(kind) as Registered, name: String(name), record: String(record) };
   }
 }
 

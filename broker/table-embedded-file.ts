@@ -6,7 +6,7 @@ import Database from "libsql";
 import { Fault } from "../mime/fault.ts";
 
 /** Counted up when the tables change; a file with another number is refused. */
-const VERSION = 2;
+const VERSION = 3;
 
 /** Milliseconds to wait for another process (the CLI, the broker) that is writing. */
 const BUSY_TIMEOUT = 2_000;
@@ -22,6 +22,7 @@ const TABLES = `
     vanishAt INTEGER NOT NULL, wrappedKey BLOB, ticket BLOB, releasedAt INTEGER, nextSession TEXT, nextTicket BLOB,
     filing TEXT, releases INTEGER, holder TEXT, claimedUntil INTEGER,
     confirmedAt INTEGER, evidence TEXT, certificate TEXT, proof TEXT, endedAt INTEGER,
+    declaredMac TEXT, releasedMac TEXT, confirmedMac TEXT,
     due INTEGER -- when the sweep has to look at the row; NULL while its receipt is not mailed
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX session_due ON session (due) WHERE due IS NOT NULL;

@@ -1,25 +1,29 @@
-/** Who may take part, kept in the embedded table: gateways, mailboxes and one-time invites (enrolment, before S1). */
-import { EmbeddedFile } from "./table-embedded-file.ts";
-import { gatewayOf, mailboxOf, usableInvite } from "./table-record.ts";
-import type { GatewayRecord, Invite, MailboxRecord, Registry } from "./table.ts";
+/** Who may take part, kept in the embedded table: gateways, mailboxes and one-time invites (enrolment, before S1); and what is revoked. */
+import { createHash } from "node:crypto";
+import { EmbeddedSteps } from "./table-embedded-step.ts";
+import { gatewayOf, mailboxOf, revocationOf, usableInvite, useOf } from "./table-record.ts";
+import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Registry, Revocation } from "./table.ts";
 
-export class EmbeddedRegistry implements Registry {
-  protected readonly file: EmbeddedFile;
-
-  constructor(file: EmbeddedFile) {
-    this.file = file;
-  }
-
+export class EmbeddedRegistry extends EmbeddedSteps implements Registry {
   async addInvite(invite: Invite): Promise<void> {
     const { token, scope, expiresAt } = invite;
     this.#put("invite", token, { token, scope, expiresAt });
   }
 
-  async takeInvite(token: string, at: number): Promise<Invite | undefined> {
-    return this.file.step(() => {
+  async findInvite(token: string, at: number): Promise<Invite | undefined> {
+    const json = this.record("invite", token);
+    return json === undefined ? undefined : usableInvite(json, at);
+  }
+
+  async takeInvite(token: string, at: number, use: InviteUse): Promise<{ invite: Invite; use: InviteUse } | undefined> {
+    return this.step(() => {
       const json = this.record("invite", token);
-      this.file.run("DELETE FROM registry WHERE kind = 'invite' AND name = ?", token);
-      return json === undefined ? undefined : usableInvite(json, at);
+      const invite = json === undefined ? undefined : usableInvite(json, at);
+      if (!invite) return undefined;
+      const { key, certificate } = use;
+      const used = this.record("enrolment", token) ?? this.putText("enrolment", token, JSON.stringify({ key, certificate }));
+      const first = useOf(used);
+      return first.key === key ? { invite, use: first } : undefined;
     });
   }
 
@@ -32,6 +36,10 @@ export class EmbeddedRegistry implements Registry {
     return json === undefined ? undefined : gatewayOf(json);
   }
 
+  async gateways(): Promise<GatewayRecord[]> {
+    return this.#every("gateway").map(gatewayOf);
+  }
+
   async putMailbox(mailbox: MailboxRecord): Promise<void> {
     this.#put("mailbox", mailbox.address, mailbox);
   }
@@ -41,14 +49,30 @@ export class EmbeddedRegistry implements Registry {
     return json === undefined ? undefined : mailboxOf(json);
   }
 
-  protected putText(kind: string, name: string, text: string): string {
-    const put = "INSERT INTO registry (kind, name, record) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET record = excluded.record";
-    this.file.run(put, kind, name, text);
-    return text;
+  async mailboxes(): Promise<MailboxRecord[]> {
+    return this.#every("mailbox").map(mailboxOf);
   }
 
-  protected record(kind: string, name: string): string | undefined {
-    return this.file.row("SELECT record FROM registry WHERE kind = ? AND name = ?", kind, name)?.["record"] as string | undefined;
+  /** With its audit entry, so that a table that went back before it is noticed. */
+  async revoke({ name, reason, subject, at }: Revocation, who: string): Promise<Revocation> {
+    return this.step(() => {
+      const known = this.record("revocation", name);
+      if (known !== undefined) return revocationOf(known);
+      this.audit("revoked", createHash("sha256").update(name).digest("hex"), at, who);
+      return revocationOf(this.putText("revocation", name, JSON.stringify({ name, reason, subject, at })));
+    });
+  }
+
+  async isRevoked(names: readonly string[]): Promise<boolean> {
+    return names.some((name) => this.record("revocation", name) !== undefined);
+  }
+
+  async revocations(): Promise<Revocation[]> {
+    return this.#every("revocation").map(revocationOf);
+  }
+
+  #every(kind: string): string[] {
+    return this.file.rows("SELECT record FROM registry WHERE kind = ?", kind).map(({ record }) => String(record));
   }
 
   #put(kind: string, name: string, record: GatewayRecord | MailboxRecord | Invite): void {

@@ -1,15 +1,13 @@
 /** The session table in one file on this machine (SQLite): one transaction for each step of a row, its audit and its outbox entry. */
-import { randomUUID } from "node:crypto";
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { Fault } from "../mime/fault.ts";
-import type { Confirmed, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
+import type { Confirmed, NewRow, Released, Session, SessionHash, Terms, Waiting } from "./session.ts";
 import { EmbeddedFile, type Value } from "./table-embedded-file.ts";
 import { EmbeddedRegistry } from "./table-embedded-registry.ts";
 import { restoreInto, storedIn } from "./table-embedded-copy.ts";
 import type { Stored } from "./table-copy.ts";
 import { checkedHash, confirmedOf, releasedOf, sessionOf, waitingOf } from "./table-row.ts";
-import type { Claim, OutboxEntry, ReleaseOrder, Table, TableOptions } from "./table.ts";
-import type { Mark, Witness } from "./witness.ts";
+import type { Claim, ConfirmOrder, OutboxEntry, ReleaseOrder, Table, TableOptions } from "./table.ts";
 
 /** @throws Fault `unavailable`: the file cannot be opened, or another version of Kakitome wrote it. */
 export async function openEmbeddedTable(path: string, options: TableOptions): Promise<Table> {
@@ -19,72 +17,67 @@ export async function openEmbeddedTable(path: string, options: TableOptions): Pr
 /** How many due rows the sweep settles in one transaction. */
 const BATCH = 100;
 
-/** This home has one. */
-const AUDIT_LOG = "all";
-
 const INSERT = `INSERT INTO session (session, state, gateway, sender, recipient, messageId, "commit", ticketHash, terms, declaredAt, expiresAt,
-  vanishAt, wrappedKey, ticket, due) VALUES (?, 'declared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+  vanishAt, wrappedKey, ticket, declaredMac, due) VALUES (?, 'declared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+
+/** What a row loses when its key goes. */
+const KEYLESS = "wrappedKey = NULL, ticket = NULL, nextTicket = NULL, filing = NULL, releasedMac = NULL";
 
 class EmbeddedTable extends EmbeddedRegistry implements Table {
   readonly #retention: number;
-  readonly #witness: Witness | undefined;
-  #audited: number | undefined;
 
   constructor(file: EmbeddedFile, options: TableOptions) {
-    super(file);
+    super(file, options.witness);
     this.#retention = options.retention;
-    this.#witness = options.witness;
-  }
-
-  async ready(): Promise<void> {
-    this.file.ready();
-    this.#witness?.check(this.#mark());
-  }
-
-  async close(): Promise<void> {
-    this.file.close();
   }
 
   async declare(rows: readonly NewRow[], vanishAt: number): Promise<Waiting[]> {
-    return this.#step(() => rows.map((row) => this.#declare(row, vanishAt)));
+    return this.step(() => rows.map((row) => this.#declare(row, vanishAt)));
   }
 
   async dispatched(sessions: readonly SessionHash[], gateway: string, at: number): Promise<SessionHash[]> {
-    return this.#step(() =>
+    return this.step(() =>
       sessions.filter((session) => {
         const row = this.#session(session);
         if (row?.gateway !== gateway || row.state === "expired" || row.state === "withdrawn") return true;
         if (row.state !== "declared") return false;
         this.file.run("UPDATE session SET state = 'dispatched', due = expiresAt WHERE session = ?", session);
-        this.#audit("dispatched", session, at, gateway);
+        this.audit("dispatched", session, at, gateway);
         return false;
       }),
     );
   }
 
   async withdraw(session: SessionHash, gateway: string, at: number): Promise<boolean> {
-    return this.#step(() => {
+    return this.step(() => {
       const row = this.#session(session);
       if (row?.gateway !== gateway) return false;
       if (row.state !== "declared" && row.state !== "dispatched") return row.state === "withdrawn";
-      const end = "UPDATE session SET state = 'withdrawn', wrappedKey = NULL, ticket = NULL, endedAt = ?, due = ? WHERE session = ?";
+      const end = `UPDATE session SET state = 'withdrawn', ${KEYLESS}, endedAt = ?, due = ? WHERE session = ?`;
       this.file.run(end, at, this.#forgetAt(at), session);
-      this.#audit("withdrawn", session, at, gateway);
+      this.audit("withdrawn", session, at, gateway);
       return true;
     });
   }
 
-  async release({ session, recipient, at, next, filing, claim }: ReleaseOrder): Promise<Released | "claimed" | undefined> {
-    return this.#step(() => {
-      const row = this.#presented("release", session, recipient, at);
-      if (row === undefined || at >= row.expiresAt) return undefined;
-      if (row.state === "released") return this.#releaseAgain(session, claim, at);
-      if (row.state !== "declared" && row.state !== "dispatched") return undefined;
-      const give = `UPDATE session SET state = 'released', releasedAt = ?, nextSession = ?, nextTicket = ?, filing = ?, holder = ?,
-        claimedUntil = ?, releases = 1, due = expiresAt WHERE session = ?`;
-      this.file.run(give, at, checkedHash(next.session), next.ticket, filing, claim.holder, claim.until, session);
-      this.#audit("released", session, at, recipient);
-      return releasedOf(this.#row(session) ?? {});
+  async release(order: ReleaseOrder): Promise<Released | "claimed" | undefined> {
+    const { session, mailboxes, at, filing, claim, mac } = order;
+    return this.step(() => {
+      const row = this.#session(session);
+      if (row && mailboxes.includes(row.recipient) && at < row.expiresAt) {
+        if (row.state === "released") return this.#releaseAgain(session, claim, at);
+        if (row.state === "declared" || row.state === "dispatched") {
+          const isSame = (JSON.parse(row.terms) as Partial<Terms>).confirm === "same-session";
+          const next = isSame ? { session, ticket: order.ticket } : order.next;
+          const give = `UPDATE session SET state = 'released', releasedAt = ?, nextSession = ?, nextTicket = ?, filing = ?, holder = ?,
+            claimedUntil = ?, releases = 1, releasedMac = ?, due = expiresAt WHERE session = ?`;
+          this.file.run(give, at, checkedHash(next.session), next.ticket, filing, claim.holder, claim.until, mac, session);
+          this.audit("released", session, at, row.recipient);
+          return releasedOf(this.#row(session) ?? {});
+        }
+      }
+      this.audit("release refused", session, at, mailboxes[0]);
+      return undefined;
     });
   }
 
@@ -95,25 +88,26 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
     return releasedOf(this.#row(session) ?? {});
   }
 
-  async confirm(order: {
-    session: SessionHash;
-    nextSession: SessionHash;
-    recipient: string;
-    at: number;
-    evidence: string;
-    certificate: string;
-    proof: string;
-  }): Promise<Confirmed | undefined> {
-    const { session, nextSession, recipient, at, evidence, certificate, proof } = order;
-    return this.#step(() => {
-      const row = this.#presented("confirm", session, recipient, at);
-      if (row === undefined || !("nextSession" in row) || row.nextSession !== nextSession) return undefined;
+  async givenOut(session: SessionHash, mailboxes: readonly string[]): Promise<Released | Confirmed | undefined> {
+    const row = this.#session(session);
+    const isOpen = row?.state === "released" || row?.state === "confirmed";
+    return isOpen && mailboxes.includes(row.recipient) ? row : undefined;
+  }
+
+  async confirm(order: ConfirmOrder): Promise<Confirmed | undefined> {
+    const { session, nextSession, recipient, at, evidence, certificate, proof, mac } = order;
+    return this.step(() => {
+      const row = this.#session(session);
+      if (row?.recipient !== recipient || !("nextSession" in row) || row.nextSession !== nextSession) {
+        this.audit("confirm refused", session, at, recipient);
+        return undefined;
+      }
       if (row.state === "confirmed") return row;
       // Not due before its receipt is mailed: until then it must not be forgotten.
-      const end = `UPDATE session SET state = 'confirmed', wrappedKey = NULL, ticket = NULL, nextTicket = NULL, filing = NULL, confirmedAt = ?, evidence = ?,
-        certificate = ?, proof = ?, due = NULL WHERE session = ?`;
-      this.file.run(end, at, evidence, certificate, proof, session);
-      this.#audit("confirmed", session, at, recipient);
+      const end = `UPDATE session SET state = 'confirmed', ${KEYLESS}, confirmedAt = ?, evidence = ?, certificate = ?, proof = ?,
+        confirmedMac = ?, due = NULL WHERE session = ?`;
+      this.file.run(end, at, evidence, certificate, proof, mac, session);
+      this.audit("confirmed", session, at, recipient);
       this.file.run("INSERT INTO outbox (evidence, session) VALUES (?, ?)", evidence, session);
       return confirmedOf(this.#row(session) ?? {});
     });
@@ -135,7 +129,7 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
   async sweep(at: number): Promise<number> {
     let changed = 0;
     for (;;) {
-      const due = this.#step(() => {
+      const due = this.step(() => {
         const rows = this.file.rows("SELECT session FROM session WHERE due <= ? ORDER BY due LIMIT ?", at, BATCH);
         for (const { session } of rows) if (this.#settle(String(session), at)) changed++;
         return rows.length;
@@ -155,11 +149,11 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
   async claim({ session, evidence }: OutboxEntry, { holder, until }: Claim, at: number): Promise<boolean> {
     const take = `UPDATE outbox SET holder = ?, claimedUntil = ?
       WHERE session = ? AND evidence = ? AND (holder IS NULL OR holder = ? OR claimedUntil <= ?)`;
-    return this.#step(() => this.file.run(take, holder, until, session, evidence, holder, at)) === 1;
+    return this.step(() => this.file.run(take, holder, until, session, evidence, holder, at)) === 1;
   }
 
   async keepReceipt(entry: OutboxEntry, bytes: Buffer): Promise<Buffer> {
-    return this.#step(() => {
+    return this.step(() => {
       const row = this.#session(entry.session);
       if (row?.state !== "confirmed" || row.evidence !== entry.evidence)
         throw new Fault("internal", "no receipt is due under this evidence");
@@ -174,7 +168,7 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
   }
 
   async done(entry: OutboxEntry): Promise<void> {
-    this.#step(() => {
+    this.step(() => {
       if (this.file.run("DELETE FROM outbox WHERE session = ? AND evidence = ?", entry.session, entry.evidence) === 0) return;
       const row = this.#session(entry.session);
       if (row?.state !== "confirmed") return;
@@ -183,28 +177,21 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
   }
 
   #declare(row: NewRow, vanishAt: number): Waiting {
-    const { gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey, ticket } = row;
+    const { gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey, ticket, declaredMac } =
+      row;
     const session = checkedHash(row.session);
     const known = this.#row(session);
     if (known === undefined) {
       const due = Math.min(vanishAt, expiresAt);
       const declaration = [session, gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt];
-      this.file.run(INSERT, ...declaration, vanishAt, wrappedKey, ticket, due);
-      this.#audit("declared", session, declaredAt, gateway);
+      this.file.run(INSERT, ...declaration, vanishAt, wrappedKey, ticket, declaredMac, due);
+      this.audit("declared", session, declaredAt, gateway);
       return waitingOf(this.#row(session) ?? {});
     }
     const waits = known["state"] === "declared" || known["state"] === "dispatched";
     const agreed = { gateway, sender, recipient, messageId, commit, terms };
     if (waits && Object.entries(agreed).every(([name, value]) => known[name] === value)) return waitingOf(known);
     throw new Fault("forbidden", "another declaration has the name of this session");
-  }
-
-  /** The row, if it is this recipient's; a foreign presenter is recorded. */
-  #presented(step: "release" | "confirm", session: SessionHash, recipient: string, at: number): Session | undefined {
-    const row = this.#session(session);
-    if (row === undefined || row.recipient === recipient) return row;
-    this.#audit(`${step} refused`, session, at, recipient);
-    return undefined;
   }
 
   /** What the sweep's time makes of a row. @returns whether it changed; if not, it is due later */
@@ -218,10 +205,9 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
   }
 
   #expire(session: SessionHash, at: number): true {
-    const end = `UPDATE session SET state = 'expired', wrappedKey = NULL, ticket = NULL, nextSession = NULL, nextTicket = NULL, filing = NULL, endedAt = ?, due = ?
-      WHERE session = ?`;
+    const end = `UPDATE session SET state = 'expired', ${KEYLESS}, nextSession = NULL, endedAt = ?, due = ? WHERE session = ?`;
     this.file.run(end, at, this.#forgetAt(at), session);
-    this.#audit("expired", session, at, "broker");
+    this.audit("expired", session, at, "broker");
     return true;
   }
 
@@ -236,7 +222,7 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
   #forget(session: SessionHash, at: number, event: "vanished" | "forgotten"): true {
     this.file.run("DELETE FROM session WHERE session = ?", session);
     this.file.run("DELETE FROM receipt WHERE session = ?", session);
-    this.#audit(event, session, at, "broker");
+    this.audit(event, session, at, "broker");
     return true;
   }
 
@@ -259,42 +245,13 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
     return row && (row["bytes"] as Buffer);
   }
 
-  #audit(event: string, session: SessionHash, at: number, who: string): void {
-    this.#audited = this.file.insert("INSERT INTO audit (event, session, at, who) VALUES (?, ?, ?, ?)", event, session, at, who);
-  }
-
   async *stored(): AsyncGenerator<Stored> {
     yield* storedIn(this.file);
   }
 
   async restore(stored: Stored): Promise<void> {
     if (stored.kind === "registry") this.putText(stored.of, stored.name, stored.record);
-    else if (stored.kind === "audit") this.#step(() => this.#audit(stored.event, stored.session, stored.at, stored.who));
+    else if (stored.kind === "audit") this.step(() => this.audit(stored.event, stored.session, stored.at, stored.who));
     else restoreInto(this.file, stored, this.#retention);
-  }
-
-  async begin(epoch: string, follows: string): Promise<void> {
-    this.file.step(() => {
-      this.putText("epoch", "id", epoch);
-      this.putText("epoch", "follows", follows);
-    });
-  }
-
-  async epoch(): Promise<string | undefined> {
-    return this.record("epoch", "id");
-  }
-
-  /** One transaction; what it wrote into the audit log is remembered outside. */
-  #step<T>(work: () => T): T {
-    this.#audited = undefined;
-    const result = this.file.step(work);
-    if (this.#audited !== undefined) this.#witness?.saw(AUDIT_LOG, String(this.#audited));
-    return result;
-  }
-
-  #mark(): Mark {
-    const id = this.record("epoch", "id") ?? this.#step(() => this.putText("epoch", "id", randomUUID()));
-    const head = this.file.row("SELECT max(id) AS head FROM audit")?.["head"];
-    return { epoch: id, follows: this.record("epoch", "follows"), heads: new Map(head == null ? [] : [[AUDIT_LOG, String(head)]]) };
   }
 }

@@ -1,6 +1,7 @@
 /** The registry's records as both homes store them, JSON, and the checks of what comes back (enrolment, before S1). */
 import { Fault } from "../mime/fault.ts";
-import type { GatewayRecord, Invite, MailboxRecord } from "./table.ts";
+import { isRevocationReason } from "../mime/crl.ts";
+import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Revocation } from "./table.ts";
 
 /** @throws Fault `internal` when the stored record is broken. */
 export function gatewayOf(json: string): GatewayRecord {
@@ -9,8 +10,23 @@ export function gatewayOf(json: string): GatewayRecord {
     fingerprint: record.text("fingerprint"),
     name: record.text("name"),
     scope: record.texts("scope"),
+    serial: record.text("serial"),
     enrolledAt: record.time("enrolledAt"),
   };
+}
+
+/** @throws Fault `internal` when the stored record is broken. */
+export function revocationOf(json: string): Revocation {
+  const record = new StoredRecord("revocation", json);
+  const reason = record.text("reason");
+  if (!isRevocationReason(reason)) throw broken("revocation", "reason");
+  return { name: record.text("name"), reason, subject: record.text("subject"), at: record.time("at") };
+}
+
+/** @throws Fault `internal` when the stored record is broken. */
+export function useOf(json: string): InviteUse {
+  const record = new StoredRecord("enrolment", json);
+  return { key: record.text("key"), certificate: record.text("certificate") };
 }
 
 /** @throws Fault `internal` when the stored record is broken. */

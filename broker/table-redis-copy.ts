@@ -1,10 +1,12 @@
 /** The session table in Redis for backup and restoring. */
 import type { ChainableCommander } from "ioredis";
-import { dueOf, fieldsOf, valueOf, type Stored } from "./table-copy.ts";
-import { BUCKETS, mastersOf } from "./table-redis-address.ts";
+import { dueOf, fieldsOf, REGISTERED, valueOf, type Stored } from "./table-copy.ts";
+import { BUCKETS } from "./table-redis-address.ts";
 import type { RedisLink } from "./table-redis-link.ts";
+import { bucketFor, keysOf, revokedKey } from "./table-redis-registry.ts";
 
-const REGISTRY = ["gateway", "mailbox", "invite"] as const;
+/** Kinds that are one key each. */
+const SINGLE = REGISTERED.filter((kind) => kind !== "revocation");
 
 export async function* storedIn(link: RedisLink, prefix: string): AsyncGenerator<Stored> {
   for (const bucket of BUCKETS) {
@@ -24,7 +26,11 @@ export async function* storedIn(link: RedisLink, prefix: string): AsyncGenerator
       yield { kind: "audit", event, session, at: Number(at), who };
     }
   }
-  for (const of of REGISTRY) {
+  for (const bucket of BUCKETS) {
+    const revoked = await link.ask((redis) => redis.hgetall(revokedKey(prefix, bucket)));
+    for (const [name, record] of Object.entries(revoked)) yield { kind: "registry", of: "revocation", name, record };
+  }
+  for (const of of SINGLE) {
     for await (const { whole, name } of keysOf(link, `${prefix}${of}:`)) {
       const record = await link.ask((redis) => redis.get(whole));
       if (record !== null) yield { kind: "registry", of, name, record };
@@ -32,25 +38,14 @@ export async function* storedIn(link: RedisLink, prefix: string): AsyncGenerator
   }
 }
 
-/** Every key that begins so. */
-async function* keysOf(link: RedisLink, start: string): AsyncGenerator<{ whole: string; name: string }> {
-  const pattern = `${start.replaceAll(/[*?[\]\\]/gu, "\\$&")}*`;
-  const found = new Set<string>();
-  for (const node of await link.ask(async (redis) => mastersOf(redis))) {
-    let cursor = "0";
-    do {
-      const [next, keys] = await link.ask(() => node.scan(cursor, "MATCH", pattern, "COUNT", 1_000));
-      for (const key of keys) found.add(key);
-      cursor = next;
-    } while (cursor !== "0");
-  }
-  for (const whole of found) yield { whole, name: whole.slice(start.length) };
-}
-
 type Step = (pipeline: ChainableCommander) => ChainableCommander;
 
 /** The commands that write what a backup holds; none of them depends on another. */
 export function restoring(stored: Stored, prefix: string, retention: number): Step[] {
+  if (stored.kind === "registry" && stored.of === "revocation") {
+    const { name, record } = stored;
+    return [(pipeline) => pipeline.hset(revokedKey(prefix, bucketFor(name)), name, record)];
+  }
   if (stored.kind === "registry") return [(pipeline) => pipeline.set(`${prefix}${stored.of}:${stored.name}`, stored.record)];
   const { session } = stored;
   const bucket = `{b${session.slice(0, 2)}}`;

@@ -6,7 +6,7 @@ import { Fault } from "../mime/fault.ts";
 import { connectionTo, mastersOf, type Client, type RedisAddress } from "./table-redis-address.ts";
 
 const FUNCTIONS = readFileSync(new URL("./table.lua", import.meta.url), "utf8");
-const LIBRARY = "kakitome_v2";
+const LIBRARY = "kakitome_v3";
 
 /** Milliseconds until a connection that the library gave up is made anew. */
 const REVIVE_AFTER = 200;

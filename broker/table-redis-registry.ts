@@ -1,7 +1,10 @@
-/** Who may take part, kept in Redis: gateways, mailboxes and one-time invites, one key each (enrolment, before S1). */
+/** Who may take part, kept in Redis: gateways, mailboxes and one-time invites, one key each (enrolment, before S1); and what is revoked. */
+import { createHash } from "node:crypto";
+import { BUCKETS, mastersOf } from "./table-redis-address.ts";
 import type { RedisLink } from "./table-redis-link.ts";
-import { gatewayOf, mailboxOf, usableInvite } from "./table-record.ts";
-import type { GatewayRecord, Invite, MailboxRecord, Registry } from "./table.ts";
+import { gatewayOf, mailboxOf, revocationOf, usableInvite, useOf } from "./table-record.ts";
+import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Registry, Revocation } from "./table.ts";
+import type { Witness } from "./witness.ts";
 
 /** The broker's clock decides whether an invite has expired; Redis only clears it away, and its clock may be ahead. */
 const CLEAR_AFTER = 86_400_000;
@@ -9,10 +12,12 @@ const CLEAR_AFTER = 86_400_000;
 export class RedisRegistry implements Registry {
   readonly #link: RedisLink;
   readonly #prefix: string;
+  readonly #witness: Witness | undefined;
 
-  constructor(link: RedisLink, prefix: string) {
+  constructor(link: RedisLink, prefix: string, witness: Witness | undefined) {
     this.#link = link;
     this.#prefix = prefix;
+    this.#witness = witness;
   }
 
   async addInvite(invite: Invite): Promise<void> {
@@ -21,9 +26,19 @@ export class RedisRegistry implements Registry {
     await this.#link.write((pipeline) => pipeline.set(this.#key("invite", token), json, "PXAT", expiresAt + CLEAR_AFTER));
   }
 
-  async takeInvite(token: string, at: number): Promise<Invite | undefined> {
-    const json = await this.#link.write<string | null>((pipeline) => pipeline.getdel(this.#key("invite", token)));
+  async findInvite(token: string, at: number): Promise<Invite | undefined> {
+    const json = await this.#get("invite", token);
     return json === null ? undefined : usableInvite(json, at);
+  }
+
+  async takeInvite(token: string, at: number, use: InviteUse): Promise<{ invite: Invite; use: InviteUse } | undefined> {
+    const invite = await this.findInvite(token, at);
+    if (!invite) return undefined;
+    const { key, certificate } = use;
+    const [place, json] = [this.#key("enrolment", token), JSON.stringify({ key, certificate })];
+    await this.#link.write((pipeline) => pipeline.set(place, json, "PXAT", invite.expiresAt + CLEAR_AFTER, "NX")); // the first one wins
+    const first = useOf((await this.#get("enrolment", token)) ?? "");
+    return first.key === key ? { invite, use: first } : undefined;
   }
 
   async putGateway(gateway: GatewayRecord): Promise<void> {
@@ -35,6 +50,10 @@ export class RedisRegistry implements Registry {
     return json === null ? undefined : gatewayOf(json);
   }
 
+  async gateways(): Promise<GatewayRecord[]> {
+    return (await this.#every("gateway")).map(gatewayOf);
+  }
+
   async putMailbox(mailbox: MailboxRecord): Promise<void> {
     await this.#put("mailbox", mailbox.address, mailbox);
   }
@@ -42,6 +61,31 @@ export class RedisRegistry implements Registry {
   async findMailbox(address: string): Promise<MailboxRecord | undefined> {
     const json = await this.#get("mailbox", address);
     return json === null ? undefined : mailboxOf(json);
+  }
+
+  async mailboxes(): Promise<MailboxRecord[]> {
+    return (await this.#every("mailbox")).map(mailboxOf);
+  }
+
+  /** With its audit entry, so that a table that went back before it is noticed. */
+  async revoke({ name, reason, subject, at }: Revocation, who: string): Promise<Revocation> {
+    const hash = createHash("sha256").update(name).digest("hex");
+    const bucket = bucketFor(name);
+    const keys = [revokedKey(this.#prefix, bucket), `${this.#prefix}aud:{b${bucket}}`];
+    const { head, answer } = await this.#link.call("revoke", keys, [hash, at, name, JSON.stringify({ name, reason, subject, at }), who]);
+    if (head !== "") this.#witness?.saw(bucket, head);
+    return revocationOf(String(answer));
+  }
+
+  async isRevoked(names: readonly string[]): Promise<boolean> {
+    const place = (name: string): string => revokedKey(this.#prefix, bucketFor(name));
+    const found = await this.#link.ask((redis) => Promise.all(names.map((name) => redis.hexists(place(name), name))));
+    return found.includes(1);
+  }
+
+  async revocations(): Promise<Revocation[]> {
+    const buckets = await this.#link.ask((redis) => Promise.all(BUCKETS.map((bucket) => redis.hgetall(revokedKey(this.#prefix, bucket)))));
+    return buckets.flatMap((bucket) => Object.values(bucket)).map(revocationOf);
   }
 
   async #put(kind: string, name: string, record: GatewayRecord | MailboxRecord): Promise<void> {
@@ -52,7 +96,41 @@ export class RedisRegistry implements Registry {
     return this.#link.ask((redis) => redis.get(this.#key(kind, name)));
   }
 
+  async #every(kind: string): Promise<string[]> {
+    const records: string[] = [];
+    for await (const { name } of keysOf(this.#link, this.#key(kind, ""))) {
+      const record = await this.#get(kind, name);
+      if (record !== null) records.push(record);
+    }
+    return records;
+  }
+
   #key(kind: string, name: string): string {
     return `${this.#prefix}${kind}:${name}`;
   }
+}
+
+/** Beside the audit log that its entry goes into. */
+export function bucketFor(name: string): string {
+  return createHash("sha256").update(name).digest("hex").slice(0, 2);
+}
+
+/** Hash of what is revoked in one bucket: name -> record. */
+export function revokedKey(prefix: string, bucket: string): string {
+  return `${prefix}revocation:{b${bucket}}`;
+}
+
+/** Every key that begins so. */
+export async function* keysOf(link: RedisLink, start: string): AsyncGenerator<{ whole: string; name: string }> {
+  const pattern = `${start.replaceAll(/[*?[\]\\]/gu, "\\$&")}*`;
+  const found = new Set<string>();
+  for (const node of await link.ask(async (redis) => mastersOf(redis))) {
+    let cursor = "0";
+    do {
+      const [next, keys] = await link.ask(() => node.scan(cursor, "MATCH", pattern, "COUNT", 1_000));
+      for (const key of keys) found.add(key);
+      cursor = next;
+    } while (cursor !== "0");
+  }
+  for (const whole of found) yield { whole, name: whole.slice(start.length) };
 }

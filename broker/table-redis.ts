@@ -10,8 +10,8 @@ import { type Argument, RedisLink } from "./table-redis-link.ts";
 import { restoring, storedIn } from "./table-redis-copy.ts";
 import { BUCKETS } from "./table-redis-address.ts";
 import { RedisRegistry } from "./table-redis-registry.ts";
-import { checkedHash, confirmedOf, releasedOf, sessionOf, waitingOf, type StoredRow } from "./table-row.ts";
-import type { Claim, OutboxEntry, ReleaseOrder, Table, TableOptions } from "./table.ts";
+import { checkedHash, confirmedOf, givenOutOf, releasedOf, sessionOf, waitingOf, type StoredRow } from "./table-row.ts";
+import type { Claim, ConfirmOrder, OutboxEntry, ReleaseOrder, Table, TableOptions } from "./table.ts";
 import type { Mark, Witness } from "./witness.ts";
 
 export interface RedisTableOptions extends TableOptions, RedisAddress {
@@ -60,7 +60,7 @@ class RedisTable extends RedisRegistry implements Table {
   readonly #witness: Witness | undefined;
 
   constructor(link: RedisLink, options: RedisTableOptions) {
-    super(link, options.prefix);
+    super(link, options.prefix, options.witness);
     this.#link = link;
     this.#prefix = options.prefix;
     this.#retention = options.retention;
@@ -88,34 +88,24 @@ class RedisTable extends RedisRegistry implements Table {
     return (await this.#step("withdraw", session, at, gateway, this.#retention)) === 1;
   }
 
-  async release({ session, recipient, at, next, filing, claim }: ReleaseOrder): Promise<Released | "claimed" | undefined> {
-    const answer = await this.#step(
-      "release",
-      session,
-      at,
-      recipient,
-      checkedHash(next.session),
-      next.ticket,
-      filing,
-      claim.holder,
-      claim.until,
-    );
+  async release(order: ReleaseOrder): Promise<Released | "claimed" | undefined> {
+    const { session, at, next, ticket, filing, claim, mac, mailboxes } = order;
+    const given = [checkedHash(next.session), next.ticket, ticket, filing, claim.holder, claim.until, mac];
+    const answer = await this.#step("release", session, at, ...given, ...mailboxes);
     if (Buffer.isBuffer(answer)) return "claimed";
     const row = rowOf(session, answer);
     return row && releasedOf(row);
   }
 
-  async confirm(order: {
-    session: SessionHash;
-    nextSession: SessionHash;
-    recipient: string;
-    at: number;
-    evidence: string;
-    certificate: string;
-    proof: string;
-  }): Promise<Confirmed | undefined> {
-    const { session, nextSession, recipient, at, evidence, certificate, proof } = order;
-    const row = rowOf(session, await this.#step("confirm", session, at, recipient, checkedHash(nextSession), evidence, certificate, proof));
+  async givenOut(session: SessionHash, mailboxes: readonly string[]): Promise<Released | Confirmed | undefined> {
+    const row = rowOf(session, await this.#step("given_out", session, 0, ...mailboxes));
+    return row && givenOutOf(row);
+  }
+
+  async confirm(order: ConfirmOrder): Promise<Confirmed | undefined> {
+    const { session, nextSession, recipient, at, evidence, certificate, proof, mac } = order;
+    const given = [checkedHash(nextSession), evidence, certificate, proof, mac, recipient];
+    const row = rowOf(session, await this.#step("confirm", session, at, ...given));
     return row && confirmedOf(row);
   }
 
@@ -190,21 +180,9 @@ class RedisTable extends RedisRegistry implements Table {
   }
 
   async #declare(row: NewRow, vanishAt: number): Promise<Waiting> {
-    const { session, gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey, ticket } = row;
-    const fields = {
-      gateway,
-      sender,
-      recipient,
-      messageId,
-      commit,
-      ticketHash,
-      terms,
-      declaredAt,
-      expiresAt,
-      wrappedKey,
-      ticket,
-      vanishAt,
-    };
+    const { session, ...declaration } = row;
+    const { declaredAt, expiresAt } = declaration;
+    const fields = { ...declaration, vanishAt };
     const due = Math.min(vanishAt, expiresAt);
     const kept = rowOf(session, await this.#step("declare", session, declaredAt, due, ...Object.entries(fields).flat()));
     if (!kept) throw new Fault("forbidden", "another declaration has the name of this session");

@@ -26,7 +26,13 @@ export function sessionOf(row: StoredRow): Session {
   switch (state) {
     case "declared":
     case "dispatched":
-      return { ...declaration, state, wrappedKey: octets(row, "wrappedKey"), ticket: octets(row, "ticket") };
+      return {
+        ...declaration,
+        state,
+        wrappedKey: octets(row, "wrappedKey"),
+        ticket: octets(row, "ticket"),
+        declaredMac: hash(row, "declaredMac"),
+      };
     case "released":
       return {
         ...declaration,
@@ -37,6 +43,8 @@ export function sessionOf(row: StoredRow): Session {
         nextTicket: octets(row, "nextTicket"),
         filing: text(row, "filing"),
         releases: whole(row, "releases"),
+        declaredMac: hash(row, "declaredMac"),
+        releasedMac: hash(row, "releasedMac"),
       };
     case "confirmed":
       keyless(row);
@@ -49,6 +57,7 @@ export function sessionOf(row: StoredRow): Session {
         evidence: text(row, "evidence"),
         certificate: text(row, "certificate"),
         proof: text(row, "proof"),
+        confirmedMac: hash(row, "confirmedMac"),
       };
     case "expired":
     case "withdrawn":
@@ -76,6 +85,13 @@ export function releasedOf(row: StoredRow): Released {
 export function confirmedOf(row: StoredRow): Confirmed {
   const session = sessionOf(row);
   if (session.state !== "confirmed") throw broken(row, "state");
+  return session;
+}
+
+/** @throws Fault `internal`: as `sessionOf`, or the row's key was not given out. */
+export function givenOutOf(row: StoredRow): Released | Confirmed {
+  const session = sessionOf(row);
+  if (session.state !== "released" && session.state !== "confirmed") throw broken(row, "state");
   return session;
 }
 

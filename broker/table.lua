@@ -1,4 +1,4 @@
-#!lua name=kakitome_v2
+#!lua name=kakitome_v3
 --[[ The session table's steps inside Redis: one function for each transition of a row (docs/protocol.md, section 6).
 
   A function runs alone, but an error in its middle would leave half of its writes. Therefore each one reads and checks everything
@@ -18,20 +18,28 @@
 
 local KINDS = { 'hash', 'stream', 'zset', 'hash', 'string' }
 local STATES = { declared = true, dispatched = true, released = true, confirmed = true, expired = true, withdrawn = true }
+--- What a row loses when its key goes.
+local OF_THE_KEY = { 'wrappedKey', 'ticket', 'nextTicket', 'filing', 'releasedMac', 'holder', 'claimedUntil', 'releases' }
 
-local function refuse(what, keys)
-  error({ err = 'BROKEN ' .. what .. ' at ' .. keys[1] })
-end
+local function refuse(what, keys) error({ err = 'BROKEN ' .. what .. ' at ' .. keys[1] }) end
 
 local written = ''
 
---- The row as a table, or nil. Every function begins with it.
-local function row_of(keys)
+--- Every function begins with it. Returns whether there is a first key.
+local function begin(keys)
   written = ''
+  local first
   for i, key in ipairs(keys) do
     local kind = redis.call('TYPE', key).ok
     if kind ~= 'none' and kind ~= KINDS[i] then refuse('key type ' .. kind, { key }) end
+    first = first or kind
   end
+  return first ~= 'none'
+end
+
+--- The row as a table, or nil.
+local function row_of(keys)
+  begin(keys)
   local flat = redis.call('HGETALL', keys[1])
   if #flat == 0 then return nil end
   local row = {}
@@ -40,23 +48,33 @@ local function row_of(keys)
   return row
 end
 
-local function number(row, field, keys)
-  return tonumber(row[field]) or refuse('field ' .. field, keys)
-end
+local function number(row, field, keys) return tonumber(row[field]) or refuse('field ' .. field, keys) end
 
 --- Exact for every integer that JavaScript can hold.
-local function digits(value)
-  return string.format('%.0f', value)
-end
+local function digits(value) return string.format('%.0f', value) end
 
 local function audit(keys, event, session, at, who)
   written = redis.call('XADD', keys[2], '*', 'event', event, 'session', session, 'at', at, 'who', who)
+  return 1 -- something has changed
+end
+
+--- What decides whether a bearer gets anything. It costs the same for every ticket, and each refusal writes the same entry: neither
+-- the answer nor its time tells an unknown ticket from one that is foreign, expired, withdrawn or used. args from `first` on: the
+-- bearer's mailboxes. Returns the row's decisive fields where it is one of theirs.
+local DECISIVE = { 'state', 'recipient', 'expiresAt', 'terms', 'holder', 'claimedUntil', 'nextSession' }
+local function theirs(keys, args, first)
+  local exists = begin(keys)
+  local values, row = redis.call('HMGET', keys[1], unpack(DECISIVE)), {}
+  for i, name in ipairs(DECISIVE) do row[name] = values[i] or nil end
+  if exists and not STATES[row.state or ''] then refuse('field state', keys) end
+  for i = first, #args do
+    if row.recipient == args[i] then return row end
+  end
+  return nil
 end
 
 --- "Longer than the retention ago" begins one millisecond after it.
-local function forget_at(ended, retention)
-  return digits(tonumber(ended) + tonumber(retention) + 1)
-end
+local function forget_at(ended, retention) return digits(tonumber(ended) + tonumber(retention) + 1) end
 
 --- What has to be the same where a declaration comes again, its answer having been lost.
 local AGREED = { gateway = true, sender = true, recipient = true, messageId = true, commit = true, terms = true }
@@ -96,8 +114,7 @@ local function dispatched(keys, args)
 
   redis.call('HSET', keys[1], 'state', 'dispatched')
   redis.call('ZADD', keys[3], digits(expires), args[1])
-  audit(keys, 'dispatched', args[1], args[2], args[3])
-  return 1
+  return audit(keys, 'dispatched', args[1], args[2], args[3])
 end
 
 --- ARGV 3 gateway, 4 retention. Returns whether the row is withdrawn.
@@ -111,77 +128,80 @@ local function withdraw(keys, args)
   if row.state ~= 'declared' and row.state ~= 'dispatched' then return 0 end
   local due = forget_at(args[2], args[4])
 
-  redis.call('HDEL', keys[1], 'wrappedKey', 'ticket')
+  redis.call('HDEL', keys[1], unpack(OF_THE_KEY))
   redis.call('HSET', keys[1], 'state', 'withdrawn', 'endedAt', args[2])
   redis.call('ZADD', keys[3], due, args[1])
-  audit(keys, 'withdrawn', args[1], args[2], args[3])
-  return 1
+  return audit(keys, 'withdrawn', args[1], args[2], args[3])
 end
 
---- S7. ARGV 3 recipient, 4 next session, 5 next ticket, 6 marker of the filed copy, 7 who opens it, 8 until when nobody else may.
+--- S7. ARGV 3 next session, 4 next ticket, 5 the ticket as it was presented, 6 marker of the filed copy, 7 who opens it, 8 until when
+-- nobody else may, 9 MAC of the release, from 10 on the presenter's mailboxes.
 -- Returns the row as a flat list; nil where there is nothing to give; 'claimed' where somebody else is at it.
 local function release(keys, args)
-  local row = row_of(keys)
-  if not row then return nil end
-  local expires, at = number(row, 'expiresAt', keys), tonumber(args[2])
-  if row.recipient ~= args[3] then
-    audit(keys, 'release refused', args[1], args[2], args[3])
+  local at, row = tonumber(args[2]), theirs(keys, args, 10)
+  local expires = row and number(row, 'expiresAt', keys)
+  local waits = row and (row.state == 'declared' or row.state == 'dispatched')
+  if not row or at >= expires or not (waits or row.state == 'released') then
+    audit(keys, 'release refused', args[1], args[2], args[10])
     return nil
   end
-  if at >= expires then return nil end
+  if redis.call('HEXISTS', keys[1], 'wrappedKey') == 0 then refuse('field wrappedKey', keys) end
   if row.state == 'released' then
     if row.holder ~= args[7] and at < number(row, 'claimedUntil', keys) then return 'claimed' end
     redis.call('HSET', keys[1], 'holder', args[7], 'claimedUntil', args[8])
     redis.call('HINCRBY', keys[1], 'releases', 1)
     return redis.call('HGETALL', keys[1])
   end
-  if row.state ~= 'declared' and row.state ~= 'dispatched' then return nil end
-  if not row.wrappedKey then refuse('field wrappedKey', keys) end
+  local session, ticket = args[3], args[4]
+  if string.find(row.terms or '', '"confirm":"same-session"', 1, true) then session, ticket = args[1], args[5] end
 
-  redis.call('HSET', keys[1], 'state', 'released', 'releasedAt', args[2], 'nextSession', args[4], 'nextTicket', args[5], 'filing', args[6])
-  redis.call('HSET', keys[1], 'holder', args[7], 'claimedUntil', args[8], 'releases', '1')
+  redis.call('HSET', keys[1], 'state', 'released', 'releasedAt', args[2], 'nextSession', session, 'nextTicket', ticket, 'filing', args[6])
+  redis.call('HSET', keys[1], 'holder', args[7], 'claimedUntil', args[8], 'releases', '1', 'releasedMac', args[9])
   redis.call('ZADD', keys[3], digits(expires), args[1])
-  audit(keys, 'released', args[1], args[2], args[3])
+  audit(keys, 'released', args[1], args[2], row.recipient)
   return redis.call('HGETALL', keys[1])
 end
 
---- S10-S11. ARGV 3 recipient, 4 next session, 5 evidence, 6 certificate, 7 proof. Returns the row as a flat list, or nil.
--- The row leaves `due`: as long as its receipt is not mailed it must not be forgotten.
+--- ARGV from 3 on the bearer's mailboxes. Returns the row as a flat list where its key was given to one of them, or nil.
+local function given_out(keys, args)
+  local row = theirs(keys, args, 3)
+  if not row or (row.state ~= 'released' and row.state ~= 'confirmed') then return nil end
+  return redis.call('HGETALL', keys[1])
+end
+
+--- S10-S11. ARGV 3 next session, 4 evidence, 5 certificate, 6 proof, 7 MAC of the confirmation, 8 recipient. Returns the row as a flat
+-- list, or nil. The row leaves `due`: as long as its receipt is not mailed it must not be forgotten.
 local function confirm(keys, args)
-  local row = row_of(keys)
-  if not row then return nil end
-  if row.recipient ~= args[3] then
-    audit(keys, 'confirm refused', args[1], args[2], args[3])
+  local row = theirs(keys, args, 8)
+  if not row or row.nextSession ~= args[3] or (row.state ~= 'released' and row.state ~= 'confirmed') then
+    audit(keys, 'confirm refused', args[1], args[2], args[8])
     return nil
   end
-  if row.nextSession ~= args[4] then return nil end
   if row.state == 'confirmed' then
     redis.call('HSET', keys[1], 'seenAt', args[2])
     return redis.call('HGETALL', keys[1])
   end
-  if row.state ~= 'released' then return nil end
 
-  redis.call('HDEL', keys[1], 'wrappedKey', 'ticket', 'nextTicket', 'filing', 'holder', 'claimedUntil', 'releases')
-  redis.call('HSET', keys[1], 'state', 'confirmed', 'confirmedAt', args[2], 'evidence', args[5], 'certificate', args[6], 'proof', args[7])
+  redis.call('HDEL', keys[1], unpack(OF_THE_KEY))
+  redis.call('HSET', keys[1], 'state', 'confirmed', 'confirmedAt', args[2], 'evidence', args[4], 'certificate', args[5])
+  redis.call('HSET', keys[1], 'proof', args[6], 'confirmedMac', args[7])
   redis.call('ZREM', keys[3], args[1])
-  audit(keys, 'confirmed', args[1], args[2], args[3])
-  redis.call('HSET', keys[4], args[5], args[1])
+  audit(keys, 'confirmed', args[1], args[2], args[8])
+  redis.call('HSET', keys[4], args[4], args[1])
   return redis.call('HGETALL', keys[1])
 end
 
 local function forget(keys, session, at, event)
   redis.call('DEL', keys[1])
   redis.call('ZREM', keys[3], session)
-  audit(keys, event, session, at, 'broker')
-  return 1
+  return audit(keys, event, session, at, 'broker')
 end
 
 local function expire(keys, session, at, retention)
-  redis.call('HDEL', keys[1], 'wrappedKey', 'ticket', 'nextSession', 'nextTicket', 'filing', 'holder', 'claimedUntil', 'releases')
+  redis.call('HDEL', keys[1], 'nextSession', unpack(OF_THE_KEY))
   redis.call('HSET', keys[1], 'state', 'expired', 'endedAt', at)
   redis.call('ZADD', keys[3], forget_at(at, retention), session)
-  audit(keys, 'expired', session, at, 'broker')
-  return 1
+  return audit(keys, 'expired', session, at, 'broker')
 end
 
 --- What the sweep's time makes of a row; looked at again here, because the row may have moved since it was listed.
@@ -222,14 +242,11 @@ end
 local function keep_receipt(keys, args)
   local row = row_of(keys)
   if not row or row.evidence ~= args[2] then return nil end
-  local kept = redis.call('GET', keys[5])
-  if kept then return kept end
-
-  redis.call('SET', keys[5], args[3])
-  return args[3]
+  redis.call('SET', keys[5], args[3], 'NX')
+  return redis.call('GET', keys[5])
 end
 
---- Session, holder and time of an outbox entry.
+--- Of an outbox entry.
 local function entry_of(keys, evidence)
   local value = redis.call('HGET', keys[4], evidence)
   if not value then return nil end
@@ -243,7 +260,6 @@ local function claim(keys, args)
   local session, till, holder = entry_of(keys, args[2])
   if session ~= args[1] then return 0 end
   if holder and holder ~= args[3] and tonumber(args[4]) < till then return 0 end
-
   redis.call('HSET', keys[4], args[2], args[1] .. ' ' .. args[5] .. ' ' .. args[3])
   return 1
 end
@@ -259,10 +275,18 @@ local function done(keys, args)
   return 1
 end
 
+--- KEYS 1 what is revoked in this bucket: name -> record, 2 aud. ARGV 1 SHA-256 of the name, 2 time, 3 name, 4 record, 5 who says so.
+-- Returns the record that is kept: the first one.
+local function revoke(keys, args)
+  begin(keys)
+  if redis.call('HSETNX', keys[1], args[3], args[4]) == 1 then audit(keys, 'revoked', args[1], args[2], args[5]) end
+  return redis.call('HGET', keys[1], args[3])
+end
+
 --- @param frees such a step gives memory back, so it runs even where Redis has reached its limit and refuses every other write
 local function register(name, step, frees)
   redis.register_function {
-    function_name = 'kakitome_v2_' .. name,
+    function_name = 'kakitome_v3_' .. name,
     callback = function(keys, args)
       local answer = step(keys, args)
       return { written, answer == nil and false or answer }
@@ -271,12 +295,6 @@ local function register(name, step, frees)
   }
 end
 
-register('declare', declare)
-register('dispatched', dispatched)
-register('release', release)
-register('confirm', confirm)
-register('keep_receipt', keep_receipt)
-register('claim', claim)
-register('withdraw', withdraw, true)
-register('sweep', sweep, true)
-register('done', done, true)
+register('declare', declare); register('dispatched', dispatched); register('withdraw', withdraw, true)
+register('release', release); register('given_out', given_out); register('confirm', confirm); register('sweep', sweep, true)
+register('keep_receipt', keep_receipt); register('claim', claim); register('done', done, true); register('revoke', revoke)

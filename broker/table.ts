@@ -1,5 +1,6 @@
 /** The session table: a port with two homes, Redis and an embedded store, which pass one and the same suite (test/broker/table.test.ts). */
 import type { Confirmed, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
+import type { RevocationReason } from "../mime/crl.ts";
 import type { Copyable } from "./table-copy.ts";
 import type { Witness } from "./witness.ts";
 
@@ -26,26 +27,22 @@ interface SessionTable {
   withdraw(session: SessionHash, gateway: string, at: number): Promise<boolean>;
 
   /**
-   * Gives the key out (S7): the first time it stores `next` and `filing`, afterwards it returns what was stored.
-   * @returns undefined where there is nothing to give to this recipient: unknown, foreign (recorded), expired, ended, confirmed;
-   * `claimed` where another holder got the key and its claim still runs
+   * Gives the key out (S7): the first time it stores `next` (or, where the terms say so, the first session and `ticket` again), `filing`
+   * and `mac`; afterwards it returns what was stored.
+   * @returns undefined where there is nothing to give to these mailboxes: unknown, foreign, expired, ended, confirmed; each refusal is
+   * recorded, and costs the same. `claimed` where another holder got the key and its claim still runs
    */
   release(order: ReleaseOrder): Promise<Released | "claimed" | undefined>;
+
+  /** The row where its key was given out to one of these mailboxes; for every other one it costs the same to say undefined. */
+  givenOut(session: SessionHash, mailboxes: readonly string[]): Promise<Released | Confirmed | undefined>;
 
   /**
    * Erases the key, and queues the receipt in the same step (S10-S11). Repeated with the same next session it returns what was stored.
    * Taken past the expiry too, until the sweep has erased the row: the letter was opened.
-   * @returns undefined where there is nothing to confirm for this recipient with this next session
+   * @returns undefined where there is nothing to confirm for this recipient with this next session; each refusal is recorded
    */
-  confirm(order: {
-    session: SessionHash;
-    nextSession: SessionHash;
-    recipient: string;
-    at: number;
-    evidence: string;
-    certificate: string;
-    proof: string;
-  }): Promise<Confirmed | undefined>;
+  confirm(order: ConfirmOrder): Promise<Confirmed | undefined>;
 
   find(session: SessionHash): Promise<Session | undefined>;
 
@@ -64,11 +61,28 @@ interface SessionTable {
 
 export interface ReleaseOrder {
   readonly session: SessionHash;
-  readonly recipient: string;
+  /** For whom the presenter speaks; the first one is recorded where it is refused. */
+  readonly mailboxes: readonly [string, ...string[]];
   readonly at: number;
   readonly next: { readonly session: SessionHash; readonly ticket: Buffer };
+  /** As it was presented. */
+  readonly ticket: Buffer;
   readonly filing: string;
   readonly claim: Claim;
+  /** Over `session`, `at` and `filing` (facts.ts), hex. */
+  readonly mac: string;
+}
+
+export interface ConfirmOrder {
+  readonly session: SessionHash;
+  readonly nextSession: SessionHash;
+  readonly recipient: string;
+  readonly at: number;
+  readonly evidence: string;
+  readonly certificate: string;
+  readonly proof: string;
+  /** Over everything the confirmed row says (facts.ts), hex. */
+  readonly mac: string;
 }
 
 /** Who works on something, and until when nobody else does; a holder may renew its claim. */
@@ -109,6 +123,8 @@ export interface GatewayRecord {
   readonly name: string;
   /** Addresses and domains it may act for, lower case. */
   readonly scope: readonly string[];
+  /** Serial number of its channel certificate, lower-case hex. */
+  readonly serial: string;
   readonly enrolledAt: number;
 }
 
@@ -131,14 +147,45 @@ export interface Invite {
   readonly expiresAt: number;
 }
 
+/** What an invite was used for. */
+export interface InviteUse {
+  /** SHA-256 of the public key that was certified, hex. */
+  readonly key: string;
+  /** PEM. */
+  readonly certificate: string;
+}
+
+/** A certificate, or a gateway as a whole, that counts no more. */
+export interface Revocation {
+  /** Serial number of a certificate, or fingerprint of a gateway, lower-case hex. */
+  readonly name: string;
+  readonly reason: RevocationReason;
+  /** Whose it was, for people. */
+  readonly subject: string;
+  /** Milliseconds since the epoch, the broker's clock. */
+  readonly at: number;
+}
+
 export interface Registry {
   addInvite(invite: Invite): Promise<void>;
-  /** Uses an invite up, once. @returns undefined where it is unknown, used or expired */
-  takeInvite(token: string, at: number): Promise<Invite | undefined>;
+  /** An invite that is neither unknown nor expired; it may be used. */
+  findInvite(token: string, at: number): Promise<Invite | undefined>;
+  /**
+   * Uses an invite up, for one key. @returns what it was used for, first of all: the same key gets the same certificate again; undefined
+   * where it is unknown, expired or used for another key
+   */
+  takeInvite(token: string, at: number, use: InviteUse): Promise<{ invite: Invite; use: InviteUse } | undefined>;
   putGateway(gateway: GatewayRecord): Promise<void>;
   findGateway(fingerprint: string): Promise<GatewayRecord | undefined>;
+  gateways(): Promise<GatewayRecord[]>;
   putMailbox(mailbox: MailboxRecord): Promise<void>;
   findMailbox(address: string): Promise<MailboxRecord | undefined>;
+  mailboxes(): Promise<MailboxRecord[]>;
+  /** @param who says so, for the audit @returns the revocation that counts: the first one of this name */
+  revoke(revocation: Revocation, who: string): Promise<Revocation>;
+  /** Whether one of these names is revoked. */
+  isRevoked(names: readonly string[]): Promise<boolean>;
+  revocations(): Promise<Revocation[]>;
 }
 
 export interface Table extends SessionTable, Outbox, Registry, Copyable {

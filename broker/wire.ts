@@ -9,6 +9,8 @@ import { sign, type Signer, type Verified } from "../mime/sign.ts";
 
 /** Calls and the room they have; a declaration of 1,000 recipients stays below. */
 export const LARGEST_BODY_OCTETS = 1 << 20;
+/** RFC 2585 §4.2. */
+export const CRL_TYPE = "application/pkix-crl";
 export const SIGNED_TYPE = "application/pkcs7-mime; smime-type=signed-data";
 
 const address = z.string().transform((text, context) => {
@@ -99,6 +101,8 @@ export const releaseBody = z.strictObject({
   signing: z.enum(["inner", "outer", "both"]),
   /** What a held envelope must name as its expiry. */
   expiresAt: instant,
+  /** The broker's clock. */
+  declaredAt: instant,
   /** What the confirmation is made with; the same ticket again where the terms say so. */
   nextTicket: base64,
   /** Marks the opened copy where it is filed, so that it is found again and filed once. */

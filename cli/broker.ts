@@ -1,13 +1,44 @@
-/** `kakitome broker run|invite|backup|restore|rotate-session`: the broker's process, and one-time tokens for gateways. */
+/** `kakitome broker run|invite|revoke|backup|restore|rotate-session|rotate-master`: the broker's process, and one-time tokens for gateways. */
 import { Option, type Command } from "commander";
-import { backupTable, inviteGateway, restoreTable, rootOf, rotateSessionKey, startBroker, type Unopened } from "../broker/main.ts";
+import {
+  backupTable,
+  inviteGateway,
+  restoreTable,
+  revokeAt,
+  rootOf,
+  rotateMasterKey,
+  rotateSessionKey,
+  startBroker,
+  type Revocable,
+  type Unopened,
+} from "../broker/main.ts";
 import { stopRequested } from "../config/lifecycle.ts";
 import { loadBroker } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
+import { REVOCATION_REASONS, type RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
 
 const UNOPENED =
   "letters that were not opened when the copy was made, and may have been opened since: erase (their senders have to send again) or release-again (a key can be given out a second time)";
+
+interface RevokeOptions {
+  readonly config: string;
+  readonly reason: RevocationReason;
+  readonly gateway?: string;
+  readonly mailbox?: string;
+  readonly serial?: string;
+}
+
+function revocableIn({ gateway, mailbox, serial }: Omit<RevokeOptions, "config" | "reason">): Revocable {
+  const named: Revocable[] = [
+    ...(gateway === undefined ? [] : [{ gateway }]),
+    ...(mailbox === undefined ? [] : [{ mailbox }]),
+    ...(serial === undefined ? [] : [{ serial }]),
+  ];
+  const [only, ...others] = named;
+  if (!only || others.length > 0) throw new Fault("malformed", "name one of --gateway, --mailbox and --serial");
+  return only;
+}
 
 export function addBroker(program: Command): void {
   const broker = program.command("broker").description("the key holder");
@@ -38,6 +69,20 @@ export function addBroker(program: Command): void {
       }
     });
   broker
+    .command("revoke")
+    .description("take back a gateway with its mailboxes, a mailbox's certificates, or one certificate; from the next request on")
+    .option("--config <file>", "configuration", "broker.yaml")
+    .option("--gateway <fingerprint>", "SHA-256 of the gateway's certificate, as the broker's log names it in full")
+    .option("--mailbox <address>", "the certificates that the mailbox has now; it can enrol anew with other keys")
+    .option("--serial <hex>", "any certificate of this broker")
+    .addOption(
+      new Option("--reason <word>", "what the revocation list says").choices(Object.keys(REVOCATION_REASONS)).default("unspecified"),
+    )
+    .action(async ({ config, reason, ...named }: RevokeOptions) => {
+      const revoked = await revokeAt(loadBroker(config), revocableIn(named), reason, new Date());
+      for (const { name, subject, at } of revoked) console.log(`${name}  ${subject}, since ${new Date(at).toISOString()}`);
+    });
+  broker
     .command("backup")
     .description("write the session table into a new file; the broker may run meanwhile")
     .argument("<file>")
@@ -66,5 +111,16 @@ export function addBroker(program: Command): void {
       const { fingerprint, notAfter } = await rotateSessionKey(loadBroker(config), new Date());
       console.log(`New session key ${fingerprint}, until ${notAfter.toISOString()}. Restart the broker to use it.`);
       console.log("A former pair (session-FINGERPRINT.*) may be removed when the last letter sealed with it has expired.");
+    });
+  broker
+    .command("rotate-master")
+    .description("make a new master key; the broker may run meanwhile and takes it over by itself")
+    .option("--config <file>", "configuration", "broker.yaml")
+    .action(({ config }: { config: string }) => {
+      const former = rotateMasterKey(loadBroker(config));
+      console.log(
+        `The former key is ${former}. Remove it when the last letter that was declared before has ended and its receipt is mailed.`,
+      );
+      console.log("Other brokers on the same table need master.key and the former one too; copy both to them now.");
     });
 }

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { parseCertificate } from "../mime/certificate.ts";
+import { parseRevocationList } from "../mime/crl.ts";
 import { toCrlf } from "../mime/entity.ts";
 import { Fault } from "../mime/fault.ts";
 import { verifyProof } from "../mime/proof.ts";
@@ -12,6 +13,7 @@ interface Options {
   payload?: string;
   at?: string;
   broker?: string;
+  crl?: string;
   json?: boolean;
 }
 
@@ -39,12 +41,16 @@ export function addVerify(program: Command): void {
     .option("--payload <file>", "what that signature is over: the letter as it was signed")
     .option("--at <time>", "verify certificates at this time instead of now")
     .option("--broker <url>", "accept this broker only")
+    .option("--crl <file>", "the broker's revocation list (GET /v1/crl), DER")
     .option("--json", "one JSON document")
     .action((file: string, options: Options) => {
       const ca = bytesOf(options.ca);
       const receipt = bytesOf(file);
       if (!ca || !receipt) return;
-      const trust = { roots: [parseCertificate(ca)], at: timeOf(options.at), broker: options.broker };
+      const root = parseCertificate(ca);
+      const crl = bytesOf(options.crl);
+      const revoked = crl && { revoked: parseRevocationList(crl, root).revoked };
+      const trust = { roots: [root], at: timeOf(options.at), broker: options.broker, ...revoked };
       const verdict = verifyProof(
         { receipt: toCrlf(receipt), original: bytesOf(options.original), payload: bytesOf(options.payload) },
         trust,

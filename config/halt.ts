@@ -8,7 +8,8 @@ export const HALTS = [
   ...(["k1", "k2", "k3", "k4", "k5", "k6", "k8"] as const),
 ] as const;
 
-export type HaltPoint = (typeof HALTS)[number];
+/** And those of the master key's rotation (m), which no letter passes. */
+export type HaltPoint = (typeof HALTS)[number] | `m${1 | 2 | 3 | 4 | 5}`;
 
 /** `a6`, or `k1@3` for the third pass. */
 const [wanted, pass = "1"] = (process.env["KAKITOME_HALT"] ?? "").split("@");

@@ -91,7 +91,7 @@ function aliasMistakes(document: Document): Mistake[] {
   return found;
 }
 
-const PATH_KEYS = new Set(["data", "certificate", "certificates", "key", "ca", "passwordFile"]);
+const PATH_KEYS = new Set(["data", "dayKeys", "file", "certificate", "certificates", "key", "ca", "passwordFile", "tokenFile"]);
 
 /** Relative paths are counted from the file that names them. */
 function withAbsolutePaths(value: unknown, folder: string): unknown {

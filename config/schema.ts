@@ -1,4 +1,5 @@
 /** What an administrator may write, with every default: the schemas of broker.yaml and gateway.yaml. */
+import { isIPv4 } from "node:net";
 import { z } from "zod";
 import { parseDomain, parseMailbox } from "../mime/address.ts";
 import { duration, octets } from "./units.ts";
@@ -67,6 +68,21 @@ const bothOrNone = (value: { user?: string | undefined; passwordFile?: string | 
   (value.user === undefined) === (value.passwordFile === undefined);
 const relay = z.strictObject(account).refine(bothOrNone, { ...always, message: "user and passwordFile belong together" });
 
+/** A token bucket. */
+const rate = (burst: number, perSecond: number) =>
+  z
+    .strictObject({
+      /** How many requests may come at once. */
+      burst: z.int().min(1).max(1_000_000).default(burst),
+      /** How many may come for good. */
+      perSecond: z.number().positive().max(1_000_000).default(perSecond),
+    })
+    .prefault({});
+
+/** The loopback needs no TLS. */
+const isLoopback = ({ host: name }: { host: string }): boolean =>
+  name === "localhost" || name === "::1" || (isIPv4(name) && name.startsWith("127."));
+
 export const brokerSchema = z.strictObject({
   /** Where gateways reach the broker; also its name in envelopes and evidence. */
   url: httpsUrl,
@@ -121,6 +137,47 @@ export const brokerSchema = z.strictObject({
   vanishAfter: time("24h"),
   retention: time("30d"),
   certificates: z.strictObject({ lifetime: time("365d") }).prefault({}),
+  /** How long a revocation list counts; gateways fetch a new one long before. */
+  crl: z.strictObject({ lifetime: time("7d") }).prefault({}),
+  /** Under which the days' keys are encrypted: a file, `master.key` in `data` where left out, or a credential that systemd hands over. */
+  masterKey: z
+    .strictObject({
+      file: path.optional(),
+      credential: z
+        .string()
+        .regex(/^[\w.-]{1,255}$/u, "must be a name")
+        .optional(),
+    })
+    .refine(({ file, credential }) => (file === undefined) !== (credential === undefined), {
+      ...always,
+      message: "needs either file or credential",
+    })
+    .optional(),
+  /** What one party may ask for; more is answered 429 for a while. */
+  limits: z
+    .strictObject({
+      /** For each gateway. */
+      perGateway: rate(5_000, 500),
+      /** For each address (IPv6: each /64) that shows no certificate. */
+      perAddress: rate(300, 10),
+      /** Connections at a time. */
+      connections: z.int().min(10).max(1_000_000).default(10_000),
+      /** For a TLS handshake, and again for the header of a request. */
+      header: time("10s"),
+      /** For a whole request to come in. */
+      request: time("30s"),
+    })
+    .prefault({}),
+  /** A listener for the operator's programs, apart from the gateways'. Without it there is none. */
+  admin: z
+    .strictObject({
+      /** On the loopback it speaks HTTP, elsewhere HTTPS with the broker's server certificate. */
+      listen,
+      /** A file of mode 600 with the token that every request shows, 128 bits or more. */
+      tokenFile: path,
+    })
+    .transform((admin) => ({ ...admin, tls: !isLoopback(admin.listen) }))
+    .optional(),
 });
 
 const user = z.strictObject({
@@ -170,7 +227,12 @@ export const gatewaySchema = z
     name: parsed(parseDomain),
     /** Folder of keys, spool and journal. */
     data: path,
-    broker: z.strictObject({ url: httpsUrl, timeout: time("20s") }),
+    broker: z.strictObject({
+      url: httpsUrl,
+      timeout: time("20s"),
+      /** How often the broker's revocation list is fetched. */
+      revocations: time("1h"),
+    }),
     submission: z
       .strictObject({
         listen: z.array(z.strictObject({ address: listen, tls: z.enum(["implicit", "starttls"]) })).min(1),

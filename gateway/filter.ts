@@ -21,8 +21,9 @@ interface Desk {
 }
 
 async function atDesk<T>(config: GatewayConfig, log: Log, signal: AbortSignal, work: (desk: Desk) => Promise<T>): Promise<T> {
-  const broker = await openChannel(config, () => new Date());
+  const { broker, revocations } = await openChannel(config, log, () => new Date());
   try {
+    await revocations.refresh(broker, signal);
     const identities = new Identities(config, log);
     await identities.prepare(broker, signal);
     return await work({ broker, identities });

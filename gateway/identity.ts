@@ -1,5 +1,5 @@
 /** Our keys and certificates: the gateway's channel, and each mailbox enrolled by itself over it (S0). Private keys never leave the data folder. */
-import { createPrivateKey, type KeyObject } from "node:crypto";
+import type { KeyObject } from "node:crypto";
 import { join } from "node:path";
 import { BrokerClient, enrolGateway, type Identity } from "../broker/client.ts";
 import type { Log } from "../config/log.ts";
@@ -12,6 +12,7 @@ import type { Mailbox } from "../mime/address.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { newKey } from "../mime/request.ts";
+import { Revocations } from "./revocations.ts";
 import { makeFolder, readIfPresent, writeDurably } from "./durable.ts";
 
 const FILES = {
@@ -30,6 +31,14 @@ async function put(path: string, text: string): Promise<void> {
   await writeDurably(path, [Buffer.from(text)]);
 }
 
+/** The key that is there, or a new one: a request that was cut off is repeated with the same key. @throws Fault `malformed` as `readPrivateKey` */
+async function keptKey(path: string): Promise<KeyObject> {
+  if (await readIfPresent(path)) return readPrivateKey(path);
+  const key = newKey();
+  await put(path, pemOf(key));
+  return key;
+}
+
 const pemOf = (key: KeyObject): string => key.export({ type: "pkcs8", format: "pem" }).toString();
 
 /**
@@ -44,31 +53,41 @@ export async function enrol(
   const folder = join(config.data, KEYS);
   await makeFolder(folder);
   if (await readIfPresent(join(folder, FILES.channel))) throw new Fault("forbidden", `${config.name} is enrolled already (${folder})`);
-  const key = newKey();
+  const key = await keptKey(join(folder, FILES.channelKey)); // where the answer is lost, the same token and key get it again
   const order = { url: config.broker.url, name: config.name, key, ...invitation };
   const { root, certificate } = await enrolGateway(order, signal);
-  await put(join(folder, FILES.channelKey), pemOf(key));
   await put(join(folder, FILES.root), root.pem);
   await put(join(folder, FILES.channel), certificate.pem);
   return certificate;
 }
 
+/** The channel to the broker, and what the broker's root revoked as far as it was known at the last stop. */
+interface OpenChannel {
+  readonly broker: BrokerClient;
+  readonly revocations: Revocations;
+}
+
 /** Opens the channel to the broker. @throws Fault `malformed`: the gateway was not enrolled yet */
-export async function openChannel(config: GatewayConfig, now: () => Date): Promise<BrokerClient> {
+export async function openChannel(config: GatewayConfig, log: Log, now: () => Date): Promise<OpenChannel> {
   const folder = join(config.data, KEYS);
   const [root, certificate] = await Promise.all([FILES.root, FILES.channel].map((name) => readIfPresent(join(folder, name))));
   if (!root || !certificate) {
     throw new Fault("malformed", `${config.name} is not enrolled: ask the broker's operator for a token and run "kakitome enrol"`);
   }
-  return new BrokerClient({
+  const pinned = parseCertificate(root);
+  const revocations = new Revocations({ folder: config.data, root: pinned, log, now });
+  await revocations.load();
+  const broker = new BrokerClient({
     url: config.broker.url,
-    root: parseCertificate(root),
+    root: pinned,
+    revoked: () => revocations.revoked,
     certificate: parseCertificate(certificate),
     key: readPrivateKey(join(folder, FILES.channelKey)),
     timeout: config.broker.timeout,
     holder: holderOf(config.data),
     now,
   });
+  return { broker, revocations };
 }
 
 /** Keeps what was learned about one mailbox's keys. */
@@ -142,22 +161,12 @@ export class Identities {
 
   async #enrol(mailbox: OwnMailbox, broker: BrokerClient, signal: AbortSignal): Promise<Identity> {
     await makeFolder(join(this.#folder, encodeURIComponent(mailbox.address.key)));
-    const signingKey = await this.#keptKey(mailbox, FILES.signingKey);
-    const encryptionKey = await this.#keptKey(mailbox, FILES.encryptionKey);
+    const signingKey = await keptKey(this.#path(mailbox, FILES.signingKey));
+    const encryptionKey = await keptKey(this.#path(mailbox, FILES.encryptionKey));
     const { signing, encryption } = await broker.enrolMailbox({ ...mailbox, signingKey, encryptionKey }, signal);
     await put(this.#path(mailbox, FILES.encryption), encryption.pem);
     await put(this.#path(mailbox, FILES.signing), signing.pem);
     this.#log.info({ event: "mailbox.enrolled", step: "S0", mailbox: mailbox.address.address });
     return { signer: { key: signingKey, certificate: signing }, openers: [{ key: encryptionKey, certificate: encryption }] };
-  }
-
-  /** The key that is there, or a new one: a request that was cut off is repeated with the same key. */
-  async #keptKey(mailbox: OwnMailbox, name: string): Promise<KeyObject> {
-    const path = this.#path(mailbox, name);
-    const kept = await readIfPresent(path);
-    if (kept) return createPrivateKey(kept);
-    const key = newKey();
-    await put(path, pemOf(key));
-    return key;
   }
 }

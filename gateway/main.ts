@@ -50,8 +50,10 @@ export async function startGateway(
   try {
     mkdirSync(config.data, { recursive: true, mode: 0o700 });
     running.onStop(lockFolder(config.data));
-    const broker = await openChannel(config, now);
+    const { broker, revocations } = await openChannel(config, log, now);
     running.onStop(() => broker.close());
+    const refreshing = revocations.keepFresh(broker, config.broker.revocations, running.signal);
+    running.onStop(() => refreshing);
     const [spool, journal, letters] = [
       new Spool(join(config.data, FOLDERS.spool)),
       new Journal(join(config.data, FOLDERS.journal)),

@@ -84,19 +84,10 @@ export async function open(
 }
 
 function bindingOf(parts: OpeningParts, release: Release) {
-  const { hold, signing, contentId, sender, messageId, commit, expiresAt } = release;
+  const { hold, signing, contentId, sender, messageId, commit, expiresAt, declaredAt: metAt } = release;
   const recipients = [parts.own.address, ...parts.own.aliases].map(({ key }) => key);
-  return {
-    hold,
-    signing,
-    contentId,
-    sender,
-    messageId,
-    commit,
-    expiresAt,
-    recipients,
-    trust: { roots: parts.broker.trust.roots, at: parts.now() },
-  };
+  const trust = { ...parts.broker.trust, at: parts.now(), metAt };
+  return { hold, signing, contentId, sender, messageId, commit, expiresAt, recipients, trust };
 }
 
 /** What this gateway found out, on top of the opened letter (RFC 8601 §2.2, RFC 7281 §3). */

@@ -1,5 +1,6 @@
 /** Certificates: parsed once, cached; the mailboxes they name (RFC 5280 §4.2.1.6, RFC 9598) and the chain to a trusted root (RFC 5280 §6). */
 import { X509Certificate, createHash, type KeyObject } from "node:crypto";
+import type { RevokedSerials } from "./crl.ts";
 import { Cursor, TAG, contextTag, integerOf, isOid, octetsOf, parse, type Element } from "./der.ts";
 import { Fault } from "./fault.ts";
 import { OID } from "./oids.ts";
@@ -176,6 +177,13 @@ export interface Trust {
   readonly at: Date;
   /** Dotted OID that the extended key usage must name. */
   readonly purpose: string;
+  /** What the roots revoked. */
+  readonly revoked?: RevokedSerials;
+  /**
+   * When somebody trusted met the signature: a revocation after that does not undo it. Where left out every revocation counts, for
+   * whoever has a stolen key writes any time of signing.
+   */
+  readonly metAt?: Date;
 }
 
 const LONGEST_CHAIN = 4;
@@ -202,6 +210,7 @@ export function verifyChain(certificate: Certificate, trust: Trust): void {
         throw new Fault("signature-invalid", "the root may not stand above this chain");
       if (trust.at > root.notAfter) throw new Fault("signature-invalid", "the root certificate is not valid at that time");
       if (trust.at < root.notBefore) early = root;
+      demandUnrevoked(child, trust);
       if (early)
         throw new Fault("unavailable", `the clock says ${trust.at.toISOString()}, before the certificate of ${early.commonName} begins`);
       return;
@@ -211,6 +220,17 @@ export function verifyChain(certificate: Certificate, trust: Trust): void {
     current = next;
   }
   throw new Fault("signature-invalid", `the certificate of ${certificate.commonName} does not chain to a trusted root`);
+}
+
+function demandUnrevoked(certificate: Certificate, { revoked, metAt }: Trust): void {
+  const since = revoked?.get(serialOf(certificate));
+  if (since && (!metAt || since <= metAt))
+    throw new Fault("signature-invalid", `the certificate of ${certificate.commonName} was revoked at ${since.toISOString()}`);
+}
+
+/** The serial number as revocations name it: lower-case hex without leading zero octets. */
+export function serialOf({ x509 }: Certificate): string {
+  return x509.serialNumber.toLowerCase();
 }
 
 /** @param below how many certificates stand below it; the first of them is no authority */

@@ -27,11 +27,14 @@ export class Fault extends Error {
   readonly code: FaultCode;
   /** What the person who sees the refusal can do about it; never holds anything of a letter or a key. */
   readonly advice: string | undefined;
+  /** With `unavailable`: whoever asked has asked too often, and gets nothing for so many seconds. */
+  readonly retryAfter: number | undefined;
 
-  constructor(code: FaultCode, message: string, options: { cause?: unknown; advice?: string } = {}) {
+  constructor(code: FaultCode, message: string, options: { cause?: unknown; advice?: string; retryAfter?: number } = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.advice = options.advice;
+    this.retryAfter = options.retryAfter;
   }
 
   /** Whether the same attempt can succeed at another time. */

@@ -33,6 +33,8 @@ export const OID = {
   subjectAltName: "2.5.29.17", // RFC 5280 §4.2.1.6
   subjectKeyIdentifier: "2.5.29.14", // RFC 5280 §4.2.1.2
   authorityKeyIdentifier: "2.5.29.35", // RFC 5280 §4.2.1.1
+  crlNumber: "2.5.29.20", // RFC 5280 §5.2.3
+  crlReason: "2.5.29.21", // RFC 5280 §5.3.1
   smtpUtf8Mailbox: "1.3.6.1.5.5.7.8.9", // RFC 9598 §3
   serverAuth: "1.3.6.1.5.5.7.3.1", // RFC 5280 §4.2.1.12
   clientAuth: "1.3.6.1.5.5.7.3.2",

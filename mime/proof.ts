@@ -109,7 +109,7 @@ function demandPrevious({ evidence, released }: ReadReceipt, trust: BrokerTrust)
 
 function demandReceipt({ evidence, recipientReceipt }: ReadReceipt, trust: BrokerTrust): SignedReceipt {
   const der = recipientReceipt ?? Buffer.alloc(0);
-  const receipt = verifyReceipt(der, trust);
+  const receipt = verifyReceipt(der, { ...trust, metAt: new Date(evidence.confirmedAt) }); // by the broker, whose word the evidence is
   if (sha256(der) !== evidence.recipientReceipt) throw new Fault("signature-invalid", "the evidence speaks of another recipient's receipt");
   if (receipt.signer.fingerprint !== evidence.recipientCertificate)
     throw new Fault("signature-invalid", "the receipt was signed with another certificate than the evidence says");
@@ -136,7 +136,7 @@ function demandOriginal(der: Buffer, receipt: SignedReceipt): void {
 
 /** Closes the trap of a detached body: the receipt alone verifies although the text beside it was altered. */
 function demandPayload(original: Buffer, payload: Buffer, evidence: HandoverEvidence, trust: BrokerTrust): Verified {
-  const verified = verify(original, { ...trust, purpose: OID.emailProtection }, payload);
+  const verified = verify(original, { ...trust, metAt: new Date(evidence.declaredAt), purpose: OID.emailProtection }, payload);
   demandMailbox(verified.signer, evidence.sender);
   return verified;
 }

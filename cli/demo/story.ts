@@ -107,7 +107,7 @@ export class Witness {
     const found = readSealed(mail);
     if (!found || this.sealed) return;
     const silent = createLog(new Writable({ write: (_chunk, _encoding, done) => done() }));
-    const broker = await openChannel(place.bob.config, () => new Date());
+    const { broker } = await openChannel(place.bob.config, silent, () => new Date());
     try {
       const identities = new Identities(place.bob.config, silent);
       await identities.prepare(broker, AbortSignal.timeout(LONGEST_MS));

@@ -56,7 +56,9 @@ async function filled(name: string): Promise<{ table: Table; waiting: SessionHas
   await table.keepReceipt(entry, Buffer.from([0, 255, 10, 13]));
   await table.done(entry);
   await table.addInvite({ token: "t".repeat(64), scope: ["a.example"], expiresAt: NOW + DAY });
-  await table.putGateway({ fingerprint: GATEWAY, name: "a", scope: ["a.example"], enrolledAt: NOW });
+  await table.takeInvite("t".repeat(64), NOW, { key: "k", certificate: "c" });
+  await table.putGateway({ fingerprint: GATEWAY, name: "a", scope: ["a.example"], serial: "5a", enrolledAt: NOW });
+  await table.revoke({ name: "5a", reason: "superseded", subject: "a", at: NOW }, "operator");
   await table.putMailbox({ address: BOB, gateway: GATEWAY, signingCertificate: "s", encryptionCertificate: "e", enrolledAt: NOW });
   await table.begin("epoch-1", "");
   const rows = [declared, dispatched, withdrawn, late, released, mailed, unmailed];
@@ -76,7 +78,10 @@ describe.each(HOMES.map(([from]) => from).flatMap((from) => HOMES.map(([to]) => 
     expect(await other.receipt(mailed)).toEqual(Buffer.from([0, 255, 10, 13]));
     expect(await other.findGateway(GATEWAY)).toEqual(await table.findGateway(GATEWAY));
     expect(await other.findMailbox(BOB)).toEqual(await table.findMailbox(BOB));
-    expect(await other.takeInvite("t".repeat(64), NOW)).toMatchObject({ scope: ["a.example"] });
+    expect(await other.findInvite("t".repeat(64), NOW)).toMatchObject({ scope: ["a.example"] });
+    expect(await other.takeInvite("t".repeat(64), NOW, { key: "another", certificate: "d" })).toBeUndefined(); // used before
+    expect(await other.revocations()).toEqual(await table.revocations());
+    expect(await other.isRevoked(["5a"])).toBe(true);
     for (const at of [NOW + DAY, NOW + 10 * DAY, NOW + 50 * DAY]) expect(await other.sweep(at)).toBe(await table.sweep(at));
     await Promise.all([table.close(), other.close()]);
   });

@@ -16,8 +16,10 @@ beforeEach(async () => {
   folder = join(await temporaryFolder("days"), "days");
 });
 
+const daysUnder = (...masters: [Buffer, ...Buffer[]]): DayKeys => new DayKeys(folder, { current: () => masters, reload: () => undefined });
+
 test("every broker of a table has the same key for a day, whoever made it, and another one for the next day", () => {
-  const [one, other] = [new DayKeys(folder, master), new DayKeys(folder, master)];
+  const [one, other] = [daysUnder(master), daysUnder(master)];
   const key = one.make(TODAY);
   expect(other.make(TODAY)).toEqual(key);
   expect(other.find(TODAY)).toEqual(key);
@@ -26,20 +28,20 @@ test("every broker of a table has the same key for a day, whoever made it, and a
 });
 
 test("its file is its owner's, holds the key only encrypted, and is refused under another master key or altered", () => {
-  const key = new DayKeys(folder, master).make(TODAY);
+  const key = daysUnder(master).make(TODAY);
   const path = join(folder, `${TODAY}.key`);
   expect(readdirSync(folder)).toEqual([`${TODAY}.key`]);
   expect(statSync(path).mode & 0o777).toBe(0o600);
   const file = readFileSync(path);
   expect(file.includes(key)).toBe(false);
-  expect(() => new DayKeys(folder, randomBytes(32)).find(TODAY)).toThrow(expect.objectContaining({ code: "internal" }));
+  expect(() => daysUnder(randomBytes(32)).find(TODAY)).toThrow(expect.objectContaining({ code: "internal" }));
   file[20] = (file[20] ?? 0) ^ 1;
   writeFileSync(path, file);
-  expect(() => new DayKeys(folder, master).find(TODAY)).toThrow(expect.objectContaining({ code: "internal" }));
+  expect(() => daysUnder(master).find(TODAY)).toThrow(expect.objectContaining({ code: "internal" }));
 });
 
 test("only past days on which no letter waits are destroyed, in the file, in memory, and in every broker", () => {
-  const [one, other] = [new DayKeys(folder, master), new DayKeys(folder, master)];
+  const [one, other] = [daysUnder(master), daysUnder(master)];
   for (const day of [TODAY - 3, TODAY - 2, TODAY - 1, TODAY]) one.make(day);
   const kept = other.find(TODAY - 3);
   const gone = one.find(TODAY - 2);
@@ -53,7 +55,7 @@ test("only past days on which no letter waits are destroyed, in the file, in mem
 });
 
 test("a day that ended within the last hour is kept: a declaration of its last moment may still be on its way", () => {
-  const keys = new DayKeys(folder, master);
+  const keys = daysUnder(master);
   const midnight = (TODAY + 1) * DAY;
   keys.make(TODAY);
   expect(keys.destroy(new Set(), midnight + 59 * 60_000)).toEqual([]);

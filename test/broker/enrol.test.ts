@@ -76,7 +76,7 @@ describe("an invitation", () => {
 
   test("is not kept itself: the table knows its hash only", async () => {
     const token = await house.invite("hashed.example");
-    expect(await house.table.takeInvite(token, house.now().getTime())).toBeUndefined();
+    expect(await house.table.findInvite(token, house.now().getTime())).toBeUndefined();
   });
 });
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "@jest/globals";
 import { backup } from "../../broker/backup.ts";
 import { dayOf } from "../../broker/day-keys.ts";
-import { localMasterKey, type MasterKey } from "../../broker/master-key.ts";
+import type { MasterKey } from "../../broker/master-key.ts";
 import type { NewRow } from "../../broker/session.ts";
 import { openEmbeddedTable } from "../../broker/table-embedded.ts";
 import { openRedisTable } from "../../broker/table-redis.ts";
@@ -13,7 +13,7 @@ import type { Table } from "../../broker/table.ts";
 import { ContentKey } from "../../mime/key.ts";
 import { temporaryFolder } from "../servers/process.ts";
 import { startRedis } from "../servers/redis.ts";
-import { BOB, confirmationOf, DAY, HOUR, letter, NOW, next, releaseFrom, RETENTION } from "./table-homes.ts";
+import { BOB, confirmationOf, DAY, HOUR, letter, masterOf, NOW, next, releaseFrom, RETENTION } from "./table-homes.ts";
 
 const running: { stop(): Promise<void> }[] = [];
 afterEach(async () => {
@@ -89,7 +89,7 @@ describe.each(HOMES)("%s", (_name, start) => {
     const { table, steal } = await start();
     const octets = randomBytes(32);
     const days = join(await temporaryFolder("days"), "days");
-    const master = localMasterKey(octets, days);
+    const master = masterOf(octets, days);
     const rows = Array.from({ length: 100 }, () => {
       const row = letter();
       return { ...row, wrappedKey: master.wrap(ContentKey.generate(), row) };
@@ -103,10 +103,10 @@ describe.each(HOMES)("%s", (_name, start) => {
       const released = await releaseFrom(table, { session, recipient: BOB, at: NOW + HOUR, next: next() });
       if (released) await table.confirm(confirmationOf(released));
     }
-    expect(await opened(stolen, localMasterKey(octets, days), rows)).toBe(100); // the same day: the drill has teeth
+    expect(await opened(stolen, masterOf(octets, days), rows)).toBe(100); // the same day: the drill has teeth
     expect(master.destroy(await table.daysInUse(), NOW + 30 * HOUR)).toEqual([dayOf(NOW)]);
     await table.compact();
-    const after = localMasterKey(octets, days); // every key the broker still has
+    const after = masterOf(octets, days); // every key the broker still has
     expect(await opened(stolen, after, rows)).toBe(0);
     expect(await opened(await steal(), after, rows)).toBe(0);
     expect(await opened(await steal(), master, rows)).toBe(0); // nor does the broker itself
@@ -114,7 +114,7 @@ describe.each(HOMES)("%s", (_name, start) => {
 
   test("the key of a day on which one letter waits is kept, and that letter still opens", async () => {
     const { table } = await start();
-    const master = localMasterKey(randomBytes(32), join(await temporaryFolder("days"), "days"));
+    const master = masterOf(randomBytes(32), join(await temporaryFolder("days"), "days"));
     const row = letter();
     const waiting = { ...row, wrappedKey: master.wrap(ContentKey.generate(), row) };
     await table.declare([waiting], NOW + 5 * DAY);

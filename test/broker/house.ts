@@ -17,6 +17,8 @@ import {
 } from "../../broker/client.ts";
 import { invite } from "../../broker/enrol.ts";
 import { FILES, initBroker } from "../../broker/init.ts";
+import type { ServerLimits } from "../../broker/listener.ts";
+import { masterKeysAt } from "../../broker/master-files.ts";
 import { localMasterKey } from "../../broker/master-key.ts";
 import { startServer } from "../../broker/server.ts";
 import { openEmbeddedTable } from "../../broker/table-embedded.ts";
@@ -69,8 +71,21 @@ export interface House {
   stop(): Promise<void>;
 }
 
+/** More than any test asks for that is not about limits. */
+const LIMITS: ServerLimits = {
+  perGateway: { burst: 1e6, perSecond: 1e6 },
+  perAddress: { burst: 1e6, perSecond: 1e6 },
+  connections: 10_000,
+  header: duration("10s"),
+  request: duration("30s"),
+};
+
 /** @param wrap makes another table of the one there is @param front opens the port at which the broker is reached, before its own */
-export async function openHouse(wrap: (table: Table) => Table = (table) => table, front = async (port: number) => port): Promise<House> {
+export async function openHouse(
+  wrap: (table: Table) => Table = (table) => table,
+  front = async (port: number) => port,
+  limits: Partial<ServerLimits> = {},
+): Promise<House> {
   const folder = await temporaryFolder("house");
   const data = join(folder, "data");
   const port = await freePort();
@@ -83,10 +98,11 @@ export async function openHouse(wrap: (table: Table) => Table = (table) => table
   const certificate = (name: string) => parseCertificate(readFileSync(join(data, name)));
   const table = wrap(await openEmbeddedTable(join(data, FILES.table), { retention: duration("30d") }));
   const heard = heardLog();
+  const masters = { data, dayKeys: join(data, FILES.dayKeys), source: { file: join(data, FILES.masterKey) } };
   const broker: Broker = {
     url,
     table,
-    masterKey: localMasterKey(Buffer.from(readSecret(join(data, FILES.masterKey)).reveal(), "hex"), join(data, FILES.dayKeys)),
+    masterKey: localMasterKey(() => masterKeysAt(masters), masters.dayKeys),
     root: { key: key(FILES.rootKey), certificate: certificate(FILES.root) },
     signer: { key: key(FILES.signingKey), certificate: certificate(FILES.signing) },
     sessionKeys: [{ key: key(FILES.sessionKey), certificate: certificate(FILES.session) }],
@@ -95,13 +111,14 @@ export async function openHouse(wrap: (table: Table) => Table = (table) => table
       longestExpiry: duration("90d"),
       vanishAfter: duration("24h"),
       certificateLifetime: duration("365d"),
+      crlLifetime: duration("7d"),
     },
     log: heard.log,
     now,
     receiptWaits: () => void waiting++,
   };
   const tls = { key: readSecret(join(data, FILES.serverKey)).reveal(), cert: certificate(FILES.server).pem };
-  const server = await startServer(broker, { host: "127.0.0.1", port }, tls);
+  const server = await startServer(broker, { host: "127.0.0.1", port }, tls, { ...LIMITS, ...limits });
   const clients: BrokerClient[] = [];
   const house: House = {
     url,

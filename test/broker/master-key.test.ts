@@ -4,14 +4,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "@jest/globals";
-import { localMasterKey } from "../../broker/master-key.ts";
 import { ContentKey } from "../../mime/key.ts";
-import { letter } from "./table-homes.ts";
+import { letter, masterOf } from "./table-homes.ts";
 
-const { wrappedKey: _none, ticket: _neither, ...row } = letter();
+const { wrappedKey: _none, ticket: _neither, declaredMac: _nor, ...row } = letter();
 const folder = mkdtempSync(join(tmpdir(), "kakitome-days-"));
 afterAll(() => rmSync(folder, { recursive: true }));
-const master = localMasterKey(randomBytes(32), folder);
+const master = masterOf(randomBytes(32), folder);
 const octetsOf = (key: ContentKey): string => key.lend((octets) => octets.toString("hex"));
 
 test("a key comes back as it went in", () => {
@@ -47,7 +46,7 @@ describe("does not unwrap", () => {
   });
 
   test("under another master key", () => {
-    expect(() => localMasterKey(randomBytes(32), folder).unwrap(wrapped, row)).toThrow(refused);
+    expect(() => masterOf(randomBytes(32), folder).unwrap(wrapped, row)).toThrow(refused);
   });
 
   test.each(Array.from({ length: 60 }, (_none, at) => at))("with octet %i altered", (at) => {
@@ -62,5 +61,5 @@ describe("does not unwrap", () => {
 });
 
 test.each([0, 16, 31, 33, 64])("a master key of %i octets is refused", (length) => {
-  expect(() => localMasterKey(randomBytes(length), folder)).toThrow(expect.objectContaining({ code: "malformed" }));
+  expect(() => masterOf(randomBytes(length), folder)).toThrow(expect.objectContaining({ code: "malformed" }));
 });

@@ -3,6 +3,7 @@ import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import Database from "libsql";
+import { localMasterKey, type MasterKey } from "../../broker/master-key.ts";
 import type { Confirmed, NewRow, Released } from "../../broker/session.ts";
 import { openEmbeddedTable } from "../../broker/table-embedded.ts";
 import { openRedisTable } from "../../broker/table-redis.ts";
@@ -129,6 +130,7 @@ export function letter(changes: Partial<NewRow> = {}): NewRow {
     expiresAt: NOW + 10 * DAY,
     wrappedKey: randomBytes(60),
     ticket: randomBytes(400),
+    declaredMac: freshHash(),
     ...changes,
   };
 }
@@ -145,14 +147,20 @@ export function evidenceName(): string {
   return randomBytes(18).toString("base64url");
 }
 
+/** A master key that was never rotated. */
+export function masterOf(octets: Buffer, folder: string): MasterKey {
+  return localMasterKey(() => [octets], folder);
+}
+
 /** Presents a ticket as the one gateway that works for the recipient. */
 export async function releaseFrom(
   table: Table,
-  order: Omit<ReleaseOrder, "filing" | "claim">,
+  { recipient, ...order }: Pick<ReleaseOrder, "session" | "at" | "next"> & { recipient: string },
   holder = "gateway-1",
 ): Promise<Released | undefined> {
   const claim = { holder, until: order.at + CLAIM };
-  const released = await table.release({ ...order, filing: randomBytes(16).toString("hex"), claim });
+  const filing = randomBytes(16).toString("hex");
+  const released = await table.release({ ...order, mailboxes: [recipient], ticket: Buffer.from("first"), filing, claim, mac: freshHash() });
   if (released === "claimed") throw new Error("another gateway has the letter");
   return released;
 }
@@ -175,7 +183,16 @@ export async function confirmedLetter(table: Table, at = NOW + 2 * HOUR): Promis
 
 export function confirmationOf(row: Released, at = NOW + 2 * HOUR): Parameters<Table["confirm"]>[0] {
   const { session, nextSession, recipient } = row;
-  return { session, nextSession, recipient, at, evidence: evidenceName(), certificate: freshHash(), proof: '{"receipt":""}' };
+  return {
+    session,
+    nextSession,
+    recipient,
+    at,
+    evidence: evidenceName(),
+    certificate: freshHash(),
+    proof: '{"receipt":""}',
+    mac: freshHash(),
+  };
 }
 
 /** The same step until it is answered: a connection that is made anew, or a failover, takes a moment. */

@@ -1,7 +1,8 @@
 /** The suite of the session table, the same for both homes: outbox, receipts, registry, and what is there after a restart. */
+import { createHash } from "node:crypto";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { randomBytes } from "node:crypto";
-import type { GatewayRecord, Invite, MailboxRecord, Table } from "../../broker/table.ts";
+import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Revocation, Table } from "../../broker/table.ts";
 import {
   confirmationOf,
   confirmedLetter,
@@ -18,7 +19,15 @@ import {
 import { OTHER_GATEWAY, type Place, releasedLetter, RETENTION } from "./table-homes.ts";
 
 const invite = (changes: Partial<Invite> = {}): Invite => ({ token: freshHash(), scope: ["a.example"], expiresAt: NOW + HOUR, ...changes });
-const gateway: GatewayRecord = { fingerprint: GATEWAY, name: "東京 gateway", scope: ["a.example", "böb@b.例え.example"], enrolledAt: NOW };
+const USE: InviteUse = { key: "key", certificate: "certificate" };
+const REVOKED: Revocation = { name: "5a", reason: "key-compromise", subject: "gateway a", at: NOW };
+const gateway: GatewayRecord = {
+  fingerprint: GATEWAY,
+  name: "東京 gateway",
+  scope: ["a.example", "böb@b.例え.example"],
+  serial: "5a",
+  enrolledAt: NOW,
+};
 const mailbox: MailboxRecord = {
   address: "böb@b.例え.example",
   gateway: GATEWAY,
@@ -112,24 +121,39 @@ describe.each(HOMES)("%s", (name, startHome) => {
     test("hands an invite to one of fifty who take it at once", async () => {
       const offered = invite({ scope: ["例え.example", "a.example"] });
       await table.addInvite(offered);
-      const taken = await Promise.all(Array.from({ length: 50 }, () => table.takeInvite(offered.token, NOW)));
-      expect(taken.filter((answer) => answer !== undefined)).toEqual([offered]);
-      expect(await table.takeInvite(offered.token, NOW)).toBeUndefined();
+      const uses = Array.from({ length: 50 }, (_none, at) => ({ key: `key ${at}`, certificate: `certificate ${at}` }));
+      const taken = await Promise.all(uses.map((use) => table.takeInvite(offered.token, NOW, use)));
+      const [first, ...others] = taken.filter((answer) => answer !== undefined);
+      expect(others).toEqual([]);
+      expect(first?.invite).toEqual(offered);
+      expect(uses).toContainEqual(first?.use);
+      expect(await table.takeInvite(offered.token, NOW, { key: "late", certificate: "c" })).toBeUndefined();
+    });
+
+    test("gives an invite to the same key again with what it was used for, until it expires", async () => {
+      const offered = invite();
+      await table.addInvite(offered);
+      const first = { key: "key", certificate: "first" };
+      const again = { key: "key", certificate: "second" };
+      const taken = await Promise.all([first, again, again].map((use) => table.takeInvite(offered.token, NOW, use)));
+      expect(new Set(taken.map((one) => one?.use.certificate)).size).toBe(1);
+      expect(await table.takeInvite(offered.token, offered.expiresAt - 1, again)).toEqual(taken[0]);
+      expect(await table.takeInvite(offered.token, offered.expiresAt, again)).toBeUndefined();
     });
 
     test("hands an invite out until the last millisecond before its expiry", async () => {
       const [early, late] = [invite(), invite()];
       await table.addInvite(early);
       await table.addInvite(late);
-      expect(await table.takeInvite(early.token, early.expiresAt - 1)).toEqual(early);
-      expect(await table.takeInvite(late.token, late.expiresAt)).toBeUndefined();
+      expect(await table.takeInvite(early.token, early.expiresAt - 1, USE)).toEqual({ invite: early, use: USE });
+      expect(await table.takeInvite(late.token, late.expiresAt, USE)).toBeUndefined();
     });
 
     test("knows no invite, gateway or mailbox that was not put", async () => {
       await table.putGateway(gateway);
       await table.putMailbox(mailbox);
-      expect(await table.takeInvite(freshHash(), NOW)).toBeUndefined();
-      expect(await table.takeInvite(gateway.fingerprint, NOW)).toBeUndefined();
+      expect(await table.takeInvite(freshHash(), NOW, USE)).toBeUndefined();
+      expect(await table.takeInvite(gateway.fingerprint, NOW, USE)).toBeUndefined();
       expect(await table.findGateway(OTHER_GATEWAY)).toBeUndefined();
       expect(await table.findMailbox("bob@b.example")).toBeUndefined();
     });
@@ -141,6 +165,21 @@ describe.each(HOMES)("%s", (name, startHome) => {
       await table.putMailbox(mailbox);
       expect(await table.findGateway(gateway.fingerprint)).toEqual(gateway);
       expect(await table.findMailbox(mailbox.address)).toEqual(mailbox);
+      expect(await table.gateways()).toEqual([gateway]);
+      expect(await table.mailboxes()).toEqual([mailbox]);
+    });
+
+    test("a revocation counts from its first word on, is seen by everyone, and is in the audit once", async () => {
+      const other = await place.open();
+      expect(await other.isRevoked(["5a", "a1"])).toBe(false);
+      expect(await table.revoke(REVOKED, "operator")).toEqual(REVOKED);
+      expect(await other.revoke({ ...REVOKED, reason: "superseded", at: NOW + 1 }, "operator")).toEqual(REVOKED);
+      expect(await other.isRevoked(["a1", "5a"])).toBe(true);
+      expect(await other.isRevoked(["5", "a", "05a"])).toBe(false);
+      expect(await other.revocations()).toEqual([REVOKED]);
+      const named = createHash("sha256").update("5a").digest("hex");
+      expect(place.audit(named)).toEqual([{ event: "revoked", at: NOW, who: "operator" }]);
+      await other.close();
     });
   });
 
@@ -149,7 +188,7 @@ describe.each(HOMES)("%s", (name, startHome) => {
     const offered = invite();
     await table.declare([declared], NOW + DAY);
     await table.keepReceipt(confirmed, Buffer.from("receipt"));
-    await Promise.all([table.addInvite(offered), table.putGateway(gateway), table.putMailbox(mailbox)]);
+    await Promise.all([table.addInvite(offered), table.putGateway(gateway), table.putMailbox(mailbox), table.revoke(REVOKED, "operator")]);
     await table.close();
 
     table = await place.open();
@@ -159,7 +198,8 @@ describe.each(HOMES)("%s", (name, startHome) => {
     expect(await table.find(confirmed.session)).toEqual(confirmed);
     expect(await table.pending()).toEqual([{ evidence: confirmed.evidence, session: confirmed.session }]);
     expect(await table.receipt(confirmed)).toEqual(Buffer.from("receipt"));
-    expect(await table.takeInvite(offered.token, NOW)).toEqual(offered);
+    expect(await table.findInvite(offered.token, NOW)).toEqual(offered);
+    expect(await table.revocations()).toEqual([REVOKED]);
     expect(await table.findGateway(GATEWAY)).toEqual(gateway);
     expect(await table.findMailbox(mailbox.address)).toEqual(mailbox);
     expect(await table.confirm(confirmationOf(released))).toMatchObject({ state: "confirmed" });

@@ -53,7 +53,10 @@ async function expectWorks(table: Table): Promise<void> {
     GATEWAY,
     NOW,
   );
-  await table.putGateway({ fingerprint: GATEWAY, name: "a", scope: ["a.example"], enrolledAt: NOW });
+  await table.putGateway({ fingerprint: GATEWAY, name: "a", scope: ["a.example"], serial: "5a", enrolledAt: NOW });
+  await table.revoke({ name: "5a", reason: "superseded", subject: "a", at: NOW }, "operator");
+  expect(await table.isRevoked(["5a"])).toBe(true);
+  expect(await table.gateways()).toHaveLength(1);
   expect(await table.findGateway(GATEWAY)).toMatchObject({ name: "a" });
   const confirmed = await table.confirm(confirmationOf(await releasedLetter(table)));
   if (!confirmed) throw new Error("not confirmed");
@@ -68,7 +71,7 @@ async function expectWorks(table: Table): Promise<void> {
   await table.compact(); // one that runs already is as good
   let stored = 0;
   for await (const _one of table.stored()) stored++;
-  expect(stored).toBe(41 + 1 + 3 + 40 * 3 + 1); // rows, a receipt, audit entries, a gateway
+  expect(stored).toBe(41 + 1 + 3 + 40 * 3 + 1 + 2); // rows, a receipt, audit entries, a gateway, a revocation and its audit entry
 }
 
 test("a server behind TLS, under a certificate of one's own authority", async () => {

@@ -52,8 +52,8 @@ describe.each(HOMES)("%s", (_name, startHome) => {
   });
 
   test("erases the key of a row past its expiry, given out or not, and tells when it was given out", async () => {
-    const { wrappedKey, ticket, ...waiting } = letter();
-    await table.declare([{ ...waiting, wrappedKey, ticket }], NOW + DAY);
+    const { wrappedKey, ticket, declaredMac, ...waiting } = letter();
+    await table.declare([{ ...waiting, wrappedKey, ticket, declaredMac }], NOW + DAY);
     await table.dispatched([waiting.session], GATEWAY, NOW);
     const released = await releasedLetter(table);
     const at = released.expiresAt;

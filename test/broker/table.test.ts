@@ -137,9 +137,9 @@ describe.each(HOMES)("%s", (_name, startHome) => {
 
   describe("withdraw", () => {
     test.each([["declared"], ["dispatched"]])("erases the key of a %s row, says so now and again, and keeps the rest", async (state) => {
-      const { wrappedKey, ticket, ...declaration } = letter();
+      const { wrappedKey, ticket, declaredMac, ...declaration } = letter();
       const { session } = declaration;
-      await table.declare([{ ...declaration, wrappedKey, ticket }], NOW + DAY);
+      await table.declare([{ ...declaration, wrappedKey, ticket, declaredMac }], NOW + DAY);
       if (state === "dispatched") await table.dispatched([session], GATEWAY, NOW);
       expect(await table.withdraw(session, GATEWAY, NOW + 1)).toBe(true);
       expect(await table.withdraw(session, GATEWAY, NOW + 2)).toBe(true);
@@ -173,7 +173,8 @@ describe.each(HOMES)("%s", (_name, startHome) => {
       const released = await releaseFrom(table, { session: row.session, recipient: BOB, at: NOW + 1, next: offer });
       const { ticket: _ticket, ...kept } = row;
       const given = { state: "released", releasedAt: NOW + 1, nextSession: offer.session, nextTicket: offer.ticket };
-      const expected = { ...kept, ...given, releases: 1, filing: expect.stringMatching(/^[0-9a-f]{32}$/u) };
+      const made = { filing: expect.stringMatching(/^[0-9a-f]{32}$/u), releasedMac: expect.stringMatching(/^[0-9a-f]{64}$/u) };
+      const expected = { ...kept, ...given, releases: 1, ...made };
       expect(released).toEqual(expected);
       expect(await table.find(row.session)).toEqual(expected);
       expect(place.audit(row.session).at(-1)).toEqual({ event: "released", at: NOW + 1, who: BOB });
@@ -196,9 +197,11 @@ describe.each(HOMES)("%s", (_name, startHome) => {
       const present = (holder: string, at: number) =>
         table.release({
           session: row.session,
-          recipient: BOB,
+          mailboxes: [BOB],
           at,
           next: next(),
+          ticket: Buffer.from("first"),
+          mac: freshHash(),
           filing: "f".repeat(32),
           claim: { holder, until: at + CLAIM },
         });
@@ -223,10 +226,38 @@ describe.each(HOMES)("%s", (_name, startHome) => {
       expect(await release(waiting.session)).toMatchObject({ state: "released" });
     });
 
-    test("gives nothing for an unknown session, and records nothing of it", async () => {
-      const session = freshHash();
-      expect(await release(session)).toBeUndefined();
-      expect(events(session)).toEqual([]);
+    test("gives nothing for an unknown session, nor for one that expired, was withdrawn or confirmed, and records each refusal alike", async () => {
+      const [unknown, expired, withdrawn] = [freshHash(), letter(), letter()];
+      const { session: confirmed } = await confirmedLetter(table);
+      await table.declare([expired, withdrawn], NOW + DAY);
+      await table.withdraw(withdrawn.session, GATEWAY, NOW);
+      for (const session of [unknown, withdrawn.session, confirmed, expired.session]) {
+        const at = session === expired.session ? expired.expiresAt : NOW;
+        expect(await release(session, at)).toBeUndefined();
+        expect(place.audit(session).at(-1)).toEqual({ event: "release refused", at, who: BOB });
+      }
+    });
+
+    test("S7: gives the first ticket again where the terms say so, and for any of the presenter's mailboxes", async () => {
+      const row = letter({ terms: '{"confirm":"same-session"}' });
+      await table.declare([row], NOW + DAY);
+      const ticket = Buffer.from([1, 0, 255]);
+      const claim = { holder: "one", until: NOW + CLAIM };
+      const order = { session: row.session, at: NOW, next: next(), ticket, filing: "f".repeat(32), claim, mac: freshHash() };
+      expect(await table.release({ ...order, mailboxes: [MALLORY, "carol@b.example"] })).toBeUndefined();
+      const released = await table.release({ ...order, mailboxes: ["carol@b.example", BOB] });
+      expect(released).toMatchObject({ nextSession: row.session, nextTicket: ticket, releasedMac: order.mac });
+      expect(place.audit(row.session).map(({ who }) => who)).toEqual([GATEWAY, MALLORY, BOB]);
+    });
+
+    test("what was given out is shown to its recipient only, and nothing else to anyone", async () => {
+      const [waiting, released, confirmed] = [letter(), await releasedLetter(table), await confirmedLetter(table)];
+      await table.declare([waiting], NOW + DAY);
+      expect(await table.givenOut(released.session, [MALLORY, BOB])).toEqual(released);
+      expect(await table.givenOut(confirmed.session, [BOB])).toEqual(confirmed);
+      expect(await table.givenOut(released.session, [MALLORY])).toBeUndefined();
+      expect(await table.givenOut(waiting.session, [BOB])).toBeUndefined();
+      expect(await table.givenOut(freshHash(), [BOB])).toBeUndefined();
     });
 
     test.each([["for the first time"], ["again"]])("gives the key %s until the last millisecond before the expiry", async (when) => {
@@ -249,10 +280,10 @@ describe.each(HOMES)("%s", (_name, startHome) => {
   describe("confirm", () => {
     test("S10: erases the key and the next ticket, keeps the rest, and queues the receipt", async () => {
       const released = await releasedLetter(table);
-      const { wrappedKey, nextTicket, filing: _filing, releases: _releases, ...rest } = released;
+      const { wrappedKey, nextTicket, filing: _filing, releases: _releases, declaredMac: _1, releasedMac: _2, ...rest } = released;
       const order = confirmationOf(released);
-      const { evidence, certificate, proof, session } = order;
-      const expected = { ...rest, state: "confirmed", confirmedAt: order.at, evidence, certificate, proof };
+      const { evidence, certificate, proof, session, mac } = order;
+      const expected = { ...rest, state: "confirmed", confirmedAt: order.at, evidence, certificate, proof, confirmedMac: mac };
       expect([wrappedKey.length, nextTicket.length]).toEqual([60, 264]);
       expect(await table.confirm(order)).toEqual(expected);
       expect(await table.find(session)).toEqual(expected);
@@ -304,6 +335,7 @@ describe.each(HOMES)("%s", (_name, startHome) => {
           evidence: evidenceName(),
           certificate: freshHash(),
           proof: "{}",
+          mac: freshHash(),
         };
         expect(await table.confirm(order)).toBeUndefined();
       }

@@ -39,7 +39,7 @@ function passes(point: HaltPoint, shape: Shape): number {
   return /^k[123]$/u.test(point) ? 6 * shape : shape;
 }
 
-const isHalt = (point: string): point is HaltPoint => (HALTS as readonly string[]).includes(point);
+const isHalt = (point: string): point is (typeof HALTS)[number] => (HALTS as readonly string[]).includes(point);
 
 function programAt({ parts }: CrashPlace, point: HaltPoint): Program {
   const { a, b, c } = parts;

@@ -86,7 +86,7 @@ class Keys {
 
   async collect(signal: AbortSignal): Promise<void> {
     const data = join(this.#place.broker.config, "..", "data");
-    const master = localMasterKey(Buffer.from(readFileSync(join(data, "master.key"), "utf8").trim(), "hex"), join(data, "days"));
+    const master = localMasterKey(() => [Buffer.from(readFileSync(join(data, "master.key"), "utf8").trim(), "hex")], join(data, "days"));
     while (!signal.aborted && this.#known.size < MOST_KEYS) {
       const [, names] = await this.#redis.scan(0, "MATCH", "kakitome:row:*", "COUNT", 100).catch(() => ["0", []] as [string, string[]]);
       for (const name of names) {

@@ -45,7 +45,7 @@ suite("a thief of", () => {
     await post(WAITING);
     [a, b, c] = [place.a.data, place.b.data, join(place.broker.config, "..", "data")].map(openersIn) as [Opener[], Opener[], Opener[]];
     const data = join(place.broker.config, "..", "data");
-    master = localMasterKey(Buffer.from(readFileSync(join(data, "master.key"), "utf8").trim(), "hex"), join(data, "days"));
+    master = localMasterKey(() => [Buffer.from(readFileSync(join(data, "master.key"), "utf8").trim(), "hex")], join(data, "days"));
     rows = await rowsWithKeys();
   }, 120_000);
   afterAll(() => place?.stop());

@@ -1,0 +1,108 @@
+/** What every door of the broker has: limits of time and size for whoever connects, faults as problem documents, and an orderly end. */
+import { createServer as createPlainServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import { getRequestListener, type HttpBindings } from "@hono/node-server";
+import type { Context, Hono, MiddlewareHandler } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import type { Running } from "../config/lifecycle.ts";
+import { reasonOf, type Log } from "../config/log.ts";
+import { Fault } from "../mime/fault.ts";
+import { problemHeaders, problemOf } from "./problem.ts";
+import type { Rate } from "./rate.ts";
+import { LARGEST_BODY_OCTETS } from "./wire.ts";
+
+export interface ServerLimits {
+  readonly perGateway: Rate;
+  readonly perAddress: Rate;
+  /** How many may be connected at a time; who comes then is turned away. */
+  readonly connections: number;
+  /** Milliseconds for a TLS handshake, and again for the header of a request. */
+  readonly header: number;
+  /** Milliseconds for a request as a whole to come in. */
+  readonly request: number;
+}
+
+/** Kakitome's own requests have less than 1 KiB of header. */
+const LARGEST_HEADER_OCTETS = 8 << 10;
+const MOST_HEADERS = 64;
+/** How often connections that exceed their time are looked for, milliseconds. */
+const LOOK_EVERY_MS = 1_000;
+/** Requests that run when the broker stops may take this long to end. */
+const LONGEST_STOP_MS = 5_000;
+
+export function limitedBody(): MiddlewareHandler {
+  return bodyLimit({
+    maxSize: LARGEST_BODY_OCTETS,
+    onError: () => {
+      throw new Fault("too-large", "the body is too large");
+    },
+  });
+}
+
+export async function bodyOf(call: Context): Promise<Buffer> {
+  return Buffer.from(await call.req.arrayBuffer());
+}
+
+/** Whatever a route throws is answered as a problem document, and written down. */
+export function answerFaults(app: Hono<{ Bindings: HttpBindings }>, log: Log): void {
+  app.notFound(() => {
+    throw new Fault("malformed", "no such step");
+  });
+  app.onError((thrown, call) => {
+    const fault = Fault.from(thrown);
+    const facts = { event: "request.refused", fault: fault.code, path: call.req.routePath, reason: reasonOf(thrown) };
+    if (fault.code === "internal") log.error(facts);
+    else log.warn(facts);
+    const problem = problemOf(fault);
+    return call.body(JSON.stringify(problem), problem.status, problemHeaders(fault));
+  });
+}
+
+interface Tls {
+  readonly key: string;
+  readonly cert: string;
+  readonly ca?: string;
+  readonly requestCert?: boolean;
+  readonly rejectUnauthorized?: boolean;
+}
+
+/** Listens with TLS 1.3. @param tls PEM; undefined for plain HTTP, which is for the loopback only */
+export async function openListener(
+  app: Hono<{ Bindings: HttpBindings }>,
+  listen: { host: string; port: number },
+  tls: Tls | undefined,
+  limits: Pick<ServerLimits, "connections" | "header" | "request">,
+): Promise<Running & { readonly port: number }> {
+  const options = {
+    maxHeaderSize: LARGEST_HEADER_OCTETS,
+    headersTimeout: limits.header,
+    requestTimeout: limits.request,
+    connectionsCheckingInterval: LOOK_EVERY_MS,
+  };
+  const answer = getRequestListener(app.fetch, { hostname: listen.host });
+  const listener = (incoming: IncomingMessage, outgoing: ServerResponse): void => void answer(incoming, outgoing);
+  const server = tls
+    ? createServer({ ...options, ...tls, minVersion: "TLSv1.3", handshakeTimeout: limits.header }, listener)
+    : createPlainServer(options, listener);
+  server.maxConnections = limits.connections;
+  server.maxHeadersCount = MOST_HEADERS;
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(listen.port, listen.host, resolve);
+  });
+  const { port } = server.address() as AddressInfo;
+  return {
+    port,
+    async stop() {
+      await new Promise<void>((resolve) => {
+        const late = setTimeout(() => server.closeAllConnections(), LONGEST_STOP_MS);
+        server.close(() => {
+          clearTimeout(late);
+          resolve();
+        });
+        server.closeIdleConnections();
+      });
+    },
+  };
+}

@@ -1,0 +1,96 @@
+/** What a broker's configuration names, opened: its table, its keys and certificates. */
+import { createPublicKey } from "node:crypto";
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import type { BrokerConfig } from "../config/schema.ts";
+import { readPrivateKey, readSecret } from "../config/secrets.ts";
+import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import { Fault } from "../mime/fault.ts";
+import type { Opener } from "../mime/open.ts";
+import type { Signer } from "../mime/sign.ts";
+import { FILES, FORMER_SESSION } from "./init.ts";
+import type { MasterPlace } from "./master-files.ts";
+import { openEmbeddedTable } from "./table-embedded.ts";
+import { openRedisTable } from "./table-redis.ts";
+import type { Table } from "./table.ts";
+import type { Witness } from "./witness.ts";
+
+/** A file of the data folder. */
+export function fileIn(config: BrokerConfig, name: string): string {
+  return join(config.data, name);
+}
+
+/** @throws Fault `malformed` */
+export function readCertificate(path: string): Certificate {
+  try {
+    return parseCertificate(readFileSync(path, "utf8"));
+  } catch (cause) {
+    throw new Fault("malformed", `${path} cannot be read: run "kakitome init broker" first, or set data in the configuration`, { cause });
+  }
+}
+
+/** @param witness what notices a table that went back in time; a short command does without */
+export async function openTable(config: BrokerConfig, witness?: Witness): Promise<Table> {
+  const options = { retention: config.retention, ...(witness && { witness }) };
+  if (config.table === "embedded") return openEmbeddedTable(fileIn(config, FILES.table), options);
+  const { redis, sentinel, cluster, user, passwordFile, tls, ca, prefix, replicas } = config.table;
+  const password = passwordFile === undefined ? undefined : readSecret(passwordFile).reveal();
+  const url = redis === undefined ? undefined : new URL(redis);
+  if (url && password !== undefined) url.password = encodeURIComponent(password);
+  return openRedisTable({
+    ...options,
+    prefix,
+    replicas,
+    tls,
+    ca: ca === undefined ? undefined : readFileSync(ca, "utf8"),
+    ...(url ? { url: url.href } : { user, password }),
+    sentinel: sentinel && {
+      name: sentinel.name,
+      hosts: sentinel.hosts,
+      password: sentinel.passwordFile === undefined ? undefined : readSecret(sentinel.passwordFile).reveal(),
+    },
+    cluster,
+  });
+}
+
+/** Opens the table for one piece of work. */
+export async function atTable<T>(config: BrokerConfig, work: (table: Table) => Promise<T>): Promise<T> {
+  const table = await openTable(config);
+  try {
+    return await work(table);
+  } finally {
+    await table.close();
+  }
+}
+
+/** The current pair first, then the former ones. */
+export function sessionKeysOf(config: BrokerConfig): Opener[] {
+  const pair = (name: string): Opener => {
+    const key = readPrivateKey(fileIn(config, `${name}.key.pem`));
+    const certificate = readCertificate(fileIn(config, `${name}.crt.pem`));
+    if (createPublicKey(key).equals(certificate.publicKey)) return { key, certificate };
+    throw new Fault(
+      "malformed",
+      `${name}.key.pem and ${name}.crt.pem in ${config.data} do not belong together; after a rotation that was cut off, rename session-next.crt.pem to session.crt.pem`,
+    );
+  };
+  const former = readdirSync(config.data).filter((name) => FORMER_SESSION.test(name));
+  return [pair("session"), ...former.map((name) => pair(name.slice(0, -".crt.pem".length)))];
+}
+
+/** The root that gateways compare when they enrol. */
+export function rootOf(config: BrokerConfig): Certificate {
+  return readCertificate(fileIn(config, FILES.root));
+}
+
+/** The root with its key. */
+export function rootSignerOf(config: BrokerConfig): Signer {
+  return { key: readPrivateKey(fileIn(config, FILES.rootKey)), certificate: rootOf(config) };
+}
+
+/** Where the master key rests. */
+export function masterPlaceOf(config: BrokerConfig): MasterPlace {
+  const { data, dayKeys = fileIn(config, FILES.dayKeys), masterKey } = config;
+  const { credential, file = fileIn(config, FILES.masterKey) } = masterKey ?? {};
+  return { data, dayKeys, source: credential === undefined ? { file } : { credential } };
+}

@@ -1,0 +1,83 @@
+/** What an operator does beside the running broker: invitations, revocations, backups, new keys. */
+import { createPublicKey } from "node:crypto";
+import { lockFolder } from "../config/lock.ts";
+import type { BrokerConfig } from "../config/schema.ts";
+import type { Certificate } from "../mime/certificate.ts";
+import type { RevocationReason } from "../mime/crl.ts";
+import { Fault } from "../mime/fault.ts";
+import { newKey } from "../mime/request.ts";
+import { issue } from "./authority.ts";
+import { accept, backup, restore, type Unopened } from "./backup.ts";
+import { invite } from "./enrol.ts";
+import { FILES, rotateSession } from "./init.ts";
+import { rotateMaster } from "./master-files.ts";
+import { atTable, fileIn, masterPlaceOf, rootSignerOf } from "./open.ts";
+import { revoke, type Revocable } from "./revoke.ts";
+import type { Revocation } from "./table.ts";
+import { Witness } from "./witness.ts";
+
+/** Makes a new session key for tickets; the broker uses it from its next start, and still opens tickets of the former ones. */
+export async function rotateSessionKey(config: BrokerConfig, now: Date): Promise<Certificate> {
+  return rotateSession(config.data, rootSignerOf(config), now);
+}
+
+/** Makes a new master key, which the running broker takes over by itself. @returns the path of the former one */
+export function rotateMasterKey(config: BrokerConfig): string {
+  return rotateMaster(masterPlaceOf(config));
+}
+
+/** Revokes from the next request on. @throws Fault `malformed`: nobody of this name is enrolled */
+export async function revokeAt(config: BrokerConfig, what: Revocable, reason: RevocationReason, now: Date): Promise<Revocation[]> {
+  return atTable(config, (table) => revoke(table, what, reason, now, "operator"));
+}
+
+/** Makes a one-time token for a gateway. @param entries addresses and domains it may act for */
+export async function inviteGateway(
+  config: BrokerConfig,
+  entries: readonly string[],
+  now: Date,
+): Promise<{ token: string; expiresAt: Date }> {
+  return atTable(config, (table) => invite(table, entries, now));
+}
+
+/** Writes the session table into a file. @returns how many things it holds */
+export async function backupTable(config: BrokerConfig, path: string, now: Date): Promise<number> {
+  return atTable(config, (table) => backup(table, path, now));
+}
+
+/**
+ * Restores the session table, with the broker stopped: from a backup into an empty table, or, without a path, accepts the older copy
+ * that stands in its place.
+ * @param unopened what becomes of letters that were not opened when the copy was made
+ */
+export async function restoreTable(
+  config: BrokerConfig,
+  path: string | undefined,
+  unopened: Unopened,
+  now: Date,
+): Promise<{ erased: number }> {
+  const unlock = lockFolder(config.data);
+  try {
+    return await atTable(config, (table) => {
+      if (path !== undefined) return restore(table, path, unopened, now);
+      const lost = new Witness(fileIn(config, FILES.witness)).epoch;
+      if (lost === undefined) throw new Fault("malformed", "this broker has not seen a session table yet: there is nothing to accept");
+      return accept(table, lost, unopened, now);
+    });
+  } finally {
+    unlock();
+  }
+}
+
+/** Issues a TLS server certificate under the broker's root, for doors that trust it, as the demo's do. */
+export async function issueServerCertificate(
+  config: BrokerConfig,
+  hosts: readonly string[],
+  now: Date,
+): Promise<{ key: string; certificate: string }> {
+  const root = rootSignerOf(config);
+  const key = newKey();
+  const order = { profile: "server" as const, publicKey: createPublicKey(key), commonName: hosts[0] ?? "", hosts, notBefore: now };
+  const certificate = await issue(root, { ...order, notAfter: new Date(now.getTime() + config.certificates.lifetime) });
+  return { key: key.export({ type: "pkcs8", format: "pem" }).toString(), certificate: certificate.pem };
+}
