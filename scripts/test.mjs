@@ -16,12 +16,14 @@ const packages = {
   "/usr/lib/dovecot/lmtp": "dovecot-lmtpd",
   postfix: "postfix",
   swaks: "swaks",
+  "perl -MNet::SSLeay": "libnet-ssleay-perl", // swaks only recommends it, and cannot speak TLS without
   openssl: "openssl",
   "s-nail": "s-nail",
   strace: "strace",
 };
 
 function isThere(command) {
+  if (command.startsWith("perl ")) return spawnSync("perl", [...command.split(" ").slice(1), "-e", "1"]).status === 0;
   const folders = command.startsWith("/") ? [""] : [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin"];
   return folders.some((folder) => {
     try {
