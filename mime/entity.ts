@@ -31,20 +31,33 @@ const LINE_OCTETS = 57;
 /** So much is encoded or decoded at a time: a multiple of both line lengths' needs, small beside a letter. */
 const AT_A_TIME = LINE_OCTETS * 4_096;
 
-/** Base64 in lines of 76 characters, each ended by CRLF (RFC 2045 §6.8). */
-export function encodeBase64(bytes: Buffer): Buffer {
-  const lines = Math.ceil(bytes.length / LINE_OCTETS);
-  const out = Buffer.allocUnsafe(4 * Math.ceil(bytes.length / 3) + 2 * lines);
-  const flat = Buffer.allocUnsafe((4 * Math.min(AT_A_TIME, bytes.length + 2)) / 3);
-  let to = 0;
-  for (let from = 0; from < bytes.length; from += AT_A_TIME) {
-    const length = flat.write(bytes.toString("base64", from, Math.min(from + AT_A_TIME, bytes.length)), "latin1");
-    for (let at = 0; at < length; at += BASE64_LINE) {
-      to += flat.copy(out, to, at, Math.min(at + BASE64_LINE, length));
+/** Base64 of octets, whole or in pieces, in lines of 76 characters, each ended by CRLF (RFC 2045 §6.8). */
+export function encodeBase64(octets: Buffer | readonly Buffer[]): Buffer {
+  const all = [octets].flat();
+  const length = all.reduce((sum, piece) => sum + piece.length, 0);
+  const lines = Math.ceil(length / LINE_OCTETS);
+  const out = Buffer.allocUnsafe(4 * Math.ceil(length / 3) + 2 * lines);
+  const block = Buffer.allocUnsafe(Math.min(AT_A_TIME, length)); // of whole lines, unless it is the last one
+  const flat = Buffer.allocUnsafe(4 * Math.ceil(block.length / 3));
+  let [to, filled] = [0, 0];
+  const flush = (): void => {
+    const written = flat.write(block.toString("base64", 0, filled), "latin1");
+    for (let at = 0; at < written; at += BASE64_LINE) {
+      to += flat.copy(out, to, at, Math.min(at + BASE64_LINE, written));
       out[to++] = CR;
       out[to++] = LF;
     }
+    filled = 0;
+  };
+  for (const piece of all) {
+    for (let from = 0; from < piece.length;) {
+      const copied = piece.copy(block, filled, from);
+      from += copied;
+      filled += copied;
+      if (filled === AT_A_TIME) flush();
+    }
   }
+  if (filled > 0) flush();
   return out;
 }
 
@@ -168,7 +181,12 @@ export function multipart(
 }
 
 /** An entity in base64. @param head fields to stand on top */
-export function base64Entity(contentType: string, bytes: Buffer, disposition?: string, head: readonly HeaderField[] = []): Buffer {
+export function base64Entity(
+  contentType: string,
+  bytes: Buffer | readonly Buffer[],
+  disposition?: string,
+  head: readonly HeaderField[] = [],
+): Buffer {
   const fields = [...head, field("Content-Type", contentType), field("Content-Transfer-Encoding", "base64")];
   if (disposition) fields.push(field("Content-Disposition", disposition));
   return joinMessage(fields, encodeBase64(bytes));

@@ -7,7 +7,7 @@ import { field, joinMessage, messagePieces, splitMessage, type HeaderField } fro
 import type { ContentKey } from "./key.ts";
 import { noticePart } from "./notice.ts";
 import { receiptRequest } from "./receipt.ts";
-import { sealEnclosed, sealToCertificate, sealWithKey, type KeyTransport, type Shell } from "./seal.ts";
+import { heldPieces, piecesToCertificate, sealEnclosed, type KeyTransport, type Shell } from "./seal.ts";
 import { sign, type Signer } from "./sign.ts";
 
 /** `held`: Kc is kept back by the broker. `enclosed`: Kc travels inside, sealed to the recipient (claim 2). */
@@ -101,7 +101,7 @@ function heldEntity(
   sender: Mailbox,
   head: readonly HeaderField[],
 ): Buffer {
-  const envelope = sealWithKey(dual ? innerEnvelope(entity, dual) : [entity], key, shell);
+  const envelope = heldPieces(dual ? innerEnvelope(entity, dual) : entity, key, shell);
   const fields = [
     field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD};\r\n name="registered.p7m"`),
     field("Content-Transfer-Encoding", "base64"),
@@ -114,7 +114,7 @@ function heldEntity(
 function innerEnvelope(entity: Buffer, certificate: Certificate): Buffer[] {
   return messagePieces(
     [field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD}; name="smime.p7m"`), field("Content-Transfer-Encoding", "binary")],
-    sealToCertificate(entity, certificate),
+    ...piecesToCertificate(entity, certificate),
   );
 }
 

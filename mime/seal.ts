@@ -55,6 +55,11 @@ export const OAEP_ALGORITHMS = [derNull(), Buffer.alloc(0)].map((parameters) => 
 
 /** Seals, whole or in pieces, under Kc: exactly one KEKRecipientInfo whose key identifier is the ticket. */
 export function sealWithKey(plaintext: Buffer | readonly Buffer[], key: ContentKey, shell: Shell): Buffer {
+  return Buffer.concat(heldPieces(plaintext, key, shell));
+}
+
+/** The same in pieces, for a letter that is large and is to be copied later on only. */
+export function heldPieces(plaintext: Buffer | readonly Buffer[], key: ContentKey, shell: Shell): Buffer[] {
   const kekId = sequence(
     octetString(shell.ticket),
     generalizedTime(shell.expiresAt),
@@ -67,19 +72,25 @@ export function sealWithKey(plaintext: Buffer | readonly Buffer[], key: ContentK
 
 /** Seals to the holder of the certificate: key agreement on P-256 (RFC 5753 §3.1), or RSAES-OAEP with SHA-256 (RFC 3560). */
 export function sealToCertificate(plaintext: Buffer, certificate: Certificate): Buffer {
+  return Buffer.concat(piecesToCertificate(plaintext, certificate));
+}
+
+/** The same in pieces. */
+export function piecesToCertificate(plaintext: Buffer, certificate: Certificate): Buffer[] {
   return envelope(plaintext, (contentKey) => recipientInfoFor(contentKey, certificate, "oaep"));
 }
 
 /**
  * Seals for any S/MIME client: EnvelopedData whose content key is Kc itself, transported to the recipient's certificate (patent claim 2);
  * ticket and broker stand beside it in unprotected attributes.
+ * @returns the envelope in pieces
  */
 export function sealEnclosed(
   plaintext: Buffer,
   key: ContentKey,
   { certificate, transport }: { readonly certificate: Certificate; readonly transport: KeyTransport },
   shell: Omit<Shell, "expiresAt">,
-): Buffer {
+): Buffer[] {
   const iv = randomBytes(16);
   const ciphertext = key.lend((content) => {
     const cipher = createCipheriv("aes-256-cbc", content, iv);
@@ -98,10 +109,10 @@ function contentPieces(algorithm: Buffer, ciphertext: readonly Buffer[]): Buffer
   return pieces(TAG.sequence, oid(OID.data), algorithm, pieces(contextTag(0, "primitive"), ciphertext));
 }
 
-/** ContentInfo around the fields of its content (RFC 5652 §3), put together in one copy. */
-function contentInfo(type: string, ...fields: readonly (Buffer | readonly Buffer[])[]): Buffer {
+/** ContentInfo around the fields of its content (RFC 5652 §3), in pieces. */
+function contentInfo(type: string, ...fields: readonly (Buffer | readonly Buffer[])[]): Buffer[] {
   const content = pieces(contextTag(0, "constructed"), pieces(TAG.sequence, ...fields));
-  return Buffer.concat(pieces(TAG.sequence, oid(type), content));
+  return pieces(TAG.sequence, oid(type), content);
 }
 
 /** How a key travels to an RSA certificate. `pkcs1` only for recipients whose client reads nothing better (RFC 8551 §2.3). */
@@ -114,7 +125,7 @@ function recipientInfoFor(contentKey: Buffer, certificate: Certificate, transpor
     : keyAgreement(contentKey, certificate.publicKey, recipient);
 }
 
-function envelope(plaintext: Buffer | readonly Buffer[], recipientInfo: (contentKey: Buffer) => Buffer): Buffer {
+function envelope(plaintext: Buffer | readonly Buffer[], recipientInfo: (contentKey: Buffer) => Buffer): Buffer[] {
   const contentKey = randomBytes(32);
   try {
     const nonce = randomBytes(NONCE_OCTETS);
