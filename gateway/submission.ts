@@ -7,11 +7,12 @@ import type { DoorLimits } from "../config/schema.ts";
 import { parseMailbox, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Attempts } from "./attempts.ts";
+import { demandIdentity } from "./author.ts";
 import type { Decision, Policy } from "./policy.ts";
 import { AUTHENTICATION_FAILED, Refused, accepted, replyFor, type Reply } from "./reply.ts";
 import { demandShape } from "./shape.ts";
 import { StrictServer } from "./strict-server.ts";
-import { maySendAs, type Submitter, type Users } from "./users.ts";
+import type { Submitter, Users } from "./users.ts";
 import type { Visits } from "./visits.ts";
 
 /** One recipient of a submission, as RCPT TO and the policy made it. */
@@ -202,12 +203,6 @@ function begin(parts: DoorParts, session: SMTPServerSession, { address }: SMTPSe
   demandIdentity(submitter, sender, "MAIL FROM");
   parts.demandSigner(sender);
   return { submitter, sender, recipients: new Map() };
-}
-
-/** @throws Fault `forbidden`: the submitter may not send as this mailbox */
-export function demandIdentity(submitter: Submitter, mailbox: Mailbox, where: string): void {
-  if (maySendAs(submitter, mailbox)) return;
-  throw new Fault("forbidden", `a foreign ${where}`, { advice: `${submitter.name} may not send as ${mailbox.address} (${where}).` });
 }
 
 function mailboxOf(address: string): Mailbox {
