@@ -91,6 +91,11 @@ export class Talk {
     return this.hear();
   }
 
+  /** Says nothing any more, and listens on. */
+  finish(): void {
+    this.#socket.end();
+  }
+
   close(): void {
     this.#socket.destroy();
   }
