@@ -35,6 +35,23 @@ export interface TestDoor {
 /** A second user, who has one identity. */
 export const CAROL = "carol@a.example";
 
+/** Made once for all doors of a test file. */
+let lasting: Promise<{ ca: string; key: string; certificate: string; password: string }> | undefined;
+
+async function make() {
+  const [from, until] = [new Date(Date.now() - 86_400_000), new Date(Date.now() + 86_400_000)];
+  const root = await createRoot("Door root", from, until);
+  const key = newKey();
+  const order = { profile: "server" as const, publicKey: createPublicKey(key), commonName: "door", hosts: ["127.0.0.1"] };
+  const certificate = await issue(root, { ...order, notBefore: from, notAfter: until });
+  return {
+    ca: root.certificate.pem,
+    key: key.export({ type: "pkcs8", format: "pem" }).toString(),
+    certificate: certificate.pem,
+    password: await hashPassword(PASSWORD),
+  };
+}
+
 export interface DoorOptions {
   readonly mostRecipients?: number;
   readonly limits?: Partial<DoorLimits>;
@@ -45,13 +62,9 @@ export interface DoorOptions {
 export async function openTestDoor({ mostRecipients = 5, ...options }: DoorOptions = {}): Promise<TestDoor> {
   const limits = { ...standardDoorLimits(), failures: 1_000, userFailures: 1_000, ...options.limits };
   const isTrusted = networksOf(options.trustedNetworks ?? []);
-  const [from, until] = [new Date(Date.now() - 86_400_000), new Date(Date.now() + 86_400_000)];
-  const root = await createRoot("Door root", from, until);
-  const key = newKey();
-  const order = { profile: "server" as const, publicKey: createPublicKey(key), commonName: "door", hosts: ["127.0.0.1"] };
-  const certificate = await issue(root, { ...order, notBefore: from, notAfter: until });
+  lasting ??= make();
+  const { ca, password, key, certificate } = await lasting;
   const heard = heardLog();
-  const password = await hashPassword(PASSWORD);
   const users = [
     { name: "alice", password, identities: [parseMailbox(ALICE), parseMailbox("a.liddell@a.example")] },
     { name: "carol", password, identities: [parseMailbox(CAROL)] },
@@ -81,8 +94,8 @@ export async function openTestDoor({ mostRecipients = 5, ...options }: DoorOptio
   const about = {
     name: "gateway.a.example",
     listen: { host: "127.0.0.1", port: 0 },
-    key: key.export({ type: "pkcs8", format: "pem" }).toString(),
-    certificate: certificate.pem,
+    key,
+    certificate,
     largest: LARGEST,
     mostRecipients,
     limits,
@@ -93,7 +106,7 @@ export async function openTestDoor({ mostRecipients = 5, ...options }: DoorOptio
   const door: TestDoor = {
     port: open.port,
     tlsPort: openTls.port,
-    ca: root.certificate.pem,
+    ca,
     taken: [],
     heard,
     consign: keep,
@@ -102,7 +115,7 @@ export async function openTestDoor({ mostRecipients = 5, ...options }: DoorOptio
       const talk = await Talk.open(open.port);
       clients.push(talk);
       await talk.say("EHLO client.example");
-      await talk.secure(root.certificate.pem);
+      await talk.secure(ca);
       const answer = await talk.login(name, PASSWORD);
       if (!answer.startsWith("235")) throw new Error(`not let in: ${answer}`);
       return talk;

@@ -59,6 +59,7 @@ export class Talk {
       this.#look = () => {
         const match = /^(?:\d{3}-[^\r\n]*\r\n)*\d{3}(?: [^\r\n]*)?\r\n/u.exec(this.#heard);
         if (match) {
+          this.#look = () => undefined; // the next reply is the next one's who asks
           this.#heard = this.#heard.slice(match[0].length);
           resolve(match[0].trimEnd());
         } else if (this.#closed) reject(new Error(`the connection ended: ${this.#heard}`));
