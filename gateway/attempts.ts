@@ -1,5 +1,6 @@
 /** Who may try to log in: a few failures are free, then each costs a pause that grows; nobody can lock another out (RFC 4954 §9). */
 import type { DoorLimits } from "../config/schema.ts";
+import { Recent } from "./recent.ts";
 import { placeOf } from "./visits.ts";
 
 /** Failures of one place, or of one user from one place, or of one user from anywhere. */
@@ -23,8 +24,8 @@ export type AttemptLimits = Pick<DoorLimits, "failures" | "userFailures" | "firs
 export class Attempts {
   readonly #limits: AttemptLimits;
   readonly #clock: () => number;
-  readonly #failures = new Map<string, Failures>();
-  readonly #known = new Map<string, true>();
+  readonly #failures = new Recent<Failures>(MOST_REMEMBERED);
+  readonly #known = new Recent<true>(MOST_REMEMBERED);
 
   /** @param clock milliseconds, by a clock that nobody sets */
   constructor(limits: AttemptLimits, clock: () => number = () => performance.now()) {
@@ -43,7 +44,7 @@ export class Attempts {
     const anywhere = JSON.stringify({ user });
     const { failures, userFailures } = this.#limits;
     const isHunted = (this.#of(anywhere)?.count ?? 0) >= userFailures;
-    const isKnown = this.#known.has(pair);
+    const isKnown = this.#known.get(pair) === true;
     if (this.#mustWait(pair, isHunted && !isKnown ? 1 : failures)) return undefined;
     if (!isKnown && this.#mustWait(place, failures)) return undefined;
     const counted = [place, pair, anywhere];
@@ -56,7 +57,7 @@ export class Attempts {
       succeeded: () => {
         undo();
         this.#failures.delete(pair);
-        remember(this.#known, pair, true);
+        this.#known.set(pair, true);
       },
     };
   }
@@ -77,14 +78,6 @@ export class Attempts {
     const before = this.#of(key);
     const count = (before?.count ?? 0) + by;
     if (count <= 0) this.#failures.delete(key);
-    else remember(this.#failures, key, { count, last: by > 0 ? this.#clock() : (before?.last ?? this.#clock()) });
+    else this.#failures.set(key, { count, last: by > 0 ? this.#clock() : (before?.last ?? this.#clock()) });
   }
-}
-
-/** Sets what is then the youngest entry; the oldest goes where there are too many. */
-function remember<T>(map: Map<string, T>, key: string, value: T): void {
-  map.delete(key);
-  map.set(key, value);
-  const oldest = map.keys().next();
-  if (map.size > MOST_REMEMBERED && !oldest.done) map.delete(oldest.value);
 }

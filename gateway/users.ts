@@ -11,7 +11,7 @@ const KEY_OCTETS = 32;
 /** Hashes at once: Node has four threads for them and for files, and the spool needs some. */
 const AT_ONCE = 2;
 /** Who would wait longer than some seconds is better told to come again. */
-const MOST_WAITING = 100;
+const MOST_WAITING = 20;
 
 function derive(password: string, salt: Buffer, options: ScryptOptions): Promise<Buffer> {
   return new Promise((resolve, reject) => {

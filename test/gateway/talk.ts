@@ -34,9 +34,10 @@ export class Talk {
     return talk;
   }
 
-  /** Connects with TLS from the first octet. */
-  static async openTls(port: number, ca: string): Promise<Talk> {
-    const talk = new Talk(connectTls({ port, host: "127.0.0.1", ca }));
+  /** Connects with TLS from the first octet. @param from our own address */
+  static async openTls(port: number, ca: string, from = "127.0.0.1"): Promise<Talk> {
+    const socket = connect({ port, host: "127.0.0.1", localAddress: from });
+    const talk = new Talk(connectTls({ socket, host: "127.0.0.1", ca }));
     talk.greeting = await talk.hear();
     return talk;
   }
