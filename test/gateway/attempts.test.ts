@@ -80,11 +80,11 @@ describe("by the clock", () => {
     for (let at = 0; at < 3; at++) expect(fail(all, HERE, "alice")).toBe(true);
   });
 
-  test("names of a megabyte and a hundred thousand places take bounded room and time", () => {
+  test("names of a megabyte and fifty thousand places take bounded room and time", () => {
     const all = attempts();
     const long = "x".repeat(1 << 20);
     for (let at = 0; at < 1_000; at++) all.begin(`10.${at >> 8}.${at & 255}.1`, `${at}${long}`);
-    for (let at = 0; at < 100_000; at++) all.begin(`11.${at >> 16}.${(at >> 8) & 255}.${at & 255}`, "alice");
+    for (let at = 0; at < 50_000; at++) all.begin(`11.${at >> 16}.${(at >> 8) & 255}.${at & 255}`, "alice");
     expect(all.begin(HERE, "alice")).toBeDefined();
   });
 });
