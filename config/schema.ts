@@ -189,7 +189,7 @@ const doorLimits = z.strictObject({
   /** 5xx answers on one connection, and commands in a row that bring no mail. */
   errors: count(20, 10_000),
   commands: count(100, 100_000),
-  /** Octets of a line of a message, of its whole header, and of its header how many fields. */
+  /** Octets of a line of a message, of its whole header (at most 1 MiB), and of its header how many fields. */
   line: size("64KiB"),
   header: size("256KiB"),
   fields: count(1_000, 5_000),

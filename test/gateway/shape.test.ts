@@ -14,7 +14,7 @@ function verdict(message: string | Buffer, limits = LIMITS): string | undefined 
     demandShape(Buffer.from(message), limits, NAME);
     return undefined;
   } catch (thrown) {
-    return thrown instanceof Fault ? `${thrown.code}: ${thrown.advice}` : String((thrown as Error).message);
+    return thrown instanceof Fault ? `${thrown.code}: ${thrown.advice}` : (thrown as Error).message;
   }
 }
 
@@ -74,9 +74,9 @@ describe("a bomb is refused or passes in little time:", () => {
   test.each([
     ["ten thousand multiparts in one another", nested(10_000)],
     ["a hundred thousand parts", deep("\r\n\r\n--b".repeat(100_000))],
-    ["a million lines of dashes", deep(`\r\n${"--\r\n".repeat(1_000_000)}`)],
+    ["a million lines of dashes", deep("--\r\n".repeat(1_000_000))],
     ["a million parts that are messages in messages", deep("Content-Type: message/rfc822\r\n--b\r\n\r\n".repeat(500_000))],
-    ["part headers without end", deep(`${"--b\r\nX: y\r\n".repeat(500_000)}`)],
+    ["part headers without end", deep("--b\r\nX: y\r\n".repeat(500_000))],
     ["twenty MiB of dashes in one line", deep("-".repeat(20 << 20))],
     ["a Content-Type of a hundred kilobytes of spaces", `${FROM}Content-Type: multipart/mixed;${" ".repeat(100_000)}x\r\n\r\n--b\r\n`],
   ])("%s", (_what, message) => {

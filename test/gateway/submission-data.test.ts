@@ -8,7 +8,7 @@ let door: TestDoor;
 let talk: Talk;
 
 beforeAll(async () => {
-  door = await openTestDoor();
+  door = await openTestDoor({ limits: { header: 50_000 as never } });
   talk = await door.enter();
 });
 afterAll(() => door?.stop());
@@ -57,6 +57,17 @@ describe("a message beyond the limit", () => {
 
   test("of exactly the limit is taken", async () => {
     expect(await talk.data(`${head}${"x\r\n".repeat(40_000)}`.slice(0, LARGEST - 4).replace(/\r?$/u, ""))).toMatch(/^250 /u);
+  });
+});
+
+describe("a message is refused before the walk where", () => {
+  test.each([
+    ["its header is too large", `${`X: ${"x".repeat(900)}\r\n`.repeat(60)}${head}`, /^552 5\.3\.4 /u],
+    ["its header has too many fields", `${"X: y\r\n".repeat(2_000)}${head}`, /^552 5\.3\.4 The header has more than 1000 fields/u],
+    ["it goes in circles", `${"Received: from x by y\r\n".repeat(51)}${head}`, /^554 5\.4\.6 The message goes in circles/u],
+  ])("%s", async (_why, message, reply) => {
+    expect(await talk.data(message)).toMatch(reply);
+    expect(door.taken).toEqual([]);
   });
 });
 
