@@ -201,7 +201,7 @@ const doorLimits = z.strictObject({
   authenticate: time("5m"),
   idle: time("5m"),
   envelope: time("10m"),
-  data: time("2h"),
+  message: time("2h"),
   /** Octets a second that a message brings at least, counted over this time. */
   rate: z.int().min(0).max(1_000_000).default(500),
   window: time("1m"),

@@ -122,7 +122,7 @@ export class StrictConnection extends SMTPConnection {
     if (phase === this.#phase) return;
     this.#phase = phase;
     clearTimeout(this.#timer);
-    if (phase === "data") this.#watchData(0, this._server.limits.data);
+    if (phase === "data") this.#watchData(0, this._server.limits.message);
     else this.#arm(this._server.limits[phase], () => this.#strike("late"));
   }
 

@@ -151,7 +151,7 @@ describe("each phase has its deadline, which no octet prolongs:", () => {
   });
 
   test("the message as a whole, however fast it comes", async () => {
-    const door = await doorWith({ data: 300, window: 50, rate: 1 });
+    const door = await doorWith({ message: 300, window: 50, rate: 1 });
     const talk = await door.enter();
     await talk.say(`MAIL FROM:<${ALICE}>`);
     await talk.say("RCPT TO:<bob@b.example>");
@@ -176,7 +176,7 @@ describe("each phase has its deadline, which no octet prolongs:", () => {
   });
 
   test("but our own work is no fault of the client", async () => {
-    const door = await doorWith({ envelope: 50, data: 50, idle: 50 });
+    const door = await doorWith({ envelope: 50, message: 50, idle: 50 });
     const talk = await door.enter();
     door.consign = (submission) => new Promise((resolve) => setTimeout(resolve, 1_500, `id-${door.taken.push(submission)}`));
     await talk.say(`MAIL FROM:<${ALICE}>`);
