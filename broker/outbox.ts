@@ -36,7 +36,7 @@ export function smtpMailer(options: {
     secure: options.tls === "implicit",
     requireTLS: options.tls === "starttls",
     ignoreTLS: options.tls === "none",
-    ...(options.ca !== undefined && { tls: { ca: options.ca } }),
+    tls: { rejectUnauthorized: true, ...(options.ca !== undefined && { ca: options.ca }) }, // whatever NODE_TLS_REJECT_UNAUTHORIZED says
     ...(options.auth && { auth: options.auth }),
     connectionTimeout: 30_000,
     greetingTimeout: 30_000,

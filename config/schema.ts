@@ -1,5 +1,5 @@
 /** What an administrator may write, with every default: the schemas of broker.yaml and gateway.yaml. */
-import { isIPv4 } from "node:net";
+import { isIP, isIPv4 } from "node:net";
 import { z } from "zod";
 import { parseDomain, parseMailbox } from "../mime/address.ts";
 import { duration, octets } from "./units.ts";
@@ -221,6 +221,53 @@ const ownMailbox = z.strictObject({
   imap: imap.optional(),
 });
 
+/** `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.7`; larger networks than /8 and /32 are nobody's own. */
+const network = parsed((text) => {
+  const match = /^([0-9A-Fa-f.:]+)(?:\/(\d{1,3}))?$/u.exec(text);
+  const [address = "", length] = match?.slice(1) ?? [];
+  const family = isIP(address);
+  const [least, longest] = family === 6 ? [32, 128] : [8, 32];
+  const prefix = length === undefined ? longest : Number(length);
+  if (family === 0 || prefix < least || prefix > longest) {
+    throw new Error(`"${text}" is not a network such as 192.0.2.0/24 or 2001:db8::/48, at the widest /8 or /32`);
+  }
+  return { address, prefix, family: family === 6 ? ("ipv6" as const) : ("ipv4" as const) };
+});
+
+const count = (standard: number, most: number) => z.int().min(1).max(most).default(standard);
+
+/** What a client of the door may cost. A hostile one must not hold up the others; an honest one never meets these (docs/decisions/0008). */
+const doorLimits = z.strictObject({
+  /** Connections of all clients, of one address (of IPv6 its first 64 bits), and new ones of one address in a minute. */
+  connections: count(1_000, 100_000),
+  perAddress: count(100, 100_000),
+  perMinute: count(1_000, 1_000_000),
+  /** 5xx answers on one connection, and commands in a row that bring no mail. */
+  errors: count(20, 10_000),
+  commands: count(100, 100_000),
+  /** Octets of a line of a message, of its whole header (at most 1 MiB), and of its header how many fields. */
+  line: size("64KiB"),
+  header: size("256KiB"),
+  fields: count(1_000, 5_000),
+  /** Multiparts in multiparts. */
+  nesting: count(100, 1_000),
+  /** Received fields of a message: beyond it, it goes in circles (RFC 5321 §6.3). */
+  received: count(50, 1_000),
+  /** Time until AUTH, from there until MAIL, from there until DATA, and for the message. */
+  authenticate: time("5m"),
+  idle: time("5m"),
+  envelope: time("10m"),
+  message: time("2h"),
+  /** Octets a second that a message brings at least, counted over this time. */
+  rate: z.int().min(0).max(1_000_000).default(500),
+  window: time("1m"),
+  /** Failed logins that an address has for free; of a user from anywhere before each new address has only one; the pause after the next, which doubles. */
+  failures: count(5, 1_000),
+  userFailures: count(20, 100_000),
+  firstPause: time("2s"),
+  longestPause: time("15m"),
+});
+
 export const gatewaySchema = z
   .strictObject({
     /** Host name of this gateway: in greetings, Received and Authentication-Results. */
@@ -240,6 +287,9 @@ export const gatewaySchema = z
         key: path,
         largest: size("35MiB"),
         mostRecipients: z.int().min(1).max(1_000).default(100),
+        /** From here the gateway's own mailboxes may send without AUTH: a mail server in front that knows its users. */
+        trustedNetworks: z.array(network).default([]),
+        limits: doorLimits.prefault({}),
       })
       .optional(),
     users: z.array(user).default([]),
@@ -280,3 +330,8 @@ export type GatewayConfig = z.output<typeof gatewaySchema>;
 export type ImapConfig = z.output<typeof imap>;
 export type OwnMailbox = z.output<typeof ownMailbox>;
 export type User = z.output<typeof user>;
+export type Network = z.output<typeof network>;
+export type DoorLimits = z.output<typeof doorLimits>;
+
+/** The limits of a door whose configuration says nothing. */
+export const standardDoorLimits = (): DoorLimits => doorLimits.parse({});

@@ -56,6 +56,7 @@ export async function sealFilter(
     };
     const parts = outboundParts({ config, broker, policy, identities, log, now: () => new Date() });
     const accepted = accept(submission, parts.name, parts.now());
+    if (accepted.isSealed) return order.handOver(order.message); // never twice
     const sealed: Sealed = await sealSubmission(parts, submission, accepted, "filter", signal);
     const [copy] = sealed.copies;
     if (!copy) throw new Fault("internal", "no copy was sealed");

@@ -52,7 +52,7 @@ export class Mailbox {
       secure: config.tls === "implicit",
       ...(config.tls === "starttls" && { doSTARTTLS: true }),
       ...(config.tls === "none" && { doSTARTTLS: false }),
-      ...(ca !== undefined && { tls: { ca } }),
+      tls: { rejectUnauthorized: true, ...(ca !== undefined && { ca }) }, // whatever NODE_TLS_REJECT_UNAUTHORIZED says
       auth: { user: config.user ?? "", pass: password },
       logger: false,
       disableAutoIdle: true,

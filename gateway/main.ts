@@ -7,6 +7,7 @@ import { reasonOf, type Log } from "../config/log.ts";
 import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
 import { readSecret } from "../config/secrets.ts";
 import { Fault } from "../mime/fault.ts";
+import { Attempts } from "./attempts.ts";
 import { Identities, openChannel } from "./identity.ts";
 import { receive, type InboundParts } from "./inbound.ts";
 import { Journal } from "./journal.ts";
@@ -20,6 +21,7 @@ import { Spool } from "./spool.ts";
 import { FOLDERS } from "./status.ts";
 import { openDoor } from "./submission.ts";
 import { Users } from "./users.ts";
+import { Visits, networksOf } from "./visits.ts";
 import { watch } from "./watcher.ts";
 
 export { openFilter, sealFilter } from "./filter.ts";
@@ -90,8 +92,13 @@ export async function startGateway(
       await relay.resume();
       const policy = openPolicy(config.policy, broker, now);
       const outbound = { ...outboundParts({ config, broker, policy, identities, log, now }), spool, relay };
+      const isTrusted = networksOf(submission.trustedNetworks);
+      const household = { name: "the network", identities: config.mailboxes.map(({ address }) => address) };
       const parts = {
         users: new Users(config.users),
+        visits: new Visits(submission.limits, isTrusted),
+        attempts: new Attempts(submission.limits),
+        trusted: (address: string) => (isTrusted(address) ? household : undefined),
         policy,
         log,
         demandSigner: (mailbox: OwnMailbox["address"]) => void identities.of(mailbox),

@@ -32,7 +32,7 @@ export function connectTo({ host, port, tls, ca, auth, name, timeouts = TIMEOUTS
     secure: tls === "implicit",
     requireTLS: tls === "starttls", // never falls back to clear text
     ignoreTLS: tls === "none",
-    ...(ca !== undefined && { tls: { ca } }),
+    tls: { rejectUnauthorized: true, ...(ca !== undefined && { ca }) }, // whatever NODE_TLS_REJECT_UNAUTHORIZED says
     ...(auth && { auth }),
     connectionTimeout: timeouts.connect,
     greetingTimeout: timeouts.greeting,

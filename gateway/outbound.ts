@@ -72,9 +72,10 @@ export interface Sealed {
  * @returns the id of the spool entry
  * @throws Fault; then nothing was spooled, and the rows that the broker may have made vanish unseen
  */
-export async function consign(parts: OutboundParts, submission: Submission, signal: AbortSignal): Promise<string> {
+export async function consign(parts: OutboundParts, submitted: Submission, signal: AbortSignal): Promise<string> {
   haltAt("a2");
-  const accepted = accept(submission, parts.name, parts.now());
+  const accepted = accept(submitted, parts.name, parts.now());
+  const submission = accepted.isSealed ? asItIs(submitted) : submitted;
   const id = idOf(submission, accepted);
   const isNew = await parts.spool.once(id, async () => {
     const passed = submission.recipients.filter(({ decision }) => decision === "pass");
@@ -90,6 +91,15 @@ export async function consign(parts: OutboundParts, submission: Submission, sign
   });
   if (!isNew) parts.log.info({ event: "letter.accepted-before", letter: id });
   return id;
+}
+
+/**
+ * A registered letter that is submitted again, resent by a person or brought by a mail server in front, goes on unopened and unsealed:
+ * to seal it twice would hide it from its recipient, to refuse it would lose it where two gateways stand in a row. What circles is
+ * stopped by its trace fields (shape.ts).
+ */
+function asItIs(submission: Submission): Submission {
+  return { ...submission, recipients: submission.recipients.map((recipient) => ({ ...recipient, decision: "pass" as const })) };
 }
 
 /** Names a submission by its octets and its envelope. Only a Message-ID tells a repetition from another message with the same words. */

@@ -23,6 +23,7 @@ export interface Reply {
 
 /** What the client sees: the row's words and the advice where there is one; never the inner message. */
 export function replyFor(thrown: unknown): Reply {
+  if (thrown instanceof Refused) return doorReply(thrown.word);
   const fault = Fault.from(thrown);
   const [code, detail, words] = ROWS[fault.code];
   return { code, text: `${enhanced(code, detail)} ${fault.advice ?? words}` };
@@ -30,6 +31,41 @@ export function replyFor(thrown: unknown): Reply {
 
 /** Wrong name or password (RFC 4954 §6). */
 export const AUTHENTICATION_FAILED: Reply = { code: 535, text: "5.7.8 User name or password is wrong" };
+
+/** What the door says to a client that it sends away or puts off; the connection ends after each but the last three (RFC 5321 §3.8, RFC 3463 §3.5 to §3.8). */
+const DOOR = {
+  bare: [554, "5.2", "A line end is CR and LF together, and NUL stands nowhere; nothing of this was accepted"],
+  "long-line": [554, "5.2", "The line is longer than this gateway reads; nothing of this was accepted"],
+  "long-command": [500, "5.2", "The command line is too long"],
+  "too-soon": [554, "5.1", "The client spoke before it was greeted"],
+  unsynchronised: [554, "5.1", "The client did not wait for the answer to this command"],
+  errors: [421, "7.0", "Too many errors on this connection"],
+  idling: [421, "7.0", "Too many commands that bring no mail"],
+  late: [421, "4.2", "This took too long"],
+  slow: [421, "4.2", "The message comes too slowly"],
+  crowded: [421, "7.0", "Too many connections; try again later"],
+  "put-off": [454, "7.0", "Too many failed attempts to log in; try again later"],
+  looping: [554, "4.6", "The message goes in circles: it was here, or in too many places, before"],
+  busy: [454, "7.0", "Too many log in at once; try again soon"],
+} as const satisfies Record<string, readonly [number, string, string]>;
+
+export type Dismissal = keyof typeof DOOR;
+
+/** A refusal of the door itself, which has words of its own. */
+export class Refused extends Error {
+  override readonly name = "Refused";
+  readonly word: Dismissal;
+
+  constructor(word: Dismissal) {
+    super(word);
+    this.word = word;
+  }
+}
+
+export function doorReply(word: Dismissal): Reply {
+  const [code, detail, words] = DOOR[word];
+  return { code, text: `${enhanced(code, detail)} ${words}` };
+}
 
 /** Accepted for delivery; the id finds the letter in the log. */
 export function accepted(id: string): string {

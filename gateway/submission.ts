@@ -1,13 +1,19 @@
 /** The SMTP door for mail clients: TLS, AUTH, sender = identity, policy at RCPT, DATA up to a limit; then the outbound walk (RFC 6409, RFC 4954). */
-import { SMTPServer, type SMTPServerAddress, type SMTPServerDataStream, type SMTPServerSession } from "smtp-server";
+import type { SMTPServer, SMTPServerAddress, SMTPServerDataStream, SMTPServerSession } from "smtp-server";
 import type { Log } from "../config/log.ts";
 import { reasonOf } from "../config/log.ts";
 import type { Running } from "../config/lifecycle.ts";
+import type { DoorLimits } from "../config/schema.ts";
 import { parseMailbox, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
+import type { Attempts } from "./attempts.ts";
+import { demandIdentity } from "./author.ts";
 import type { Decision, Policy } from "./policy.ts";
-import { AUTHENTICATION_FAILED, accepted, replyFor, type Reply } from "./reply.ts";
-import { maySendAs, type Submitter, type Users } from "./users.ts";
+import { AUTHENTICATION_FAILED, Refused, accepted, replyFor, type Reply } from "./reply.ts";
+import { demandShape } from "./shape.ts";
+import { StrictServer } from "./strict-server.ts";
+import type { Submitter, Users } from "./users.ts";
+import type { Visits } from "./visits.ts";
 
 /** One recipient of a submission, as RCPT TO and the policy made it. */
 export interface SubmittedRecipient {
@@ -40,10 +46,16 @@ export interface Door {
   /** Octets. */
   readonly largest: number;
   readonly mostRecipients: number;
+  readonly limits: DoorLimits;
 }
 
+/** The doors of a gateway share them: what is counted is counted at all of them. */
 export interface DoorParts {
   readonly users: Users;
+  readonly visits: Visits;
+  readonly attempts: Attempts;
+  /** Who needs no AUTH at this address: a mail server in front, for the gateway's own mailboxes. */
+  trusted(address: string): Submitter | undefined;
   readonly policy: Policy;
   readonly log: Log;
   /** Whether letters of this mailbox can be signed right now. @throws Fault */
@@ -58,7 +70,8 @@ const NOTHING_FOR_MS = 5 * 60_000; // RFC 5321 §4.5.3.2.7
 
 /** What the gateway remembers of a transaction beside the library's own session. */
 interface Transaction {
-  sender: Mailbox | undefined;
+  readonly submitter: Submitter;
+  readonly sender: Mailbox;
   readonly recipients: Map<string, SubmittedRecipient>;
 }
 
@@ -86,47 +99,53 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
       callback(smtpError(reply));
     }
   };
-  const server = new SMTPServer({
-    name: door.name,
-    banner: "Kakitome",
-    secure: door.tls === "implicit",
-    key: door.key,
-    cert: door.certificate,
-    minVersion: "TLSv1.2",
-    authMethods: ["PLAIN", "LOGIN"],
-    size: door.largest,
-    hideDSN: false,
-    hideENHANCEDSTATUSCODES: true, // the library would put a second, generic code before ours
-    disableReverseLookup: true,
-    logger: false,
-    socketTimeout: NOTHING_FOR_MS,
-    maxRecipients: door.mostRecipients,
-    closeTimeout: LONGEST_STOP_MS,
-    onAuth(auth, session, callback) {
-      void authenticate(parts, auth.username ?? "", auth.password ?? "", session).then(
-        (user) => (user ? callback(null, { user }) : callback(smtpError(AUTHENTICATION_FAILED))),
-        (thrown: unknown) => callback(smtpError(replyFor(thrown))),
-      );
+  const server = new StrictServer(
+    {
+      name: door.name,
+      banner: "Kakitome",
+      secure: door.tls === "implicit",
+      key: door.key,
+      cert: door.certificate,
+      minVersion: "TLSv1.2",
+      authMethods: ["PLAIN", "LOGIN"],
+      authOptional: true, // `begin` demands it, for it knows whom the network speaks for
+      disabledCommands: ["XCLIENT", "XFORWARD", "WIZ", "SHELL", "KILL", "HELP"],
+      size: door.largest,
+      hideDSN: false,
+      hideENHANCEDSTATUSCODES: true, // the library would put a second, generic code before ours
+      disableReverseLookup: true,
+      logger: false,
+      socketTimeout: NOTHING_FOR_MS, // of a TLS handshake; the phases of a connection have deadlines of their own
+      maxRecipients: door.mostRecipients,
+      closeTimeout: LONGEST_STOP_MS,
+      onAuth(auth, session, callback) {
+        void authenticate(parts, auth.username ?? "", auth.password ?? "", session).then(
+          (user) => (user ? callback(null, { user }) : callback(smtpError(AUTHENTICATION_FAILED))),
+          (thrown: unknown) => callback(smtpError(replyFor(thrown))),
+        );
+      },
+      onMailFrom(address, session, callback) {
+        void answer(session, "MAIL", async () => void transactions.set(session, begin(parts, session, address)), callback);
+      },
+      onRcptTo(address, session, callback) {
+        void answer(session, "RCPT", async () => addRecipient(parts, transactions.get(session), address, signal), callback);
+      },
+      onData(stream, session, callback) {
+        const step = async (): Promise<string> => {
+          receiving.add(session.id);
+          const message = await collect(stream, door.largest);
+          demandShape(message, door.limits, door.name);
+          const id = await parts.consign(submissionOf(session, transactions.get(session), message), signal);
+          return accepted(id);
+        };
+        void answer(session, "DATA", step, callback).finally(() => {
+          receiving.delete(session.id);
+          if (isStopping) dismiss();
+        });
+      },
     },
-    onMailFrom(address, session, callback) {
-      void answer(session, "MAIL", async () => void transactions.set(session, begin(parts, session, address)), callback);
-    },
-    onRcptTo(address, session, callback) {
-      void answer(session, "RCPT", async () => addRecipient(parts, transactions.get(session), address, signal), callback);
-    },
-    onData(stream, session, callback) {
-      const step = async (): Promise<string> => {
-        receiving.add(session.id);
-        const message = await collect(stream, door.largest);
-        const id = await parts.consign(submissionOf(session, transactions.get(session), message), signal);
-        return accepted(id);
-      };
-      void answer(session, "DATA", step, callback).finally(() => {
-        receiving.delete(session.id);
-        if (isStopping) dismiss();
-      });
-    },
-  });
+    { limits: door.limits, visits: parts.visits, log: parts.log },
+  );
   server.on("error", (error) => parts.log.warn({ event: "submission.connection", reason: reasonOf(error) }));
   const port = await listen(server, door.listen);
   parts.log.info({ event: "submission.listening", port, tls: door.tls });
@@ -158,29 +177,32 @@ function smtpError({ code, text }: Reply): Error {
 }
 
 async function authenticate(parts: DoorParts, name: string, password: string, session: SMTPServerSession): Promise<Submitter | undefined> {
-  const submitter = await parts.users.authenticate(name, password);
-  if (!submitter) parts.log.warn({ event: "submission.authentication-failed", session: session.id, remote: session.remoteAddress });
+  const attempt = parts.attempts.begin(session.remoteAddress, name);
+  if (!attempt) throw new Refused("put-off");
+  const submitter = await parts.users.authenticate(name, password).catch((thrown: unknown) => {
+    attempt.undecided();
+    throw thrown;
+  });
+  if (submitter) attempt.succeeded();
+  else parts.log.warn({ event: "submission.authentication-failed", session: session.id, remote: session.remoteAddress });
   return submitter;
 }
 
-function submitterOf(session: SMTPServerSession): Submitter {
+/** Who proved to be somebody, else whom the network speaks for. @throws Fault `unauthenticated` */
+function submitterOf({ trusted }: DoorParts, session: SMTPServerSession): Submitter {
   const user: unknown = session.user;
-  if (!user) throw new Fault("unauthenticated", "no user");
-  return user as Submitter; // what onAuth above put there
+  if (user) return user as Submitter; // what onAuth above put there
+  const submitter = trusted(session.remoteAddress);
+  if (!submitter) throw new Fault("unauthenticated", "no user");
+  return submitter;
 }
 
 function begin(parts: DoorParts, session: SMTPServerSession, { address }: SMTPServerAddress): Transaction {
-  const submitter = submitterOf(session);
+  const submitter = submitterOf(parts, session);
   const sender = mailboxOf(address);
   demandIdentity(submitter, sender, "MAIL FROM");
   parts.demandSigner(sender);
-  return { sender, recipients: new Map() };
-}
-
-/** @throws Fault `forbidden`: the submitter may not send as this mailbox */
-export function demandIdentity(submitter: Submitter, mailbox: Mailbox, where: string): void {
-  if (maySendAs(submitter, mailbox)) return;
-  throw new Fault("forbidden", `a foreign ${where}`, { advice: `${submitter.name} may not send as ${mailbox.address} (${where}).` });
+  return { submitter, sender, recipients: new Map() };
 }
 
 function mailboxOf(address: string): Mailbox {
@@ -207,10 +229,10 @@ async function addRecipient(
 }
 
 function submissionOf(session: SMTPServerSession, transaction: Transaction | undefined, message: Buffer): Submission {
-  if (!transaction?.sender) throw new Fault("internal", "DATA without MAIL");
+  if (!transaction) throw new Fault("internal", "DATA without MAIL");
   const { dsn } = session.envelope;
   return {
-    submitter: submitterOf(session),
+    submitter: transaction.submitter,
     sender: transaction.sender,
     recipients: [...transaction.recipients.values()],
     envelopeId: dsn?.envid ?? undefined,

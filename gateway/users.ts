@@ -1,11 +1,17 @@
 /** Who may submit, and as whom: users of the configuration with scrypt hashes (RFC 7914; RFC 4954 AUTH). */
 import { randomBytes, scrypt, timingSafeEqual, type ScryptOptions } from "node:crypto";
 import type { User } from "../config/schema.ts";
+import { Slots } from "../config/slots.ts";
 import type { Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
+import { Refused } from "./reply.ts";
 
 const COST: ScryptOptions = { N: 1 << 15, r: 8, p: 1, maxmem: 64 << 20 };
 const KEY_OCTETS = 32;
+/** Hashes at once: Node has four threads for them and for files, and the spool needs some. */
+const AT_ONCE = 2;
+/** Who would wait longer than some seconds is better told to come again. */
+const MOST_WAITING = 20;
 
 function derive(password: string, salt: Buffer, options: ScryptOptions): Promise<Buffer> {
   return new Promise((resolve, reject) => {
@@ -43,15 +49,30 @@ export function maySendAs(submitter: Submitter, mailbox: Mailbox): boolean {
 export class Users {
   readonly #users: readonly User[];
   readonly #nobody: Promise<string>;
+  readonly #slots = new Slots(AT_ONCE);
+  #waiting = 0;
 
   constructor(users: readonly User[]) {
     this.#users = users;
     this.#nobody = hashPassword(randomBytes(16).toString("hex"));
   }
 
-  /** @returns undefined where name or password is wrong; an unknown name takes as long as a wrong password */
+  /**
+   * @returns undefined where name or password is wrong; an unknown name takes as long as a wrong password
+   * @throws Fault `malformed`: a password of more than 1,024 characters; Refused `busy`: too many are being checked
+   */
   async authenticate(name: string, password: string): Promise<Submitter | undefined> {
     if (password.length > 1_024) throw new Fault("malformed", "a password that long cannot be meant");
+    if (this.#waiting >= MOST_WAITING) throw new Refused("busy");
+    this.#waiting++;
+    try {
+      return await this.#slots.run(() => this.#check(name, password));
+    } finally {
+      this.#waiting--;
+    }
+  }
+
+  async #check(name: string, password: string): Promise<Submitter | undefined> {
     const user = this.#users.find((one) => one.name === name);
     const good = await matches(password, user?.password ?? (await this.#nobody));
     return user && good ? { name: user.name, identities: user.identities } : undefined;

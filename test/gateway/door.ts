@@ -5,9 +5,12 @@ import { newKey } from "../../mime/request.ts";
 import { Fault } from "../../mime/fault.ts";
 import type { Mailbox } from "../../mime/address.ts";
 import { parseMailbox } from "../../mime/address.ts";
+import { standardDoorLimits, type DoorLimits, type Network } from "../../config/schema.ts";
+import { Attempts } from "../../gateway/attempts.ts";
 import { Policy } from "../../gateway/policy.ts";
 import { openDoor, type Submission } from "../../gateway/submission.ts";
 import { Users, hashPassword } from "../../gateway/users.ts";
+import { Visits, networksOf } from "../../gateway/visits.ts";
 import { heardLog, type HeardLog } from "../broker/happenings.ts";
 import { Talk } from "./talk.ts";
 
@@ -25,22 +28,48 @@ export interface TestDoor {
   consign: (submission: Submission) => Promise<string>;
   demandSigner: (mailbox: Mailbox) => void;
   /** A client that is through STARTTLS and AUTH. */
-  enter(): Promise<Talk>;
+  enter(name?: string): Promise<Talk>;
   stop(): Promise<void>;
 }
 
-export async function openTestDoor(mostRecipients = 5): Promise<TestDoor> {
+/** A second user, who has one identity. */
+export const CAROL = "carol@a.example";
+
+/** Made once for all doors of a test file. */
+let lasting: Promise<{ ca: string; key: string; certificate: string; password: string }> | undefined;
+
+async function make() {
   const [from, until] = [new Date(Date.now() - 86_400_000), new Date(Date.now() + 86_400_000)];
   const root = await createRoot("Door root", from, until);
   const key = newKey();
   const order = { profile: "server" as const, publicKey: createPublicKey(key), commonName: "door", hosts: ["127.0.0.1"] };
   const certificate = await issue(root, { ...order, notBefore: from, notAfter: until });
-  const heard = heardLog();
-  const user = {
-    name: "alice",
+  return {
+    ca: root.certificate.pem,
+    key: key.export({ type: "pkcs8", format: "pem" }).toString(),
+    certificate: certificate.pem,
     password: await hashPassword(PASSWORD),
-    identities: [parseMailbox(ALICE), parseMailbox("a.liddell@a.example")],
   };
+}
+
+export interface DoorOptions {
+  readonly mostRecipients?: number;
+  readonly limits?: Partial<DoorLimits>;
+  readonly trustedNetworks?: readonly Network[];
+  readonly visits?: Visits;
+}
+
+export async function openTestDoor({ mostRecipients = 5, ...options }: DoorOptions = {}): Promise<TestDoor> {
+  const limits = { ...standardDoorLimits(), failures: 1_000, userFailures: 1_000, ...options.limits };
+  const isTrusted = networksOf(options.trustedNetworks ?? []);
+  lasting ??= make();
+  const { ca, password, key, certificate } = await lasting;
+  const heard = heardLog();
+  const users = [
+    { name: "alice", password, identities: [parseMailbox(ALICE), parseMailbox("a.liddell@a.example")] },
+    { name: "carol", password, identities: [parseMailbox(CAROL)] },
+  ];
+  const household = { name: "the network", identities: [parseMailbox(ALICE)] };
   const enrolled = new Set(["bob@b.example", "carol@b.example", "böb@b.example"]);
   const directory = {
     isEnrolled: async ({ key: name, domain }: Mailbox) => {
@@ -53,7 +82,10 @@ export async function openTestDoor(mostRecipients = 5): Promise<TestDoor> {
   const stopping = new AbortController();
   const keep = async (submission: Submission): Promise<string> => `id-${door.taken.push(submission)}`;
   const parts = {
-    users: new Users([user]),
+    users: new Users(users),
+    visits: options.visits ?? new Visits(limits, isTrusted),
+    attempts: new Attempts(limits),
+    trusted: (address: string) => (isTrusted(address) ? household : undefined),
     policy: new Policy({ ...rules, ...standard, subject: "[...]", expiry: 0 as never, dual: true }, directory),
     log: heard.log,
     demandSigner: (mailbox: Mailbox) => door.demandSigner(mailbox),
@@ -62,10 +94,11 @@ export async function openTestDoor(mostRecipients = 5): Promise<TestDoor> {
   const about = {
     name: "gateway.a.example",
     listen: { host: "127.0.0.1", port: 0 },
-    key: key.export({ type: "pkcs8", format: "pem" }).toString(),
-    certificate: certificate.pem,
+    key,
+    certificate,
     largest: LARGEST,
     mostRecipients,
+    limits,
   };
   const open = await openDoor({ ...about, tls: "starttls" }, parts);
   const openTls = await openDoor({ ...about, tls: "implicit" }, parts);
@@ -73,17 +106,17 @@ export async function openTestDoor(mostRecipients = 5): Promise<TestDoor> {
   const door: TestDoor = {
     port: open.port,
     tlsPort: openTls.port,
-    ca: root.certificate.pem,
+    ca,
     taken: [],
     heard,
     consign: keep,
     demandSigner: () => undefined,
-    async enter() {
+    async enter(name = "alice") {
       const talk = await Talk.open(open.port);
       clients.push(talk);
       await talk.say("EHLO client.example");
-      await talk.secure(root.certificate.pem);
-      const answer = await talk.login("alice", PASSWORD);
+      await talk.secure(ca);
+      const answer = await talk.login(name, PASSWORD);
       if (!answer.startsWith("235")) throw new Error(`not let in: ${answer}`);
       return talk;
     },

@@ -224,6 +224,25 @@ describe("recipients that the policy passes on", () => {
     expect(sealed?.to).toEqual([BOB]);
   });
 
+  test("a registered letter that is submitted again is not sealed again: it goes on as it is, below one more trace field", async () => {
+    await office.send(LETTER, [BOB]);
+    const [copy] = await office.copies();
+    const { hop, open } = await before();
+    await open.send(copy?.mail ?? Buffer.alloc(0), [BOB]);
+    const [again] = await hop.attempts.until(() => true);
+    expect(again?.to).toEqual([BOB]);
+    expect(again?.mail.subarray(-(copy?.mail.length ?? 0)).equals(copy?.mail ?? Buffer.alloc(0))).toBe(true);
+    expect(fieldsOf(again?.mail ?? Buffer.alloc(0)).filter(([name]) => name === "received")).toHaveLength(2);
+    expect(open.broker.declared).toEqual([]);
+  });
+
+  test("what claims to be a registered letter and is damaged is refused in words", async () => {
+    await office.send(LETTER, [BOB]);
+    const [copy] = await office.copies();
+    const damaged = String(copy?.mail).replace(/base64\r\n((?:[^\r]+\r\n)*)\r\n..../u, "base64\r\n$1\r\n!!!!");
+    await expect(office.send(damaged, [BOB])).rejects.toMatchObject({ code: "malformed", advice: expect.stringContaining("damaged") });
+  });
+
   test.each([
     ["for good", "550 5.1.1 No such mailbox", "forbidden"],
     ["for now", "451 4.7.1 Greylisted", "unavailable"],

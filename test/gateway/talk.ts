@@ -34,9 +34,10 @@ export class Talk {
     return talk;
   }
 
-  /** Connects with TLS from the first octet. */
-  static async openTls(port: number, ca: string): Promise<Talk> {
-    const talk = new Talk(connectTls({ port, host: "127.0.0.1", ca }));
+  /** Connects with TLS from the first octet. @param from our own address */
+  static async openTls(port: number, ca: string, from = "127.0.0.1"): Promise<Talk> {
+    const socket = connect({ port, host: "127.0.0.1", localAddress: from });
+    const talk = new Talk(connectTls({ socket, host: "127.0.0.1", ca }));
     talk.greeting = await talk.hear();
     return talk;
   }
@@ -59,6 +60,7 @@ export class Talk {
       this.#look = () => {
         const match = /^(?:\d{3}-[^\r\n]*\r\n)*\d{3}(?: [^\r\n]*)?\r\n/u.exec(this.#heard);
         if (match) {
+          this.#look = () => undefined; // the next reply is the next one's who asks
           this.#heard = this.#heard.slice(match[0].length);
           resolve(match[0].trimEnd());
         } else if (this.#closed) reject(new Error(`the connection ended: ${this.#heard}`));
@@ -89,6 +91,11 @@ export class Talk {
     if (!ready.startsWith("354")) return ready;
     this.write(Buffer.from(`${Buffer.from(message).toString("latin1").replace(/^\./gmu, "..")}\r\n.\r\n`, "latin1"));
     return this.hear();
+  }
+
+  /** Says nothing any more, and listens on. */
+  finish(): void {
+    this.#socket.end();
   }
 
   close(): void {

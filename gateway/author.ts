@@ -1,0 +1,96 @@
+/** Whose letter it is: one author, who is the submitter, and nothing beside it that shows somebody else (RFC 6409 §8.1, RFC 5322 §3.6.2). */
+import type { Mailbox } from "../mime/address.ts";
+import { parseAddressList } from "../mime/address.ts";
+import { Fault } from "../mime/fault.ts";
+import { fieldsNamed, onlyValue, valueOf, type HeaderField } from "../mime/headers.ts";
+import { maySendAs, type Submitter } from "./users.ts";
+
+/** A refusal with words for the sender. */
+export const refused = (advice: string, cause?: unknown): Fault => new Fault("malformed", advice, { advice, cause });
+
+/** @throws Fault `forbidden`: the submitter may not send as this mailbox */
+export function demandIdentity(submitter: Submitter, mailbox: Mailbox, where: string): void {
+  if (maySendAs(submitter, mailbox)) return;
+  throw new Fault("forbidden", `a foreign ${where}`, { advice: `${submitter.name} may not send as ${mailbox.address} (${where}).` });
+}
+
+/** Fields that name a sender beside From; each of their addresses must be the submitter's. */
+const SENDERS = ["sender", "resent-from", "resent-sender"];
+
+/** @throws Fault `malformed`, `forbidden` with words for the sender */
+export function authorOf(fields: readonly HeaderField[], submitter: Submitter): Mailbox {
+  if (fields.some(({ name }) => name === "")) {
+    throw refused("The header has a line that is no field."); // some readers take what stands there for a field, some for the end of the header
+  }
+  const from = onlyOr(fields, "from", "The message has more than one From field; a registered letter has one author.") ?? "";
+  const [author, ...others] = addressesIn("From", from);
+  if (!author || others.length > 0) throw refused("The message needs exactly one author in its From field.");
+  demandIdentity(submitter, author, "From");
+  demandOwnNames(submitter, from, "From");
+  for (const name of SENDERS) {
+    for (const value of fieldsNamed(fields, name).map((item) => valueOf(item))) {
+      for (const mailbox of addressesIn(name, value)) demandIdentity(submitter, mailbox, name);
+      demandOwnNames(submitter, value, name);
+    }
+  }
+  return author;
+}
+
+/** The value of a field that stands once. @throws Fault `malformed` with the advice where it stands more often */
+export function onlyOr(fields: readonly HeaderField[], name: string, advice: string): string | undefined {
+  try {
+    return onlyValue(fields, name) || undefined;
+  } catch (cause) {
+    throw refused(advice, cause);
+  }
+}
+
+function addressesIn(name: string, value: string): Mailbox[] {
+  try {
+    return parseAddressList(value);
+  } catch (cause) {
+    throw refused(`The ${name} field cannot be read.`, cause);
+  }
+}
+
+/** Display names and comments are all that many readers show: an address in them is the submitter's, or a lie. */
+function demandOwnNames({ identities }: Submitter, value: string, where: string): void {
+  const shown = decoded(value)
+    .replaceAll("\\", "")
+    .normalize("NFKC")
+    .replaceAll(/\p{Cf}|\0/gu, "");
+  for (const word of shown.split(/[\s<>()[\]",:;]+/u).filter((one) => one.includes("@"))) {
+    const bare = word.replaceAll(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "").toLowerCase();
+    const looksLikeAddress = /^[^@]/u.test(bare) && bare.slice(bare.indexOf("@")).includes(".");
+    if (!looksLikeAddress || identities.some(({ key }) => key === bare || key === word.toLowerCase())) continue;
+    throw new Fault("forbidden", `a foreign address in the name of ${where}`, {
+      advice: `The name in the ${where} field shows the address ${bare.slice(0, 80)}, which is not the sender's.`,
+    });
+  }
+}
+
+const ENCODED_WORD = /=\?([^?\s]{1,40})\?([bq])\?([^?]*)\?=/giu;
+
+/** Encoded words as a reader shows them (RFC 2047 §6.2: white space between two of them is not shown). */
+function decoded(value: string): string {
+  return value.replaceAll(/\?=\s+=\?/gu, "?==?").replaceAll(ENCODED_WORD, (_whole, charset: string, encoding: string, text: string) => {
+    const bytes =
+      encoding.toLowerCase() === "b"
+        ? Buffer.from(text, "base64")
+        : Buffer.from(
+            text
+              .replaceAll("_", " ")
+              .replaceAll(/=([0-9A-F]{2})/giu, (_hex, digits: string) => String.fromCharCode(Number.parseInt(digits, 16))),
+            "latin1",
+          );
+    return textOf(bytes, charset);
+  });
+}
+
+function textOf(bytes: Buffer, charset: string): string {
+  try {
+    return new TextDecoder(charset.split("*")[0]).decode(bytes); // RFC 2231 §5: a language behind the star
+  } catch {
+    return bytes.toString("latin1");
+  }
+}

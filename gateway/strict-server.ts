@@ -1,0 +1,73 @@
+/** The library's server with our connections: counted before a single octet is read, TLS handshakes under a deadline, each dismissal logged. */
+import type { Socket } from "node:net";
+import { SMTPServer, type SMTPServerOptions, type SMTPServerSession } from "smtp-server";
+import type { SMTPConnectionOptions } from "smtp-server/lib/smtp-connection.js";
+import type { Log } from "../config/log.ts";
+import type { DoorLimits } from "../config/schema.ts";
+import { doorReply, type Dismissal } from "./reply.ts";
+import { StrictConnection } from "./strict-connection.ts";
+import type { Visits } from "./visits.ts";
+
+/** A client that was turned away gets this long to take its answer. */
+const LINGER_MS = 1_000;
+
+export class StrictServer extends SMTPServer {
+  readonly limits: DoorLimits;
+  readonly #visits: Visits;
+  readonly #log: Log;
+  readonly #leaving = new WeakMap<Socket, () => void>();
+
+  constructor(options: SMTPServerOptions, { limits, visits, log }: { limits: DoorLimits; visits: Visits; log: Log }) {
+    super(options);
+    this.limits = limits;
+    this.#visits = visits;
+    this.#log = log;
+  }
+
+  override connect(socket: Socket, options?: SMTPConnectionOptions | null): void {
+    const connection = new StrictConnection(this, socket, options);
+    this.connections.add(connection);
+    connection.on("error", (error: Error) => this._onError(error));
+    connection.init();
+  }
+
+  /** Every socket comes by here first, before TLS and before the library makes anything of it. */
+  override _acceptSocket(socket: Socket, handshake: boolean): (() => void) | false {
+    const address = socket.remoteAddress ?? "";
+    const leave = this.#visits.enter(address);
+    if (!leave) {
+      this.#turnAway(socket, address, handshake);
+      return false;
+    }
+    this.#leaving.set(socket, leave);
+    this.keepCounting(socket);
+    const release = super._acceptSocket(socket, handshake);
+    if (!handshake || !release) return release;
+    const late = setTimeout(() => (this._pendingSockets.get(socket) ?? socket).destroy(), this.limits.authenticate); // the library's timeout starts anew with each octet
+    late.unref();
+    return () => {
+      clearTimeout(late);
+      release();
+    };
+  }
+
+  /** The visit ends with the socket. */
+  keepCounting(socket: Socket): void {
+    const leave = this.#leaving.get(socket);
+    if (leave) socket.once("close", leave);
+  }
+
+  dismissed({ id, remoteAddress }: SMTPServerSession, why: Dismissal): void {
+    this.#log.warn({ event: "submission.dismissed", session: id, remote: remoteAddress, why });
+  }
+
+  #turnAway(socket: Socket, remote: string, handshake: boolean): void {
+    this.#log.warn({ event: "submission.turned-away", remote });
+    socket.on("error", () => undefined);
+    if (handshake) return void socket.destroy(); // no words before TLS
+    const { code, text } = doorReply("crowded");
+    socket.end(`${code} ${text}\r\n`);
+    socket.resume();
+    setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  }
+}

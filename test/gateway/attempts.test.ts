@@ -1,0 +1,145 @@
+/** Attempts to log in: free failures, pauses that grow, and no way to lock somebody else out (RFC 4954 §9); at the door, and by a clock. */
+import { afterEach, describe, expect, test } from "@jest/globals";
+import { Attempts, type AttemptLimits } from "../../gateway/attempts.ts";
+import { Users, hashPassword } from "../../gateway/users.ts";
+import { parseMailbox } from "../../mime/address.ts";
+import { PASSWORD, openTestDoor, type TestDoor } from "./door.ts";
+import { Talk } from "./talk.ts";
+
+const LIMITS = { failures: 3, userFailures: 6, firstPause: 1_000, longestPause: 10_000 } as AttemptLimits;
+const HERE = "192.0.2.1";
+const ELSEWHERE = "198.51.100.7";
+
+let time = 0;
+const attempts = (): Attempts => new Attempts(LIMITS, () => time);
+const fail = (all: Attempts, address: string, name: string): boolean => all.begin(address, name) !== undefined;
+
+describe("by the clock", () => {
+  test("three failures are free, then each pause is twice the last, up to the longest", () => {
+    const all = new Attempts({ ...LIMITS, userFailures: 100 }, () => time);
+    for (let at = 0; at < 3; at++) expect(fail(all, HERE, "alice")).toBe(true);
+    for (const pause of [1_000, 2_000, 4_000, 8_000, 10_000, 10_000]) {
+      time += pause - 1;
+      expect(fail(all, HERE, "alice")).toBe(false);
+      time += 1;
+      expect(fail(all, HERE, "alice")).toBe(true);
+    }
+  });
+
+  test("names tried in turn from one place count together, of IPv6 for the whole network", () => {
+    const all = attempts();
+    for (const [at, name] of ["a", "b", "c"].entries()) expect(fail(all, `2001:db8::${at}`, name)).toBe(true);
+    expect(fail(all, "2001:db8::9", "d")).toBe(false);
+    expect(fail(all, "2001:db8:0:1::9", "d")).toBe(true);
+  });
+
+  test("attempts that began together count before they have ended", () => {
+    const all = attempts();
+    const begun = Array.from({ length: 10 }, () => all.begin(HERE, "alice"));
+    expect(begun.filter(Boolean)).toHaveLength(3);
+  });
+
+  test("who is put off is not put off for longer by asking", () => {
+    const all = attempts();
+    for (let at = 0; at < 3; at++) fail(all, HERE, "alice");
+    for (let at = 0; at < 100; at++) expect(fail(all, HERE, "alice")).toBe(false);
+    time += 1_000;
+    expect(fail(all, HERE, "alice")).toBe(true);
+  });
+
+  test("a success, and an attempt that nobody could decide, count as nothing", () => {
+    const all = attempts();
+    for (let at = 0; at < 10; at++) all.begin(HERE, "alice")?.succeeded();
+    for (let at = 0; at < 10; at++) all.begin(HERE, "alice")?.undecided();
+    expect(all.begin(HERE, "alice")).toBeDefined();
+  });
+
+  test("a user who is hunted from everywhere gets in from a new place, at the first try only", () => {
+    const all = attempts();
+    for (let at = 0; at < 60; at++) fail(all, `203.0.113.${at}`, "alice");
+    expect(fail(all, ELSEWHERE, "alice")).toBe(true);
+    expect(fail(all, ELSEWHERE, "alice")).toBe(false);
+    all.begin("198.51.100.8", "alice")?.succeeded();
+    expect(fail(all, "198.51.100.8", "alice")).toBe(true);
+    expect(fail(all, "198.51.100.8", "alice")).toBe(true); // who once came in from there may mistype
+  });
+
+  test("behind one address, somebody who came in from there before is not locked out by the others", () => {
+    const all = attempts();
+    all.begin(HERE, "alice")?.succeeded();
+    for (let at = 0; at < 10; at++) fail(all, HERE, "printer");
+    expect(fail(all, HERE, "printer")).toBe(false);
+    expect(fail(all, HERE, "carol")).toBe(false);
+    expect(all.begin(HERE, "alice")).toBeDefined();
+  });
+
+  test("failures are forgotten after an hour", () => {
+    const all = attempts();
+    for (let at = 0; at < 3; at++) fail(all, HERE, "alice");
+    time += 60 * 60_000;
+    for (let at = 0; at < 3; at++) expect(fail(all, HERE, "alice")).toBe(true);
+  });
+
+  test("names of a megabyte and fifty thousand places take bounded room and time", () => {
+    const all = attempts();
+    const long = "x".repeat(1 << 20);
+    for (let at = 0; at < 1_000; at++) all.begin(`10.${at >> 8}.${at & 255}.1`, `${at}${long}`);
+    for (let at = 0; at < 50_000; at++) all.begin(`11.${at >> 16}.${(at >> 8) & 255}.${at & 255}`, "alice");
+    expect(all.begin(HERE, "alice")).toBeDefined();
+  });
+});
+
+describe("at the door", () => {
+  let door: TestDoor | undefined;
+  afterEach(() => door?.stop());
+
+  async function tls(from?: string): Promise<Talk> {
+    const talk = await Talk.openTls(door?.tlsPort ?? 0, door?.ca ?? "", from);
+    await talk.say("EHLO client.example");
+    return talk;
+  }
+
+  test("the sixth failure of an address is 454 whatever the password, and a good user from another one gets in", async () => {
+    door = await openTestDoor({ limits: { failures: 5, userFailures: 20 } });
+    for (let at = 0; at < 5; at++) expect(await (await tls()).login("alice", "wrong")).toMatch(/^535 5\.7\.8 /u);
+    const bad = await tls();
+    expect(await bad.login("alice", PASSWORD)).toBe("454 4.7.0 Too many failed attempts to log in; try again later");
+    expect(await bad.login("carol", PASSWORD)).toMatch(/^454 4\.7\.0 /u);
+    expect(await (await tls("127.0.0.2")).login("alice", PASSWORD)).toMatch(/^235 /u);
+  });
+
+  test("LOGIN counts as PLAIN does", async () => {
+    door = await openTestDoor({ limits: { failures: 2, userFailures: 20 } });
+    const talk = await tls();
+    for (const code of [/^535 /u, /^535 /u, /^454 /u]) {
+      await talk.say("AUTH LOGIN");
+      await talk.say(Buffer.from("alice").toString("base64"));
+      expect(await talk.say(Buffer.from("wrong").toString("base64"))).toMatch(code);
+    }
+  });
+
+  test("a thousand bad attempts at once starve nobody: an honest user gets in meanwhile", async () => {
+    door = await openTestDoor({ limits: { connections: 5_000, perAddress: 5_000, perMinute: 5_000, failures: 5, userFailures: 20 } });
+    const talks = await Promise.all(Array.from({ length: 100 }, () => tls()));
+    const answers = talks.map(async (talk) => {
+      const all: string[] = [];
+      for (let at = 0; at < 10; at++) all.push((await talk.login("alice", `wrong${at}`)).slice(0, 3));
+      return all;
+    });
+    expect(await (await tls("127.0.0.3")).login("alice", PASSWORD)).toMatch(/^235 /u);
+    const codes = (await Promise.all(answers)).flat();
+    expect(codes).toHaveLength(1_000);
+    expect(codes.filter((code) => code === "535").length).toBeLessThanOrEqual(6);
+    expect(codes.filter((code) => code === "454").length).toBeGreaterThanOrEqual(994);
+    for (const talk of talks) talk.close();
+  });
+});
+
+test("of a thousand passwords at once two are hashed at a time and no more than twenty wait; the others are told so at once", async () => {
+  const users = new Users([{ name: "alice", password: await hashPassword("alice-secret"), identities: [parseMailbox("alice@a.example")] }]);
+  const outcomes = Array.from({ length: 1_000 }, () => users.authenticate("alice", "wrong").catch((thrown: unknown) => thrown));
+  const busy = await Promise.all(outcomes.slice(20));
+  expect(busy.every((outcome) => outcome instanceof Error && outcome.message === "busy")).toBe(true);
+  expect((await Promise.all(outcomes.slice(0, 20))).every((outcome) => outcome === undefined)).toBe(true);
+  expect(await users.authenticate("alice", "alice-secret")).toHaveProperty("name", "alice");
+});
