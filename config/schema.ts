@@ -145,7 +145,7 @@ export const brokerSchema = z.strictObject({
       file: path.optional(),
       credential: z
         .string()
-        .regex(/^[\w.-]{1,255}$/u, "must be a name")
+        .regex(/^\w[\w.-]{0,254}$/u, "must be a name")
         .optional(),
     })
     .refine(({ file, credential }) => (file === undefined) !== (credential === undefined), {

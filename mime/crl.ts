@@ -53,10 +53,10 @@ function read(der: Buffer, root: Certificate): RevocationList {
   const whole = new Cursor(parse(der, LIMITS));
   const signed = whole.take(TAG.sequence);
   const algorithm = whole.take(TAG.sequence);
-  const signature = whole.take(TAG.bitString).content.subarray(1);
+  const [unusedBits, ...signature] = whole.take(TAG.bitString).content;
   whole.end();
   const digest = ALGORITHMS.find(([dotted]) => isOid(new Cursor(algorithm).take(TAG.oid), dotted))?.[1];
-  if (!digest || !verify(digest, signed.encoding, root.publicKey, signature))
+  if (!digest || unusedBits !== 0 || !verify(digest, signed.encoding, root.publicKey, Buffer.from(signature)))
     throw new Fault("signature-invalid", "the revocation list is not signed by the root");
   const parts = new Cursor(signed);
   if (integerOf(parts.take(TAG.integer)) !== 1) throw new Fault("malformed", "a revocation list of another version");

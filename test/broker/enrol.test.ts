@@ -7,7 +7,7 @@ import { parseMailbox } from "../../mime/address.ts";
 import { parseCertificate } from "../../mime/certificate.ts";
 import { OID } from "../../mime/oids.ts";
 import { certificationRequest, newKey } from "../../mime/request.ts";
-import { DAY, RECEIPTS, call, forever, openHouse, wordOf, type Gateway, type House } from "./house.ts";
+import { DAY, RECEIPTS, call, faceOf, forever, openHouse, wordOf, type Gateway, type House } from "./house.ts";
 
 let house: House;
 let b: Gateway;
@@ -44,6 +44,26 @@ describe("an invitation", () => {
     expect((await enrol({ token, name: "gw", request: csr() })).status).toBe(200);
     const again = await enrol({ token, name: "gw", request: csr() });
     expect([again.status, wordOf(again)]).toEqual([401, "unauthenticated"]);
+  });
+
+  test("whose answer was lost gives the same key the same certificate again, and another key the answer of an unknown one", async () => {
+    const token = await house.invite("lost.example");
+    const request = csr();
+    const [first, again] = [await enrol({ token, name: "gw", request }), await enrol({ token, name: "gw", request })];
+    expect([first.status, again.body.toString()]).toEqual([200, first.body.toString()]);
+    const unknown = await enrol({ token: "unknown", name: "gw", request: csr() });
+    expect(faceOf(await enrol({ token, name: "gw", request: csr() }))).toBe(faceOf(unknown));
+    house.pass(7 * DAY + 1);
+    expect(faceOf(await enrol({ token, name: "gw", request }))).toBe(faceOf(unknown));
+  });
+
+  test("asked for by the same key twice at once gives one certificate, and one gateway is enrolled", async () => {
+    const before = (await house.table.gateways()).length;
+    const token = await house.invite("twice.example");
+    const request = csr();
+    const answers = await Promise.all(Array.from({ length: 8 }, () => enrol({ token, name: "gw", request })));
+    expect(new Set(answers.map(({ body }) => body.toString())).size).toBe(1);
+    expect((await house.table.gateways()).length).toBe(before + 1);
   });
 
   test("taken by ten gateways at once enrols one of them", async () => {

@@ -93,7 +93,7 @@ test("a server behind TLS, under a certificate of one's own authority", async ()
 test("a user who may do only what the table needs, below its prefix", async () => {
   const redis = keep(await startRedis());
   const rights =
-    "+ping +wait +fcall +function|load +config|get +info +select +client|setname +hello +auth +scan +get +set +getdel +hget +hgetall +hmget +hset +hsetnx +hdel +hincrby +hexists +xadd +xrange +xrevrange +zadd +zrem +zrangebyscore +del +type +echo +quit +bgrewriteaof";
+    "+ping +wait +fcall +function|load +config|get +info +select +client|setname +hello +auth +scan +get +set +hget +hgetall +hmget +hset +hsetnx +hdel +hincrby +hexists +xadd +xrange +xrevrange +zadd +zrem +zrangebyscore +del +type +echo +quit +bgrewriteaof";
   expect(redis.cli("ACL", "SETUSER", "kakitome", "reset", "on", ">few-rights", "~kakitome:*", ...rights.split(" "))).toBe("OK");
   const url = redis.url.replace("default:testpass", "kakitome:few-rights");
   await expectWorks(await opened({ url, prefix: "kakitome:" }));

@@ -78,6 +78,13 @@ describe("a file that is right", () => {
     expect(config.mailboxes[0]?.imap?.passwordFile).toBe(join(folder, "alice.password"));
   });
 
+  test("has the paths of its keys and of the operator's token counted from itself too", async () => {
+    const file = await place(`${BROKER}dayKeys: days\nmasterKey: { file: m.key }\nadmin: { listen: "127.0.0.1:1", tokenFile: t }\n`);
+    const folder = file.slice(0, -"/some.yaml".length);
+    const { dayKeys, masterKey, admin } = loadBroker(file);
+    expect([dayKeys, masterKey?.file, admin?.tokenFile]).toEqual([join(folder, "days"), join(folder, "m.key"), join(folder, "t")]);
+  });
+
   test("gets every default", async () => {
     const config = loadBroker(await place(BROKER));
     const [second, minute, day] = [1_000, 60_000, 86_400_000];
@@ -88,7 +95,17 @@ describe("a file that is right", () => {
       vanishAfter: day,
       retention: 30 * day,
       certificates: { lifetime: 365 * day },
+      crl: { lifetime: 7 * day },
+      limits: {
+        perGateway: { burst: 5_000, perSecond: 500 },
+        perAddress: { burst: 300, perSecond: 10 },
+        connections: 10_000,
+        header: 10 * second,
+        request: 30 * second,
+      },
     });
+    expect([config.admin, config.masterKey]).toEqual([undefined, undefined]);
+    expect(loadGateway(await place(GATEWAY)).broker.revocations).toBe(60 * minute);
   });
 
   test("may name its table with or without a password", async () => {

@@ -1,12 +1,13 @@
 /** S11 at the sender: a receipt counts only where the broker signed it and it speaks of exactly a letter that was sent here. */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { afterAll, beforeAll, beforeEach, expect, test } from "@jest/globals";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { createRoot } from "../../broker/authority.ts";
-import type { DeclaredRecipient } from "../../broker/client.ts";
+import { BrokerClient, type DeclaredRecipient } from "../../broker/client.ts";
 import { Letters } from "../../gateway/letters.ts";
 import { Mailbox } from "../../gateway/mailbox.ts";
 import { receiveReceipt } from "../../gateway/receipts.ts";
+import { serialOf, type Certificate } from "../../mime/certificate.ts";
 import type { HandoverEvidence } from "../../mime/evidence.ts";
 import { buildReceipt } from "../../mime/report.ts";
 import type { Signer } from "../../mime/sign.ts";
@@ -77,11 +78,11 @@ const receipt = (changes: Partial<HandoverEvidence> = {}, signer: Signer = house
 };
 
 /** Has the gateway read a mail. @returns the events it logged */
-async function read(mail: Buffer | undefined): Promise<string[]> {
+async function read(mail: Buffer | undefined, broker: BrokerClient = alice.gateway.client): Promise<string[]> {
   const before = house.heard.lines.all.length;
   const mailbox = Object.assign(Object.create(Mailbox.prototype) as Mailbox, { fetch: async () => mail });
   const seen = { uid: 7, octets: 0, flags: [], internalDate: undefined, structure: undefined };
-  await receiveReceipt({ broker: alice.gateway.client, letters, log: house.heard.log }, mailbox, seen);
+  await receiveReceipt({ broker, letters, log: house.heard.log }, mailbox, seen);
   return house.heard.lines.all.slice(before).map(({ event }) => event);
 }
 
@@ -155,6 +156,30 @@ test.each(REFUSED)("a receipt %s is not recorded: %s", async (_why, event, make)
   expect(await read(await make())).toEqual([event]);
   expect(await recipientNow()).toMatchObject({ state: "handed-over" });
   expect(existsSync(letters.pathOf("evidence-0123456789abcdef.receipt.eml"))).toBe(false);
+});
+
+describe("what the root revoked", () => {
+  const revoking = (certificate: Certificate, at: Date) => {
+    const known = alice.gateway.channel;
+    const channel = { ...known, revoked: () => new Map([[serialOf(certificate), at]]) };
+    return new BrokerClient(channel);
+  };
+  const soon = (milliseconds: number): Date => new Date(house.now().getTime() + milliseconds);
+
+  test.each([
+    [
+      "the broker's signing certificate, however late: whoever has its key writes any date",
+      () => revoking(house.broker.signer.certificate, soon(DAY)),
+      ["receipt.not-valid"],
+    ],
+    ["the recipient's certificate before it confirmed", () => revoking(bob.identity.signer.certificate, soon(-DAY)), ["receipt.not-valid"]],
+    ["the recipient's certificate after it confirmed", () => revoking(bob.identity.signer.certificate, soon(DAY)), ["receipt.verified"]],
+    ["nothing of this letter", () => revoking(alice.identity.signer.certificate, soon(-DAY)), ["receipt.verified"]],
+  ])("%s: the receipt counts accordingly", async (_what, make, events) => {
+    const broker = make();
+    expect(await read(receipt(), broker)).toEqual(events);
+    await broker.close();
+  });
 });
 
 test.each([
