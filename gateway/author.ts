@@ -55,10 +55,7 @@ function addressesIn(name: string, value: string): Mailbox[] {
 
 /** Display names and comments are all that many readers show: an address in them is the submitter's, or a lie. */
 function demandOwnNames({ identities }: Submitter, value: string, where: string): void {
-  const shown = decoded(value)
-    .replaceAll("\\", "")
-    .normalize("NFKC")
-    .replaceAll(/\p{Cf}|\0/gu, "");
+  const shown = decoded(value).normalize("NFKC"); // an at sign of full width looks like one
   for (const word of shown.split(/[\s<>()[\]",:;]+/u).filter((one) => one.includes("@"))) {
     const bare = word.replaceAll(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "").toLowerCase();
     const looksLikeAddress = /^[^@]/u.test(bare) && bare.slice(bare.indexOf("@")).includes(".");

@@ -178,7 +178,10 @@ function smtpError({ code, text }: Reply): Error {
 
 async function authenticate(parts: DoorParts, name: string, password: string, session: SMTPServerSession): Promise<Submitter | undefined> {
   const attempt = parts.attempts.begin(session.remoteAddress, name);
-  if (!attempt) throw new Refused("put-off");
+  if (!attempt) {
+    parts.log.warn({ event: "submission.authentication-put-off", session: session.id, remote: session.remoteAddress });
+    throw new Refused("put-off");
+  }
   const submitter = await parts.users.authenticate(name, password).catch((thrown: unknown) => {
     attempt.undecided();
     throw thrown;

@@ -79,7 +79,7 @@ describe("errors and commands that bring no mail", () => {
 describe("connections", () => {
   test("of one address beyond the limit are 421, and there is room again when one has ended", async () => {
     const door = await doorWith({ perAddress: 2 });
-    const [first, second] = [await Talk.open(door.port), await door.enter()];
+    const [first, second] = [await door.enter(), await door.enter()];
     const surplus = await Talk.open(door.port);
     expect(surplus.greeting).toBe("421 4.7.0 Too many connections; try again later");
     await surplus.ended();
@@ -213,7 +213,7 @@ test("an honest letter is taken while a thousand clients are idle and two hundre
 });
 
 describe("the counting of visits", () => {
-  const limits = { connections: 10, perAddress: 3, perMinute: 5 };
+  const limits = { connections: 10, perAddress: 3, perMinute: 6 };
 
   test("a new minute gives new connections, and ended ones make room once", () => {
     let time = 0;
@@ -227,8 +227,9 @@ describe("the counting of visits", () => {
     leave[0]?.();
     leave[0]?.();
     expect(visits.enter("192.0.2.1")).toBeDefined();
+    expect(visits.enter("192.0.2.1")).toBeUndefined();
     leave[1]?.();
-    expect(visits.enter("192.0.2.1")).toBeUndefined(); // the sixth of this minute
+    expect(visits.enter("192.0.2.1")).toBeUndefined(); // the seventh of this minute
     time += 60_000;
     expect(visits.enter("192.0.2.1")).toBeDefined();
   });
@@ -239,7 +240,7 @@ describe("the counting of visits", () => {
     for (const address of ["2001:db8::1", "2001:db8::2", "2001:db8:0:0:ffff::3"]) expect(visits.enter(address)).toBeDefined();
     expect(visits.enter("2001:db8::4")).toBeUndefined();
     expect(visits.enter("2001:db8:0:1::4")).toBeDefined();
-    for (let at = 0; at < 6; at++) expect(visits.enter("10.1.2.3")).toBeDefined();
+    for (let at = 0; at < 6; at++) expect(visits.enter("10.1.2.3")).toBeDefined(); // ten in all
     expect(visits.enter("10.1.2.3")).toBeUndefined();
   });
 

@@ -78,13 +78,26 @@ test("a good message is accepted though the command behind it is not", async () 
   expect(door.taken).toHaveLength(1);
 });
 
-test("a command without its end is not obeyed when the client leaves", async () => {
-  const talk = await plain();
-  await toData(talk);
-  talk.write(`From: ${ALICE}\r\n\r\nHello.\r\n.`);
-  talk.finish();
-  await talk.ended();
-  expect(door.taken).toEqual([]);
+describe("when the client leaves", () => {
+  test("a command without its end is not obeyed", async () => {
+    const asked: string[] = [];
+    door.demandSigner = ({ key }) => void asked.push(key);
+    const talk = await plain();
+    talk.write(`MAIL FROM:<${ALICE}>\r\nRSET\r\nMAIL FROM:<${ALICE}>`);
+    talk.finish();
+    await talk.ended();
+    expect(asked).toEqual([ALICE]);
+    door.demandSigner = () => undefined;
+  });
+
+  test("a message without its end is not accepted", async () => {
+    const talk = await plain();
+    await toData(talk);
+    talk.write(`From: ${ALICE}\r\n\r\nHello.\r\n.`);
+    talk.finish();
+    await talk.ended();
+    expect(door.taken).toEqual([]);
+  });
 });
 
 describe("a line", () => {
