@@ -1,6 +1,7 @@
 /** Chaos: senders at work while any process is killed at any time; nothing is made to halt, so that the proof does not rest on named points. */
 import { lastWords } from "./matrix.ts";
 import { setTimeout as pause } from "node:timers/promises";
+import { Chance } from "../fuzz/mutate.ts";
 import { Ledger, type Finding } from "./ledger.ts";
 import { RECIPIENTS, startCrashPlace, type CrashPlace, type Part } from "./place.ts";
 
@@ -38,10 +39,10 @@ export async function runChaos({ minutes, seed, rate = 4, say }: ChaosPlan): Pro
   try {
     const until = Date.now() + minutes * 60_000;
     const senders = Array.from({ length: SENDERS }, (_none, at) =>
-      keepSending(ledger, randomOf(seed + 1 + at), rate / SENDERS, until, stop.signal),
+      keepSending(ledger, new Chance(seed + 1 + at), rate / SENDERS, until, stop.signal),
     );
     const sent = Promise.allSettled(senders);
-    await keepKilling(place, randomOf(seed), until, (name) => (kills[name] = (kills[name] ?? 0) + 1));
+    await keepKilling(place, new Chance(seed), until, (name) => (kills[name] = (kills[name] ?? 0) + 1));
     const refusals = (await sent).flatMap((one): Finding[] =>
       one.status === "rejected" ? [{ kind: "lost", what: String(one.reason) }] : [],
     );
@@ -60,28 +61,27 @@ export async function runChaos({ minutes, seed, rate = 4, say }: ChaosPlan): Pro
   }
 }
 
-async function keepSending(ledger: Ledger, random: () => number, rate: number, until: number, signal: AbortSignal): Promise<void> {
-  for (let next = Date.now() + (random() * 1_000) / rate; next < until; next += 1_000 / rate) {
+async function keepSending(ledger: Ledger, chance: Chance, rate: number, until: number, signal: AbortSignal): Promise<void> {
+  for (let next = Date.now() + (chance.next() * 1_000) / rate; next < until; next += 1_000 / rate) {
     await pause(Math.max(next - Date.now(), 0), undefined, { signal });
     if (Date.now() > until) return; // what could not be sent in time is not made up for
-    const first = Math.floor(random() * RECIPIENTS.length);
-    const count = 1 + Math.floor(random() * RECIPIENTS.length);
+    const first = chance.below(RECIPIENTS.length);
+    const count = 1 + chance.below(RECIPIENTS.length);
     const account = ledger.open([...RECIPIENTS, ...RECIPIENTS].slice(first, first + count));
     await ledger.send(account, signal);
   }
 }
 
-async function keepKilling(place: CrashPlace, random: () => number, until: number, killed: (name: Part["name"]) => void): Promise<void> {
+async function keepKilling(place: CrashPlace, chance: Chance, until: number, killed: (name: Part["name"]) => void): Promise<void> {
   const parts = Object.values(place.parts);
   for (;;) {
-    const wait = 2_000 + random() * 3_000;
+    const wait = 2_000 + chance.next() * 3_000;
     if (Date.now() + wait > until) break;
     await pause(wait);
-    const part = parts[Math.floor(random() * parts.length)];
-    if (!part) throw new Error("there is nothing to kill");
+    const part = chance.of(parts);
     await part.kill();
     killed(part.name);
-    await pause(random() * 1_000);
+    await pause(chance.next() * 1_000);
     await part.start();
   }
   await pause(Math.max(until - Date.now(), 0));
@@ -91,17 +91,6 @@ function answersOf({ accounts }: Ledger): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const { answers } of accounts) for (const answer of answers) counts[answer] = (counts[answer] ?? 0) + 1;
   return counts;
-}
-
-/** Numbers from 0 to 1, always the same ones of a seed (mulberry32). */
-function randomOf(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /** The outcome in words. */

@@ -8,12 +8,17 @@ export class Chance {
     this.#state = seed >>> 0;
   }
 
-  /** 0 or more, less than `below`. */
-  below(below: number): number {
+  /** 0 or more, less than 1. */
+  next(): number {
     this.#state = (this.#state + 0x6d2b79f5) | 0;
     let mixed = Math.imul(this.#state ^ (this.#state >>> 15), 1 | this.#state);
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  }
+
+  /** A whole number, 0 or more, less than `below`. */
+  below(below: number): number {
+    return Math.floor(this.next() * below);
   }
 
   of<T>(all: readonly T[]): T {

@@ -4,47 +4,14 @@ import { openTicket, sealTicket } from "../../broker/ticket.ts";
 import { openLetter, type Binding } from "../../mime/bind.ts";
 import { encodeBase64 } from "../../mime/entity.ts";
 import { Fault } from "../../mime/fault.ts";
-import { splitMessage } from "../../mime/headers.ts";
 import { ContentKey } from "../../mime/key.ts";
-import { sealLetter, signLetter, type KeyHold, type SigningOrder } from "../../mime/letter.ts";
 import { readSealed } from "../../mime/message.ts";
-import { outerFields } from "../../mime/payload.ts";
-import { BROKER, CONTENT_ID, MESSAGE, MESSAGE_ID, NONCE, NOW, makeParties, party, payloadOf, shellOf, signingBy } from "../mime/parties.ts";
+import { BROKER, KC, letterIn, makeParties, party } from "../mime/parties.ts";
 import { bitFlips } from "../mime/tree.ts";
 
-const KC = Buffer.alloc(32, 0x4b);
 const LONGEST_MS = 250;
 const parties = await makeParties();
 const session = (await party(parties.root, "session@broker.example")).opener;
-
-interface Made {
-  readonly mail: string;
-  readonly envelope: Buffer;
-  readonly binding: Binding;
-}
-
-function made(hold: KeyHold, order: SigningOrder): Made {
-  const { alice, bob, root } = parties;
-  const signing = signingBy(alice.signer, { order });
-  const letter = signLetter(payloadOf(MESSAGE), NONCE, signing);
-  const certificate = bob.opener.certificate;
-  const form = hold === "held" ? { hold, dual: certificate } : { hold, certificate, transport: "oaep" as const };
-  const shell = shellOf(sealTicket({ sessionId: Buffer.alloc(16, 1), nextSessionId: undefined }, session.certificate));
-  const outer = outerFields(splitMessage(MESSAGE), "[...]");
-  const { mail } = sealLetter(letter, { ...form, key: ContentKey.adopt(Buffer.from(KC)), shell }, outer, alice.mailbox, signing);
-  const binding: Binding = {
-    hold,
-    signing: order,
-    sender: alice.mailbox,
-    recipients: [bob.mailbox.key],
-    messageId: MESSAGE_ID,
-    commit: letter.commit,
-    contentId: CONTENT_ID.toString("hex"),
-    expiresAt: shell.expiresAt,
-    trust: { roots: [root.certificate], at: NOW },
-  };
-  return { mail: mail.toString("latin1"), envelope: readSealed(mail)?.envelope ?? Buffer.alloc(0), binding };
-}
 
 /** S6 to S8 as a gateway goes them: the shell, our broker, the ticket at the broker, the letter. @throws Fault */
 function walk(mail: Buffer, binding: Binding): Buffer {
@@ -84,7 +51,10 @@ let mutants = 0;
 const ends: Record<string, number> = {};
 const opened: string[] = [];
 for (const [hold, order] of FORMS) {
-  const { mail, envelope, binding } = made(hold, order);
+  const ticket = sealTicket({ sessionId: Buffer.alloc(16, 1), nextSessionId: undefined }, session.certificate);
+  const { mail: whole, binding } = letterIn(parties, hold, order, ticket);
+  const envelope = readSealed(whole)?.envelope ?? Buffer.alloc(0);
+  const mail = whole.toString("latin1");
   const from = encodeBase64(envelope).toString();
   if (endOf(Buffer.from(mail, "latin1"), binding) !== "opened") throw new Error("the unaltered letter does not open");
   for (const { mutant, offset } of bitFlips(envelope)) {

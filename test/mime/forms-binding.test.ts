@@ -4,39 +4,18 @@ import { openLetter, type Binding } from "../../mime/bind.ts";
 import { base64Entity, encodeBase64, multipart, parseEntity, splitMultipart } from "../../mime/entity.ts";
 import { field, joinMessage, splitMessage } from "../../mime/headers.ts";
 import { ContentKey } from "../../mime/key.ts";
-import { sealLetter, signLetter, type KeyHold, type SigningOrder } from "../../mime/letter.ts";
+import type { KeyHold, SigningOrder } from "../../mime/letter.ts";
 import { readSealed } from "../../mime/message.ts";
-import { outerFields } from "../../mime/payload.ts";
 import { sign, type Signer } from "../../mime/sign.ts";
 import { faultOf } from "./faults.ts";
-import { CONTENT_ID, MESSAGE, MESSAGE_ID, NONCE, NOW, makeParties, payloadOf, shellOf, signingBy, type Parties } from "./parties.ts";
+import { KC, NONCE, NOW, letterIn, makeParties, type Parties } from "./parties.ts";
 
-const KC = Buffer.alloc(32, 0x4b);
 let parties: Parties;
 beforeAll(async () => {
   parties = await makeParties();
 });
 
-interface Made {
-  readonly mail: Buffer;
-  readonly binding: Binding;
-}
-
-/** A letter of Alice to Bob in this form. */
-function made(hold: KeyHold, order: SigningOrder): Made {
-  const { alice, bob, root } = parties;
-  const signing = signingBy(alice.signer, { order });
-  const letter = signLetter(payloadOf(MESSAGE), NONCE, signing);
-  const certificate = bob.opener.certificate;
-  const form = hold === "held" ? { hold, dual: certificate } : { hold, certificate, transport: "oaep" as const };
-  const key = ContentKey.adopt(Buffer.from(KC));
-  const outer = outerFields(splitMessage(MESSAGE), "[...]");
-  const { mail } = sealLetter(letter, { ...form, key, shell: shellOf() }, outer, alice.mailbox, signing);
-  const row = { hold, signing: order, sender: alice.mailbox, recipients: [bob.mailbox.key], messageId: MESSAGE_ID };
-  const trust = { roots: [root.certificate], at: NOW };
-  const contentId = CONTENT_ID.toString("hex");
-  return { mail, binding: { ...row, commit: letter.commit, contentId, expiresAt: shellOf().expiresAt, trust } };
-}
+const made = (hold: KeyHold, order: SigningOrder) => letterIn(parties, hold, order);
 
 function open(mail: Buffer, binding: Binding) {
   const sealed = readSealed(mail);

@@ -7,7 +7,7 @@ import { openLetter, type Binding } from "../../mime/bind.ts";
 import type { AccessEvidence, HandoverEvidence } from "../../mime/evidence.ts";
 import { splitMessage } from "../../mime/headers.ts";
 import { ContentKey } from "../../mime/key.ts";
-import { sealLetter, signLetter, type SignedLetter, type Signing } from "../../mime/letter.ts";
+import { sealLetter, signLetter, type KeyHold, type SignedLetter, type Signing, type SigningOrder } from "../../mime/letter.ts";
 import { readSealed, type SealedMessage } from "../../mime/message.ts";
 import type { Opener } from "../../mime/open.ts";
 import { buildPayload, outerFields } from "../../mime/payload.ts";
@@ -177,6 +177,28 @@ export function sealedLetter(
       trust: { roots: [root.certificate], at: NOW },
     },
   };
+}
+
+/** Kc of the letters below. */
+export const KC = Buffer.alloc(32, 0x4b);
+
+/** A letter of Alice to Bob in any form, with the row that it was declared by. */
+export function letterIn(
+  { alice, bob, root }: Parties,
+  hold: KeyHold,
+  order: SigningOrder,
+  ticket?: Buffer,
+): { readonly mail: Buffer; readonly binding: Binding } {
+  const signing = signingBy(alice.signer, { order });
+  const letter = signLetter(payloadOf(MESSAGE), NONCE, signing);
+  const certificate = bob.opener.certificate;
+  const form = hold === "held" ? { hold, dual: certificate } : { hold, certificate, transport: "oaep" as const };
+  const shell = shellOf(ticket);
+  const outer = outerFields(splitMessage(MESSAGE), "[...]");
+  const { mail } = sealLetter(letter, { ...form, key: ContentKey.adopt(Buffer.from(KC)), shell }, outer, alice.mailbox, signing);
+  const row = { hold, signing: order, sender: alice.mailbox, recipients: [bob.mailbox.key], messageId: MESSAGE_ID };
+  const declared = { commit: letter.commit, contentId: CONTENT_ID.toString("hex"), expiresAt: shell.expiresAt };
+  return { mail, binding: { ...row, ...declared, trust: { roots: [root.certificate], at: NOW } } };
 }
 
 /** What the broker states about the letter above. */
