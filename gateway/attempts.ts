@@ -9,6 +9,21 @@ interface Failures {
   readonly last: number;
 }
 
+/** An attempt that runs; it is told once how it ended. */
+export interface Attempt {
+  succeeded(): void;
+  failed(): void;
+  undecided(): void;
+}
+
+/** Attempts of one place that run, and those that wait for them. */
+interface Line {
+  running: number;
+  readonly waiting: (() => void)[];
+}
+
+/** So many wait at one place; more are put off at once. */
+const MOST_WAITING = 20;
 /** After this without a failure all is forgotten. */
 const FORGOTTEN_MS = 60 * 60_000;
 const MOST_REMEMBERED = 20_000;
@@ -26,6 +41,7 @@ export class Attempts {
   readonly #clock: () => number;
   readonly #failures = new Recent<Failures>(MOST_REMEMBERED);
   readonly #known = new Recent<true>(MOST_REMEMBERED);
+  readonly #lines = new Map<string, Line>();
 
   /** @param clock milliseconds, by a clock that nobody sets */
   constructor(limits: AttemptLimits, clock: () => number = () => performance.now()) {
@@ -34,30 +50,51 @@ export class Attempts {
   }
 
   /**
-   * Begins an attempt; it counts as a failure until it succeeded, so that a thousand at once are no way around.
-   * @returns how it ended, to be told; undefined where it must wait
+   * Begins an attempt. As many as may still fail for free are decided at a time; others of the place wait until one of them has ended, so
+   * that a thousand at once are no way around, and ten good ones at once no failures.
+   * @returns to be told how it ended; undefined where it is put off
    */
-  begin(address: string, name: string): { succeeded(): void; undecided(): void } | undefined {
+  async begin(address: string, name: string): Promise<Attempt | undefined> {
     const user = name.slice(0, LONGEST_NAME);
     const place = JSON.stringify([placeOf(address)]);
     const pair = JSON.stringify([placeOf(address), user]);
     const anywhere = JSON.stringify({ user });
     const { failures, userFailures } = this.#limits;
-    const isHunted = (this.#of(anywhere)?.count ?? 0) >= userFailures;
-    const isKnown = this.#known.get(pair) === true;
-    if (this.#mustWait(pair, isHunted && !isKnown ? 1 : failures)) return undefined;
-    if (!isKnown && this.#mustWait(place, failures)) return undefined;
-    const counted = [place, pair, anywhere];
-    for (const key of counted) this.#change(key, 1);
-    const undo = (): void => {
-      for (const key of counted) this.#change(key, -1);
+    for (let first = true; ; first = false) {
+      const isHunted = (this.#of(anywhere)?.count ?? 0) >= userFailures;
+      const isKnown = this.#known.get(pair) === true;
+      if (this.#mustWait(pair, isHunted && !isKnown ? 1 : failures)) return undefined;
+      if (!isKnown && this.#mustWait(place, failures)) return undefined;
+      const key = isKnown ? pair : place;
+      const room = Math.max(1, failures - (this.#of(key)?.count ?? 0));
+      const line = this.#lines.get(key) ?? { running: 0, waiting: [] };
+      if (line.running < room) {
+        line.running++;
+        this.#lines.set(key, line);
+        return this.#attempt(key, line, [place, pair, anywhere], pair);
+      }
+      if (line.waiting.length >= MOST_WAITING) return undefined;
+      await new Promise<void>((resolve) => (first ? line.waiting.push(resolve) : line.waiting.unshift(resolve)));
+    }
+  }
+
+  #attempt(key: string, line: Line, counted: readonly string[], pair: string): Attempt {
+    const end = (): void => {
+      line.running--;
+      const next = line.waiting.splice(0); // each looks anew whether there is room for it
+      if (line.running === 0 && next.length === 0) this.#lines.delete(key);
+      for (const go of next) go();
     };
     return {
-      undecided: undo,
+      undecided: end,
+      failed: () => {
+        for (const one of counted) this.#failures.set(one, { count: (this.#of(one)?.count ?? 0) + 1, last: this.#clock() });
+        end();
+      },
       succeeded: () => {
-        undo();
         this.#failures.delete(pair);
         this.#known.set(pair, true);
+        end();
       },
     };
   }
@@ -72,12 +109,5 @@ export class Attempts {
     if (!found || found.count < free) return false;
     const { firstPause, longestPause } = this.#limits;
     return this.#clock() - found.last < Math.min(firstPause * 2 ** Math.min(found.count - free, 30), longestPause);
-  }
-
-  #change(key: string, by: 1 | -1): void {
-    const before = this.#of(key);
-    const count = (before?.count ?? 0) + by;
-    if (count <= 0) this.#failures.delete(key);
-    else this.#failures.set(key, { count, last: by > 0 ? this.#clock() : (before?.last ?? this.#clock()) });
   }
 }

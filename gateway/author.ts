@@ -19,18 +19,17 @@ const SENDERS = ["sender", "resent-from", "resent-sender"];
 
 /** @throws Fault `malformed`, `forbidden` with words for the sender */
 export function authorOf(fields: readonly HeaderField[], submitter: Submitter): Mailbox {
-  if (fields.some(({ name }) => name === "")) {
-    throw refused("The header has a line that is no field."); // some readers take what stands there for a field, some for the end of the header
-  }
+  for (const { name, raw } of fields)
+    if (name === "") demandOwnNames(submitter, raw.toString("utf8"), "A line of the header that is no field"); // some readers take such a line for a field
   const from = onlyOr(fields, "from", "The message has more than one From field; a registered letter has one author.") ?? "";
   const [author, ...others] = addressesIn("From", from);
   if (!author || others.length > 0) throw refused("The message needs exactly one author in its From field.");
   demandIdentity(submitter, author, "From");
-  demandOwnNames(submitter, from, "From");
+  demandOwnNames(submitter, from, "The name in the From field");
   for (const name of SENDERS) {
     for (const value of fieldsNamed(fields, name).map((item) => valueOf(item))) {
       for (const mailbox of addressesIn(name, value)) demandIdentity(submitter, mailbox, name);
-      demandOwnNames(submitter, value, name);
+      demandOwnNames(submitter, value, `The name in the ${name} field`);
     }
   }
   return author;
@@ -60,8 +59,8 @@ function demandOwnNames({ identities }: Submitter, value: string, where: string)
     const bare = word.replaceAll(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "").toLowerCase();
     const looksLikeAddress = /^[^@]/u.test(bare) && bare.slice(bare.indexOf("@")).includes(".");
     if (!looksLikeAddress || identities.some(({ key }) => key === bare || key === word.toLowerCase())) continue;
-    throw new Fault("forbidden", `a foreign address in the name of ${where}`, {
-      advice: `The name in the ${where} field shows the address ${bare.slice(0, 80)}, which is not the sender's.`,
+    throw new Fault("forbidden", `a foreign address: ${where}`, {
+      advice: `${where} shows the address ${bare.slice(0, 80)}, which is not the sender's.`,
     });
   }
 }
