@@ -5,13 +5,14 @@ import { open } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { z } from "zod";
 import { Fault } from "../mime/fault.ts";
+import { firstBroken, type AuditLog, type ChainedEntry } from "./audit.ts";
 import { expired, isUnfinished, REGISTERED, type Stored } from "./table-copy.ts";
 import type { Table } from "./table.ts";
 
 /** What becomes of letters that were not opened when the copy was made: some of them may have been opened since. */
 export type Unopened = "erase" | "release-again";
 
-const FORMAT = "kakitome backup 1";
+const FORMAT = "kakitome backup 2";
 const head = z.strictObject({ format: z.literal(FORMAT), epoch: z.string(), at: z.iso.datetime() });
 const tail = z.strictObject({ end: z.int() });
 const item = z.discriminatedUnion("kind", [
@@ -19,10 +20,20 @@ const item = z.discriminatedUnion("kind", [
     kind: z.literal("row"),
     session: z.string(),
     fields: z.record(z.string(), z.union([z.string(), z.number()])),
-    waits: z.boolean(),
+    waits: z.array(z.string()),
   }),
   z.strictObject({ kind: z.literal("receipt"), session: z.string(), evidence: z.string(), bytes: z.string() }),
-  z.strictObject({ kind: z.literal("audit"), event: z.string(), session: z.string(), at: z.number(), who: z.string() }),
+  z.strictObject({
+    kind: z.literal("audit"),
+    log: z.string(),
+    n: z.number(),
+    event: z.string(),
+    session: z.string(),
+    at: z.number(),
+    who: z.string(),
+    hash: z.string(),
+  }),
+  z.strictObject({ kind: z.literal("head"), log: z.string(), n: z.number(), hash: z.string() }),
   z.strictObject({ kind: z.literal("registry"), of: z.enum(REGISTERED), name: z.string(), record: z.string() }),
 ]);
 
@@ -50,7 +61,7 @@ export async function backup(table: Table, path: string, now: Date): Promise<num
 
 /**
  * Fills an empty table from a backup. @returns how many things, and how many letters lost their keys
- * @throws Fault `malformed`: no whole backup, or the table holds something
+ * @throws Fault `malformed`: no whole backup, its audit log was edited, or the table holds something
  */
 export async function restore(table: Table, path: string, unopened: Unopened, now: Date): Promise<{ count: number; erased: number }> {
   for await (const stored of table.stored()) throw new Fault("malformed", `the session table is not empty: it holds a ${stored.kind}`);
@@ -89,21 +100,32 @@ function settled(stored: Stored, unopened: Unopened, now: Date): Stored {
 async function demandWhole(path: string): Promise<{ epoch: string }> {
   const broken = (what: string, cause?: unknown): Fault => new Fault("malformed", `${path} is no whole backup: ${what}`, { cause });
   let [first, end, count]: [{ epoch: string } | undefined, number | undefined, number] = [undefined, undefined, 0];
+  const entries: ChainedEntry[] = [];
   try {
     for await (const line of linesOf(path)) {
       const value = parsed(line);
       if (!first) first = head.parse(value);
       else if (tail.safeParse(value).success) end = tail.parse(value).end;
       else {
-        item.parse(value);
+        const found = item.parse(value);
+        if (found.kind === "audit") entries.push(found);
+        else if (found.kind === "head") demandChain({ name: found.log, entries: entries.splice(0), head: found });
         count++;
       }
     }
   } catch (cause) {
+    if (cause instanceof Fault) throw broken(cause.message, cause);
     throw broken(`line ${count + 1} cannot be read`, cause);
   }
   if (!first || end !== count) throw broken(`it ends after ${count} things`);
+  if (entries.length > 0) throw broken(`the head of an audit log is missing`);
   return first;
+}
+
+/** @throws Fault `malformed` */
+function demandChain(log: AuditLog): void {
+  const wrong = firstBroken(log);
+  if (wrong) throw new Fault("malformed", `entry ${wrong.n} of its audit log ${log.name} is ${wrong.what}`);
 }
 
 function parsed(line: string): unknown {

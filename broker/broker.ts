@@ -27,6 +27,8 @@ export interface Broker {
   readonly receiptsFrom: Mailbox;
   readonly limits: {
     readonly longestExpiry: Milliseconds;
+    /** T1 at the latest, after the declaration; where left out a sender is told of a delay only as it wishes. */
+    readonly warnAfter?: Milliseconds | undefined;
     readonly vanishAfter: Milliseconds;
     readonly certificateLifetime: Milliseconds;
     /** From one revocation list to its nextUpdate. */
@@ -34,7 +36,7 @@ export interface Broker {
   };
   readonly log: Log;
   now(): Date;
-  /** Told after each confirmation which receipt waits. */
+  /** Told after each step that queues one which receipt or report waits. */
   receiptWaits(entry: OutboxEntry): void;
 }
 

@@ -12,6 +12,7 @@ import { ContentKey } from "../mime/key.ts";
 import type { Opener } from "../mime/open.ts";
 import { certificationRequest } from "../mime/request.ts";
 import type { Signer, Verified } from "../mime/sign.ts";
+import type { Language } from "../mime/words.ts";
 import { call, isBroken, type Body } from "./transport.ts";
 import {
   SIGNED_TYPE,
@@ -22,12 +23,17 @@ import {
   mailboxEnrolledBody,
   openAnswer,
   parseBody,
+  recalledBody,
   releaseBody,
   signBody,
+  statusesBody,
+  type RecallOutcome,
+  type SessionStatus,
 } from "./wire.ts";
 
 export { enrolGateway } from "./client-enrol.ts";
 export { ticketHash } from "./ticket.ts";
+export type { RecallOutcome, SessionStatus } from "./wire.ts";
 
 /** A mailbox that acts: its signing key, and the keys that open what is sealed to it. */
 export interface Identity {
@@ -40,7 +46,10 @@ export interface Grant {
   readonly recipient: Mailbox;
   readonly key: ContentKey;
   readonly ticket: Buffer;
+  /** What the broker made of the wishes, by its limits. */
   readonly expiresAt: Date;
+  /** T1; left out where the sender is not told of a delay. */
+  readonly warnAt?: Date | undefined;
   /** Undefined for a recipient who is not enrolled. */
   readonly encryptionCertificate: Certificate | undefined;
 }
@@ -83,6 +92,10 @@ export interface DeclaredRecipient {
   readonly contentId: string;
   readonly hold: KeyHold;
   readonly signing: SigningOrder;
+  /** T1: when the sender wants to be told that the letter is not opened yet. */
+  readonly warnAt?: Date | undefined;
+  /** Whether the delivery receipt is mailed; it is where left out. */
+  readonly receipt?: boolean | undefined;
 }
 
 export interface Declared {
@@ -92,6 +105,8 @@ export interface Declared {
   readonly messageId: string;
   readonly expiresAt: Date;
   readonly confirm: "next-session" | "same-session";
+  /** Of the mails to the sender; English where left out. */
+  readonly language?: Language | undefined;
   readonly recipients: readonly DeclaredRecipient[];
 }
 
@@ -177,7 +192,12 @@ export class BrokerClient {
       messageId: order.messageId,
       expiresAt: order.expiresAt.toISOString(),
       confirm: order.confirm,
-      recipients: order.recipients.map(({ address, ...rest }) => ({ ...rest, address: address.address })),
+      language: order.language,
+      recipients: order.recipients.map(({ address, warnAt, ...rest }) => ({
+        ...rest,
+        address: address.address,
+        warnAt: warnAt?.toISOString(),
+      })),
     });
     const { request, grants } = openAnswer(grantsBody, verified, identity.openers);
     const complete = request === head.request && grants.length === order.recipients.length;
@@ -191,7 +211,7 @@ export class BrokerClient {
     }));
   }
 
-  /** S6-S7: presents a ticket. @throws Fault `session-gone`, `forbidden`, `unavailable` */
+  /** S6-S7: presents a ticket. @throws Fault `session-gone`, `recalled`: its sender took the letter back, `forbidden`, `unavailable` */
   async present(ticket: Buffer, identity: Identity, signal: AbortSignal): Promise<Release> {
     const head = this.#head("present");
     const verified = await this.#signed("/v1/present", identity, signal, {
@@ -217,6 +237,24 @@ export class BrokerClient {
     const answer = parseBody(confirmedBody, content);
     if (answer.request !== head.request) throw new Fault("internal", "the broker answered another confirmation");
     return answer;
+  }
+
+  /** Takes letters of this mailbox back whose keys were not given out. @returns what came of it, in the order of the tickets */
+  async recall(tickets: readonly Buffer[], identity: Identity, signal: AbortSignal): Promise<readonly RecallOutcome[]> {
+    const head = this.#head("recall");
+    const { content } = await this.#signed("/v1/recall", identity, signal, { ...head, tickets: tickets.map(base64Of) });
+    const { request, outcomes } = parseBody(recalledBody, content);
+    if (request !== head.request || outcomes.length !== tickets.length) throw new Fault("internal", "the broker answered another recall");
+    return outcomes;
+  }
+
+  /** How letters of this mailbox stand. @returns in the order of the tickets; `gone` for those that it did not send too */
+  async status(tickets: readonly Buffer[], identity: Identity, signal: AbortSignal): Promise<readonly SessionStatus[]> {
+    const head = this.#head("status");
+    const { content } = await this.#signed("/v1/status", identity, signal, { ...head, tickets: tickets.map(base64Of) });
+    const { request, sessions } = parseBody(statusesBody, content);
+    if (request !== head.request || sessions.length !== tickets.length) throw new Fault("internal", "the broker answered another question");
+    return sessions;
   }
 
   /** Reports that these letters are on their way. @returns the places of those that nobody can open any more */
@@ -278,10 +316,12 @@ export class BrokerClient {
   }
 }
 
+const base64Of = (octets: Buffer): string => octets.toString("base64");
+
 function encoded({ receipt, openingValue }: OpeningProof): { receipt: string; openingValue?: string } {
   return { receipt: receipt.toString("base64"), ...(openingValue && { openingValue: openingValue.toString("base64") }) };
 }
 
 function jsonOf(tickets: readonly Buffer[]): Body {
-  return { type: "application/json", bytes: Buffer.from(JSON.stringify({ tickets: tickets.map((ticket) => ticket.toString("base64")) })) };
+  return { type: "application/json", bytes: Buffer.from(JSON.stringify({ tickets: tickets.map(base64Of) })) };
 }

@@ -45,7 +45,7 @@ export async function confirm(broker: Broker, gateway: GatewayRecord, signed: Bu
   if (!row) throw sessionGone("there is nothing to confirm for this mailbox");
   demandConfirmed(broker.masterKey, row);
   broker.log.info({ event: "session.confirmed", step: "S10", session: row.ticketHash.slice(0, 12) });
-  broker.receiptWaits({ evidence: row.evidence, session: row.session });
+  if (termsOf(row).receipt !== false) broker.receiptWaits({ evidence: row.evidence, session: row.session });
   const answer = { request: body.request, evidence: row.evidence, confirmedAt: new Date(row.confirmedAt).toISOString() };
   return signBody(answer, broker.signer, broker.now());
 }

@@ -5,7 +5,7 @@ import { ContentKey } from "../mime/key.ts";
 import { authenticate, type Actor, type Broker } from "./broker.ts";
 import { findCurrent } from "./enrol.ts";
 import { declaredFacts } from "./facts.ts";
-import { SESSION_ID_OCTETS, sessionHash, termsOf, type Declaration, type Terms, type Waiting } from "./session.ts";
+import { SESSION_ID_OCTETS, sessionHash, termsOf, warnAtOf, type Declaration, type Terms, type Waiting } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
 import { openTicket, sealTicket, ticketHash } from "./ticket.ts";
 import { declareBody, sealAnswer, type DeclareBody } from "./wire.ts";
@@ -42,11 +42,13 @@ export async function declare(broker: Broker, gateway: GatewayRecord, signed: Bu
         if (!grant) throw new Fault("internal", "a row without its grant");
         const key = keyOf(broker, row, grant);
         keys.push(key);
+        const warnAt = warnAtOf(row);
         return {
           recipient: row.recipient,
           key: key.lend((octets) => octets.toString("base64")),
           ticket: row.ticket.toString("base64"),
           expiresAt: new Date(row.expiresAt).toISOString(),
+          ...(warnAt !== undefined && { warnAt: new Date(warnAt).toISOString() }),
           ...(grant.encryptionCertificate !== undefined && { encryptionCertificate: grant.encryptionCertificate }),
         };
       }),
@@ -93,6 +95,7 @@ async function grantFor(broker: Broker, actor: Actor<DeclareBody>, recipient: De
   const [sessionKey] = broker.sessionKeys;
   if (!sessionKey) throw new Fault("internal", "the broker has no session key");
   const now = broker.now().getTime();
+  const { warnAfter } = broker.limits;
   const sessionId = sessionIdFor(broker, actor, recipient.address.key);
   const ticket = sealTicket({ sessionId, nextSessionId: undefined }, sessionKey.certificate);
   const wanted = Math.min(body.expiresAt.getTime(), now + broker.limits.longestExpiry);
@@ -109,6 +112,10 @@ async function grantFor(broker: Broker, actor: Actor<DeclareBody>, recipient: De
       signing: recipient.signing,
       confirm: body.confirm,
       contentId: recipient.contentId,
+      ...(recipient.warnAt && { warnAt: recipient.warnAt.getTime() }),
+      ...(warnAfter !== undefined && { warnAfter }),
+      ...(!recipient.receipt && { receipt: false as const }),
+      ...(body.language !== "en" && { language: body.language }),
     } satisfies Terms),
     declaredAt: now,
     expiresAt: Math.floor(wanted / 1_000) * 1_000, // GeneralizedTime in the envelope has whole seconds

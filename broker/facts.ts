@@ -1,6 +1,6 @@
 /** What a row says, as texts that the broker's MACs are over: an edited row is noticed before a key or a signature leaves (docs/protocol.md, section 6). */
 import { Fault } from "../mime/fault.ts";
-import type { Confirmed, Declaration, Released } from "./session.ts";
+import type { Confirmed, Declaration, Delay, Ended, Ending, Released, Waiting } from "./session.ts";
 
 /** Makes MACs that nobody else can make. */
 export interface MacKey {
@@ -40,6 +40,19 @@ export function releasedFacts({ session, releasedAt, filing }: Pick<Released, "s
   return `released,${textOf([session, releasedAt, filing])}`;
 }
 
+/** How a letter ended that was not opened. When its key was given out, if it was, is said by `releasedFacts`. */
+export interface EndedFacts extends Pick<Ended, "session" | "state" | "endedAt"> {
+  readonly isReleased: boolean;
+}
+
+export function endedFacts({ session, state, endedAt, isReleased }: EndedFacts): string {
+  return `ended,${textOf([session, state, endedAt, isReleased ? "released" : "not released"])}`;
+}
+
+export function delayedFacts({ session, delayedAt }: Pick<Declaration, "session"> & Pick<Delay, "delayedAt">): string {
+  return `delayed,${textOf([session, delayedAt])}`;
+}
+
 /** What a confirmation adds to the row. */
 export type ConfirmedFacts = Pick<Confirmed, "confirmedAt" | "evidence" | "certificate" | "proof">;
 
@@ -58,6 +71,22 @@ export function demandReleased(masterKey: MacKey, row: Released): void {
 /** Before a receipt is signed or mailed. @throws Fault `internal`: the row was edited */
 export function demandConfirmed(masterKey: MacKey, row: Confirmed): void {
   demand(masterKey, row, confirmedFacts(row), row.confirmedMac);
+}
+
+/** Before a report is signed or mailed that the letter was not opened. @throws Fault `internal`: the row was edited */
+export function demandEnded(masterKey: MacKey, row: Ended, { declaredMac, endedMac, release }: Ending): void {
+  const { session, releasedAt } = row;
+  demand(masterKey, row, declaredFacts(row), declaredMac);
+  demand(masterKey, row, endedFacts({ ...row, isReleased: releasedAt !== undefined }), endedMac);
+  if (releasedAt === undefined) return;
+  demand(masterKey, row, releasedFacts({ session, releasedAt, filing: release?.filing ?? "" }), release?.releasedMac ?? "");
+}
+
+/** Before a notice is signed or mailed that the letter is not opened yet. @throws Fault `internal`: the row was edited */
+export function demandDelayed(masterKey: MacKey, row: Waiting | Released, { delayedAt, delayedMac }: Delay): void {
+  if (row.state === "released") demandReleased(masterKey, row);
+  else demand(masterKey, row, declaredFacts(row), row.declaredMac);
+  demand(masterKey, row, delayedFacts({ session: row.session, delayedAt }), delayedMac);
 }
 
 function demand(masterKey: MacKey, { session }: Declaration, facts: string, mac: string): void {

@@ -15,6 +15,7 @@ import { localMasterKey } from "./master-key.ts";
 import { fileIn, masterPlaceOf, openTable, readCertificate, rootOf, rootSignerOf, sessionKeysOf } from "./open.ts";
 import { Outbox, smtpMailer } from "./outbox.ts";
 import { startServer } from "./server.ts";
+import { sweep } from "./sweep.ts";
 import { Witness } from "./witness.ts";
 
 export { initBroker, rootOf };
@@ -26,6 +27,7 @@ export {
   revokeAt,
   rotateMasterKey,
   rotateSessionKey,
+  verifyAudit,
 } from "./operator.ts";
 export type { Unopened } from "./backup.ts";
 export type { Revocable } from "./revoke.ts";
@@ -70,6 +72,7 @@ export async function startBroker(
       receiptsFrom: config.receipts.from,
       limits: {
         longestExpiry: config.expiry.longest,
+        warnAfter: config.expiry.warnAfter,
         vanishAfter: config.vanishAfter,
         certificateLifetime: config.certificates.lifetime,
         crlLifetime: config.crl.lifetime,
@@ -122,11 +125,6 @@ async function every(ms: number, event: string, work: () => Promise<void>, broke
       broker.log.warn({ event, reason: reasonOf(thrown), advice: Fault.from(thrown).advice });
     }
   } while (await pause(ms, signal));
-}
-
-async function sweep(broker: Broker): Promise<void> {
-  const changed = await broker.table.sweep(broker.now().getTime());
-  if (changed > 0) broker.log.info({ event: "table.swept", rows: changed });
 }
 
 /** Takes over a rotated master key; and "erased" is to mean erased: the keys of days on which no letter waits, and what the table's home still has of deleted rows. */

@@ -6,6 +6,7 @@ import type { Certificate } from "../mime/certificate.ts";
 import type { RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
 import { newKey } from "../mime/request.ts";
+import { firstBroken } from "./audit.ts";
 import { issue } from "./authority.ts";
 import { accept, backup, restore, type Unopened } from "./backup.ts";
 import { invite } from "./enrol.ts";
@@ -38,6 +39,20 @@ export async function inviteGateway(
   now: Date,
 ): Promise<{ token: string; expiresAt: Date }> {
   return atTable(config, (table) => invite(table, entries, now));
+}
+
+/** Verifies the audit logs' chains; the broker may run meanwhile. @returns the first entry of each log that does not fit, and how many entries there are */
+export async function verifyAudit(config: BrokerConfig): Promise<{ entries: number; broken: { log: string; n: number; what: string }[] }> {
+  return atTable(config, async (table) => {
+    let entries = 0;
+    const broken: { log: string; n: number; what: string }[] = [];
+    for await (const log of table.auditLogs()) {
+      entries += log.entries.length;
+      const found = firstBroken(log);
+      if (found) broken.push({ log: log.name, ...found });
+    }
+    return { entries, broken };
+  });
 }
 
 /** Writes the session table into a file. @returns how many things it holds */

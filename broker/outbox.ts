@@ -1,5 +1,5 @@
-/** S11: mails receipts, durably and recognisably: signed once, kept before they are sent, the same bytes at every attempt. */
-import { createHash, randomBytes } from "node:crypto";
+/** S11, T1, T2: mails receipts and reports, durably and recognisably: signed once, kept before they are sent, the same bytes at every attempt. */
+import { randomBytes } from "node:crypto";
 import { createTransport, type Transporter } from "nodemailer";
 import { haltAt } from "../config/halt.ts";
 import { reasonOf } from "../config/log.ts";
@@ -7,12 +7,9 @@ import { pause } from "../config/lifecycle.ts";
 import { Slots } from "../config/slots.ts";
 import type { Milliseconds } from "../config/units.ts";
 import { parseMailbox } from "../mime/address.ts";
-import { evidenceId } from "../mime/evidence.ts";
 import { Fault } from "../mime/fault.ts";
-import { buildReceipt } from "../mime/report.ts";
 import type { Broker } from "./broker.ts";
-import { demandConfirmed } from "./facts.ts";
-import { proofOf, termsOf, type Confirmed } from "./session.ts";
+import { demandTrue, reportMail, subjectOf } from "./report.ts";
 import type { OutboxEntry } from "./table.ts";
 
 /** Hands one mail over. @throws whatever the next hop says */
@@ -145,10 +142,24 @@ export class Outbox {
         return;
       }
       const row = await table.find(entry.session);
-      if (row?.state !== "confirmed") throw new Fault("internal", "an outbox entry without its confirmed row");
-      demandConfirmed(this.#broker.masterKey, row);
+      const kept = await table.receipt(entry);
+      const subject = row && subjectOf(row, entry.evidence);
+      if (!row || (subject === "over" && !kept)) {
+        await table.done(entry);
+        this.#attempts.delete(entry.evidence);
+        log.info({ event: "receipt.over", evidence: entry.evidence }); // what was delayed is not any more
+        return;
+      }
+      if (subject === undefined) throw new Fault("internal", "an outbox entry without its row");
+      if (subject !== "over") demandTrue(this.#broker.masterKey, subject);
       haltAt("k4");
-      const mail = (await table.receipt(entry)) ?? (await table.keepReceipt(entry, this.#build(row)));
+      const built = async (): Promise<Buffer> => {
+        if (subject === "over") throw new Fault("internal", "a notice that is over is not written");
+        const mail = reportMail(this.#broker, subject, await table.auditHead(entry.session));
+        haltAt("k5");
+        return table.keepReceipt(entry, mail);
+      };
+      const mail = kept ?? (await built());
       haltAt("k6");
       await this.#mailer.send(row.sender, mail);
       haltAt("k8");
@@ -176,51 +187,5 @@ export class Outbox {
     } catch (cause) {
       log.warn({ event: "receipt.waits", evidence: entry.evidence, attempt: count, reason: reasonOf(cause) });
     }
-  }
-
-  #build(row: Confirmed): Buffer {
-    const { signer, url, receiptsFrom } = this.#broker;
-    const time = this.#broker.now();
-    const iso = (milliseconds: number): string => new Date(milliseconds).toISOString();
-    const { hold, signing, contentId } = termsOf(row);
-    const { receipt, openingValue } = proofOf(row);
-    const recipientReceipt = Buffer.from(receipt, "base64");
-    const session = row.ticketHash;
-    const statement = {
-      version: 1 as const,
-      broker: url,
-      sender: row.sender,
-      recipient: row.recipient,
-      messageId: row.messageId,
-      hold,
-      signing,
-      commit: row.commit,
-      contentId,
-      session,
-      declaredAt: iso(row.declaredAt),
-      releasedAt: iso(row.releasedAt),
-    };
-    const released = {
-      ...statement,
-      event: "ContentAccessTracking" as const,
-      evidence: evidenceId("ContentAccessTracking", session),
-      previous: evidenceId("SubmissionAcceptance", session),
-    };
-    const evidence = {
-      ...statement,
-      event: "ContentHandover" as const,
-      evidence: row.evidence,
-      previous: released.evidence,
-      confirmedAt: iso(row.confirmedAt),
-      recipientCertificate: row.certificate,
-      recipientReceipt: createHash("sha256").update(recipientReceipt).digest("hex"),
-      openingValue,
-    };
-    const mail = buildReceipt(
-      { evidence, released, recipientReceipt, from: receiptsFrom.address, host: receiptsFrom.domain, time },
-      signer,
-    );
-    haltAt("k5");
-    return mail;
   }
 }

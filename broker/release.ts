@@ -27,7 +27,7 @@ export function sessionIn(ticket: Buffer, openers: readonly Opener[]): TicketCon
   }
 }
 
-/** @returns the key and what the letter must agree with, sealed to the recipient and signed by the broker. @throws Fault `session-gone` */
+/** @returns the key and what the letter must agree with, sealed to the recipient and signed by the broker. @throws Fault `session-gone`, `recalled` */
 export async function release(broker: Broker, gateway: GatewayRecord, signed: Buffer): Promise<Buffer> {
   const actor = await authenticate(broker, gateway, presentBody, signed);
   const { ticket, holder, request } = actor.body;
@@ -51,6 +51,7 @@ export async function release(broker: Broker, gateway: GatewayRecord, signed: Bu
     mac: broker.masterKey.mac(releasedFacts({ session, releasedAt: at, filing })).toString("hex"),
   });
   if (released === "claimed") throw new Fault("unavailable", "another gateway is opening this letter");
+  if (released === "recalled") throw new Fault("recalled", "its sender took the letter back");
   if (!released) throw sessionGone("there is nothing to release to this mailbox");
   demandReleased(broker.masterKey, released);
   const { hold, signing, contentId } = termsOf(released);

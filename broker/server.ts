@@ -12,6 +12,7 @@ import { declare, markDispatched, withdraw } from "./declare.ts";
 import { enrolGateway, enrolMailbox, lookUp } from "./enrol.ts";
 import { answerFaults, bodyOf, limitedBody, openListener, type ServerLimits } from "./listener.ts";
 import { Buckets, networkOf } from "./rate.ts";
+import { recall, status } from "./recall.ts";
 import { release } from "./release.ts";
 import { isGatewayRevoked, RevocationLists } from "./revoke.ts";
 import type { GatewayRecord } from "./table.ts";
@@ -61,6 +62,8 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
   });
   app.post("/v1/present", signedStep(release)); // S6-S7
   app.post("/v1/confirm", signedStep(confirm)); // S10
+  app.post("/v1/recall", signedStep(recall));
+  app.post("/v1/status", signedStep(status));
   app.get("/v1/ready", async (call) => {
     anyone(call);
     await broker.table.ready();

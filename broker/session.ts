@@ -1,6 +1,7 @@
 /** One registered letter for one recipient: the states of its row and what is known in each (docs/protocol.md, section 6). */
 import { createHash, randomBytes } from "node:crypto";
 import type { KeyHold, SigningOrder } from "../mime/letter.ts";
+import type { Language } from "../mime/words.ts";
 
 /** SHA-256 of a session ID in lower-case hex: how a row is named and found. The session ID itself is never stored. */
 export type SessionHash = string;
@@ -37,6 +38,7 @@ export interface NewRow extends Declaration {
 /** The key can still be given out for the first time. `declared`: not yet known to be on its way. */
 export interface Waiting extends NewRow {
   readonly state: "declared" | "dispatched";
+  readonly delay?: Delay;
 }
 
 /** The key was given to the recipient's gateway; the same gateway gets the same answer until it confirms. */
@@ -54,6 +56,7 @@ export interface Released extends Declaration {
   /** Over the declaration and over the release (facts.ts), hex. */
   readonly declaredMac: string;
   readonly releasedMac: string;
+  readonly delay?: Delay;
 }
 
 /** Opened and confirmed; the key is gone. */
@@ -72,11 +75,32 @@ export interface Confirmed extends Declaration {
   readonly confirmedMac: string;
 }
 
-/** Ended without being opened; the key is gone. `withdrawn`: the mail could not be handed over. */
+/** Ended without being opened; the key is gone. `withdrawn`: the mail could not be handed over. `recalled`: the sender took the letter back. */
 export interface Ended extends Declaration {
-  readonly state: "expired" | "withdrawn";
+  readonly state: "expired" | "withdrawn" | "recalled";
+  /** An expired letter's key may have been given out. */
   readonly releasedAt: number | undefined;
   readonly endedAt: number;
+  /** What its report is made of; undefined where none is due: withdrawn, or ended by the restoring of a backup. */
+  readonly ending: Ending | undefined;
+}
+
+/** MACs (facts.ts) in hex over what the report of an ended letter says. */
+export interface Ending {
+  /** Names the evidence and the report. */
+  readonly evidence: string;
+  readonly declaredMac: string;
+  readonly endedMac: string;
+  /** Where the key was given out. */
+  readonly release: { readonly filing: string; readonly releasedMac: string } | undefined;
+}
+
+/** That the sender was told of a letter that nobody had opened by T1. */
+export interface Delay {
+  readonly delayedAt: number;
+  readonly delayedEvidence: string;
+  /** Over the delay (facts.ts), hex. */
+  readonly delayedMac: string;
 }
 
 export type Session = Waiting | Released | Confirmed | Ended;
@@ -89,6 +113,14 @@ export interface Terms {
   readonly confirm: "next-session" | "same-session";
   /** Names the content in the recipient's receipt, hex. */
   readonly contentId: string;
+  /** T1 as the sender wishes it, milliseconds since the epoch. */
+  readonly warnAt?: number;
+  /** T1 at the latest, as the broker's limits were: milliseconds after the declaration. */
+  readonly warnAfter?: number;
+  /** `false`: the sender wants no mail of the delivery. */
+  readonly receipt?: false;
+  /** Of the mails to the sender; English where left out. */
+  readonly language?: Language;
 }
 
 /** The recipient's signed receipt, and with signing `outer` the value behind the commitment; both base64. */
@@ -100,6 +132,13 @@ export interface Proof {
 /** A row's terms; the row's fields are bound into its wrapped key, so they are as they were written. */
 export function termsOf(row: Pick<Declaration, "terms">): Terms {
   return JSON.parse(row.terms) as Terms;
+}
+
+/** T1: when the sender is told that the letter was not opened; undefined where it never is. table.lua has the same rule. */
+export function warnAtOf(row: Pick<Declaration, "terms" | "declaredAt" | "expiresAt">): number | undefined {
+  const { warnAt, warnAfter } = termsOf(row);
+  const at = Math.min(warnAt ?? Number.POSITIVE_INFINITY, warnAfter === undefined ? Number.POSITIVE_INFINITY : row.declaredAt + warnAfter);
+  return at < row.expiresAt ? at : undefined;
 }
 
 export function proofOf(row: Pick<Confirmed, "proof">): Proof {

@@ -1,7 +1,9 @@
 /** What of a table goes into a backup, the same for both homes; octets are base64. */
+import type { AuditLog, ChainedEntry } from "./audit.ts";
+import { warnAtOf, type SessionHash } from "./session.ts";
 
 const OCTETS: ReadonlySet<string> = new Set(["wrappedKey", "ticket", "nextTicket"]);
-/** What a row must not hold once its key is gone. */
+/** What a row must not hold once its key is gone and no report is due. */
 const OF_THE_KEY = ["wrappedKey", "ticket", "nextSession", "nextTicket", "filing", "releasedMac", "holder", "claimedUntil", "releases"];
 
 /** The kinds of records beside the rows: who takes part, invitations and their use, what is revoked. */
@@ -15,16 +17,24 @@ export type Stored =
       readonly kind: "row";
       readonly session: string;
       readonly fields: RowFields;
-      /** Its receipt waits to be mailed. */ readonly waits: boolean;
+      /** Its evidence that waits to be mailed. */ readonly waits: readonly string[];
     }
   | { readonly kind: "receipt"; readonly session: string; readonly evidence: string; readonly bytes: string }
-  | { readonly kind: "audit"; readonly event: string; readonly session: string; readonly at: number; readonly who: string }
+  | ({ readonly kind: "audit"; /** Names the log. */ readonly log: string } & ChainedEntry)
+  | { readonly kind: "head"; readonly log: string; readonly n: number; readonly hash: string }
   | { readonly kind: "registry"; readonly of: Registered; readonly name: string; readonly record: string };
 
 /** A table as a whole, for backup and restoring; no other step may run meanwhile on the side that is written. */
 export interface Copyable {
   stored(): AsyncIterable<Stored>;
-  /** Writes what a backup holds; a row of the same session is replaced. */
+  /** The audit logs, each as a whole. */
+  auditLogs(): AsyncIterable<AuditLog>;
+  /** The hash of the newest entry in the log of this session, hex. */
+  auditHead(session: SessionHash): Promise<string>;
+  /**
+   * Writes what a backup holds; a row of the same session is replaced, and an audit entry gets its place in this table's own chain:
+   * the same place where the home is of the same kind.
+   */
   restore(stored: Stored): Promise<void>;
   /** Names the table anew. @param follows the epoch whose witnesses are to accept it */
   begin(epoch: string, follows: string): Promise<void>;
@@ -60,11 +70,22 @@ export function expired(fields: RowFields, at: number): RowFields {
   return { ...Object.fromEntries(rest), state: "expired", endedAt: at };
 }
 
-/** When the sweep has to look at a row; undefined while its receipt waits. */
-export function dueOf(fields: RowFields, waits: boolean, retention: number): number | undefined {
+/** When the sweep has to look at a row; undefined while its receipt or report waits. */
+export function dueOf(fields: RowFields, waits: readonly string[], retention: number): number | undefined {
   const time = (name: string): number => Number(fields[name] ?? 0);
   if (fields["state"] === "declared") return Math.min(time("vanishAt"), time("expiresAt"));
-  if (isUnfinished(fields)) return time("expiresAt");
-  if (waits) return undefined;
+  if (isUnfinished(fields)) return (fields["delayedAt"] === undefined ? warnAt(fields) : undefined) ?? time("expiresAt");
+  if (waits.includes(String(fields["evidence"]))) return undefined;
   return time(fields["state"] === "confirmed" ? "confirmedAt" : "endedAt") + retention + 1;
+}
+
+function warnAt(fields: RowFields): number | undefined {
+  const time = (name: string): number => Number(fields[name] ?? 0);
+  return warnAtOf({ terms: String(fields["terms"]), declaredAt: time("declaredAt"), expiresAt: time("expiresAt") });
+}
+
+/** The logs as a backup holds them: every entry, and behind a log's entries its head. */
+export function* storedLog({ name, entries, head }: AuditLog): Generator<Stored> {
+  for (const entry of entries) yield { kind: "audit", log: name, ...entry };
+  if (head) yield { kind: "head", log: name, ...head };
 }

@@ -1,22 +1,36 @@
 /** The embedded table for backup and restoring. */
-import { dueOf, fieldsOf, valueOf, type Registered, type Stored } from "./table-copy.ts";
+import type { AuditLog } from "./audit.ts";
+import { dueOf, fieldsOf, storedLog, valueOf, type Registered, type Stored } from "./table-copy.ts";
 import type { EmbeddedFile } from "./table-embedded-file.ts";
 
 export function* storedIn(file: EmbeddedFile): Generator<Stored> {
-  const waiting = new Set(file.rows("SELECT session FROM outbox").map(({ session }) => String(session)));
+  const waiting = file.rows("SELECT session, evidence FROM outbox ORDER BY id");
   for (const row of file.rows("SELECT * FROM session")) {
     const session = String(row["session"]);
-    yield { kind: "row", session, fields: fieldsOf(row), waits: waiting.has(session) };
+    const waits = waiting.filter((entry) => entry["session"] === session).map(({ evidence }) => String(evidence));
+    yield { kind: "row", session, fields: fieldsOf(row), waits };
   }
   for (const { session, evidence, bytes } of file.rows("SELECT * FROM receipt")) {
     yield { kind: "receipt", session: String(session), evidence: String(evidence), bytes: (bytes as Buffer).toString("base64") };
   }
-  for (const { event, session, at, who } of file.rows("SELECT * FROM audit ORDER BY id")) {
-    yield { kind: "audit", event: String(event), session: String(session), at: Number(at), who: String(who) };
-  }
+  yield* storedLog(auditLogIn(file));
   for (const { kind, name, record } of file.rows("SELECT * FROM registry WHERE kind <> 'epoch'")) {
     yield { kind: "registry", of: String(kind) as Registered, name: String(name), record: String(record) };
   }
+}
+
+/** This home has one log. */
+export function auditLogIn(file: EmbeddedFile): AuditLog {
+  const [rows, head] = file.step(() => [file.rows("SELECT * FROM audit ORDER BY id"), file.row("SELECT n, hash FROM head")] as const);
+  const entries = rows.map(({ id, event, session, at, who, hash }) => ({
+    n: Number(id),
+    event: String(event),
+    session: String(session),
+    at: Number(at),
+    who: String(who),
+    hash: String(hash),
+  }));
+  return { name: "all", entries, head: head && { n: Number(head["n"]), hash: String(head["hash"]) } };
 }
 
 /** One row with its place in the outbox, or one receipt, in one transaction. */
@@ -35,9 +49,8 @@ export function restoreInto(file: EmbeddedFile, stored: Stored & { kind: "row" |
     const values = [session, dueOf(fields, waits, retention) ?? null, ...known.map(([name, value]) => typed(name, value))];
     file.run("DELETE FROM session WHERE session = ?", session);
     file.run(`INSERT INTO session (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`, ...values);
-    if (!waits) return;
-    const evidence = String(fields["evidence"]);
-    file.run("INSERT INTO outbox (evidence, session) VALUES (?, ?) ON CONFLICT DO NOTHING", evidence, session);
+    for (const evidence of waits)
+      file.run("INSERT INTO outbox (evidence, session) VALUES (?, ?) ON CONFLICT DO NOTHING", evidence, session);
   });
 }
 

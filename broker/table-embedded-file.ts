@@ -6,7 +6,7 @@ import Database from "libsql";
 import { Fault } from "../mime/fault.ts";
 
 /** Counted up when the tables change; a file with another number is refused. */
-const VERSION = 3;
+const VERSION = 4;
 
 /** Milliseconds to wait for another process (the CLI, the broker) that is writing. */
 const BUSY_TIMEOUT = 2_000;
@@ -22,14 +22,17 @@ const TABLES = `
     vanishAt INTEGER NOT NULL, wrappedKey BLOB, ticket BLOB, releasedAt INTEGER, nextSession TEXT, nextTicket BLOB,
     filing TEXT, releases INTEGER, holder TEXT, claimedUntil INTEGER,
     confirmedAt INTEGER, evidence TEXT, certificate TEXT, proof TEXT, endedAt INTEGER,
-    declaredMac TEXT, releasedMac TEXT, confirmedMac TEXT,
+    declaredMac TEXT, releasedMac TEXT, confirmedMac TEXT, endedMac TEXT,
+    delayedAt INTEGER, delayedEvidence TEXT, delayedMac TEXT,
     due INTEGER -- when the sweep has to look at the row; NULL while its receipt is not mailed
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX session_due ON session (due) WHERE due IS NOT NULL;
-  CREATE TABLE audit (id INTEGER PRIMARY KEY, event TEXT NOT NULL, session TEXT NOT NULL, at INTEGER NOT NULL, who TEXT NOT NULL) STRICT;
-  CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, evidence TEXT NOT NULL, session TEXT NOT NULL UNIQUE,
+  CREATE TABLE audit (id INTEGER PRIMARY KEY, event TEXT NOT NULL, session TEXT NOT NULL, at INTEGER NOT NULL, who TEXT NOT NULL,
+    hash TEXT NOT NULL) STRICT;
+  CREATE TABLE head (id INTEGER PRIMARY KEY CHECK (id = 1), n INTEGER NOT NULL, hash TEXT NOT NULL) STRICT; -- of the newest audit entry
+  CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, evidence TEXT NOT NULL UNIQUE, session TEXT NOT NULL,
     holder TEXT, claimedUntil INTEGER) STRICT;
-  CREATE TABLE receipt (session TEXT PRIMARY KEY, evidence TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
+  CREATE TABLE receipt (session TEXT NOT NULL, evidence TEXT NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (session, evidence)) STRICT;
   CREATE TABLE registry (kind TEXT NOT NULL, name TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID;
   PRAGMA user_version = ${VERSION};
 `;

@@ -1,5 +1,6 @@
 /** One transaction a step in the embedded table, its audit, and what the witness learns of it. */
 import { randomUUID } from "node:crypto";
+import { entryHash } from "./audit.ts";
 import type { EmbeddedFile } from "./table-embedded-file.ts";
 import type { Mark, Witness } from "./witness.ts";
 
@@ -45,7 +46,24 @@ export class EmbeddedSteps {
   }
 
   protected audit(event: string, session: string, at: number, who: string): void {
-    this.#audited = this.file.insert("INSERT INTO audit (event, session, at, who) VALUES (?, ?, ?, ?)", event, session, at, who);
+    const known = this.file.row("SELECT n, hash FROM head");
+    const entry = { n: Number(known?.["n"] ?? 0) + 1, event, session, at, who };
+    const hash = entryHash(String(known?.["hash"] ?? ""), entry);
+    this.file.run(
+      "INSERT INTO audit (id, event, session, at, who, hash) VALUES (?, ?, ?, ?, ?, ?)",
+      entry.n,
+      event,
+      session,
+      at,
+      who,
+      hash,
+    );
+    this.file.run(
+      "INSERT INTO head (id, n, hash) VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET n = excluded.n, hash = excluded.hash",
+      entry.n,
+      hash,
+    );
+    this.#audited = entry.n;
   }
 
   protected putText(kind: string, name: string, text: string): string {

@@ -1,13 +1,14 @@
 /** The session table in one file on this machine (SQLite): one transaction for each step of a row, its audit and its outbox entry. */
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { Fault } from "../mime/fault.ts";
-import type { Confirmed, NewRow, Released, Session, SessionHash, Terms, Waiting } from "./session.ts";
+import type { AuditLog } from "./audit.ts";
+import { termsOf, warnAtOf, type Confirmed, type NewRow, type Released, type Session, type SessionHash, type Waiting } from "./session.ts";
 import { EmbeddedFile, type Value } from "./table-embedded-file.ts";
 import { EmbeddedRegistry } from "./table-embedded-registry.ts";
-import { restoreInto, storedIn } from "./table-embedded-copy.ts";
+import { auditLogIn, restoreInto, storedIn } from "./table-embedded-copy.ts";
 import type { Stored } from "./table-copy.ts";
 import { checkedHash, confirmedOf, releasedOf, sessionOf, waitingOf } from "./table-row.ts";
-import type { Claim, ConfirmOrder, OutboxEntry, ReleaseOrder, Table, TableOptions } from "./table.ts";
+import type { Claim, ConfirmOrder, OutboxEntry, Outcome, Outcomes, RecallOrder, ReleaseOrder, Table, TableOptions } from "./table.ts";
 
 /** @throws Fault `unavailable`: the file cannot be opened, or another version of Kakitome wrote it. */
 export async function openEmbeddedTable(path: string, options: TableOptions): Promise<Table> {
@@ -17,11 +18,16 @@ export async function openEmbeddedTable(path: string, options: TableOptions): Pr
 /** How many due rows the sweep settles in one transaction. */
 const BATCH = 100;
 
+/** T1 or T2, whichever the sweep has to look at first. */
+function firstLook(row: Waiting | Released | Confirmed): number {
+  return ("delay" in row ? undefined : warnAtOf(row)) ?? row.expiresAt;
+}
+
 const INSERT = `INSERT INTO session (session, state, gateway, sender, recipient, messageId, "commit", ticketHash, terms, declaredAt, expiresAt,
   vanishAt, wrappedKey, ticket, declaredMac, due) VALUES (?, 'declared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
 
 /** What a row loses when its key goes. */
-const KEYLESS = "wrappedKey = NULL, ticket = NULL, nextTicket = NULL, filing = NULL, releasedMac = NULL";
+const KEYLESS = "wrappedKey = NULL, ticket = NULL, nextTicket = NULL, holder = NULL, claimedUntil = NULL, releases = NULL";
 
 class EmbeddedTable extends EmbeddedRegistry implements Table {
   readonly #retention: number;
@@ -39,9 +45,9 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
     return this.step(() =>
       sessions.filter((session) => {
         const row = this.#session(session);
-        if (row?.gateway !== gateway || row.state === "expired" || row.state === "withdrawn") return true;
+        if (row?.gateway !== gateway || "endedAt" in row) return true;
         if (row.state !== "declared") return false;
-        this.file.run("UPDATE session SET state = 'dispatched', due = expiresAt WHERE session = ?", session);
+        this.file.run("UPDATE session SET state = 'dispatched', due = ? WHERE session = ?", firstLook(row), session);
         this.audit("dispatched", session, at, gateway);
         return false;
       }),
@@ -60,25 +66,58 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
     });
   }
 
-  async release(order: ReleaseOrder): Promise<Released | "claimed" | undefined> {
+  async release(order: ReleaseOrder): Promise<Released | "claimed" | "recalled" | undefined> {
     const { session, mailboxes, at, filing, claim, mac } = order;
     return this.step(() => {
       const row = this.#session(session);
       if (row && mailboxes.includes(row.recipient) && at < row.expiresAt) {
         if (row.state === "released") return this.#releaseAgain(session, claim, at);
         if (row.state === "declared" || row.state === "dispatched") {
-          const isSame = (JSON.parse(row.terms) as Partial<Terms>).confirm === "same-session";
+          const isSame = termsOf(row).confirm === "same-session";
           const next = isSame ? { session, ticket: order.ticket } : order.next;
           const give = `UPDATE session SET state = 'released', releasedAt = ?, nextSession = ?, nextTicket = ?, filing = ?, holder = ?,
-            claimedUntil = ?, releases = 1, releasedMac = ?, due = expiresAt WHERE session = ?`;
-          this.file.run(give, at, checkedHash(next.session), next.ticket, filing, claim.holder, claim.until, mac, session);
+            claimedUntil = ?, releases = 1, releasedMac = ?, due = ? WHERE session = ?`;
+          const given = [checkedHash(next.session), next.ticket, filing, claim.holder, claim.until, mac, firstLook(row)];
+          this.file.run(give, at, ...given, session);
           this.audit("released", session, at, row.recipient);
           return releasedOf(this.#row(session) ?? {});
         }
       }
       this.audit("release refused", session, at, mailboxes[0]);
-      return undefined;
+      return row?.state === "recalled" && mailboxes.includes(row.recipient) ? "recalled" : undefined;
     });
+  }
+
+  async recall({ session, mailboxes, at, evidence, mac }: RecallOrder): Promise<Session | undefined> {
+    return this.step(() => {
+      const row = this.#sent(session, mailboxes);
+      if (!row) this.audit("recall refused", session, at, mailboxes[0]);
+      if (row?.state !== "declared" && row?.state !== "dispatched") return row;
+      this.#finish(session, "recalled", at, evidence, mac);
+      this.audit("recalled", session, at, row.sender);
+      return this.#session(session);
+    });
+  }
+
+  async sent(session: SessionHash, mailboxes: readonly string[]): Promise<Session | undefined> {
+    return this.#sent(session, mailboxes);
+  }
+
+  #sent(session: SessionHash, mailboxes: readonly string[]): Session | undefined {
+    const row = this.#session(session);
+    return row && mailboxes.includes(row.sender) ? row : undefined;
+  }
+
+  /** The end of a letter that was not opened. Not due before its report is mailed: until then it must not be forgotten. */
+  #finish(session: SessionHash, state: "expired" | "recalled", at: number, evidence: string, mac: string): void {
+    const end = `UPDATE session SET state = ?, ${KEYLESS}, nextSession = NULL, endedAt = ?, evidence = ?, endedMac = ?, due = NULL
+      WHERE session = ?`;
+    this.file.run(end, state, at, evidence, mac, session);
+    this.#queue(evidence, session);
+  }
+
+  #queue(evidence: string, session: SessionHash): void {
+    this.file.run("INSERT INTO outbox (evidence, session) VALUES (?, ?)", evidence, session);
   }
 
   #releaseAgain(session: SessionHash, { holder, until }: Claim, at: number): Released | "claimed" {
@@ -103,12 +142,13 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
         return undefined;
       }
       if (row.state === "confirmed") return row;
+      const isMailed = termsOf(row).receipt !== false;
       // Not due before its receipt is mailed: until then it must not be forgotten.
-      const end = `UPDATE session SET state = 'confirmed', ${KEYLESS}, confirmedAt = ?, evidence = ?, certificate = ?, proof = ?,
-        confirmedMac = ?, due = NULL WHERE session = ?`;
-      this.file.run(end, at, evidence, certificate, proof, mac, session);
+      const end = `UPDATE session SET state = 'confirmed', ${KEYLESS}, filing = NULL, releasedMac = NULL, confirmedAt = ?, evidence = ?,
+        certificate = ?, proof = ?, confirmedMac = ?, due = ? WHERE session = ?`;
+      this.file.run(end, at, evidence, certificate, proof, mac, isMailed ? null : this.#forgetAt(at), session);
       this.audit("confirmed", session, at, recipient);
-      this.file.run("INSERT INTO outbox (evidence, session) VALUES (?, ?)", evidence, session);
+      if (isMailed) this.#queue(evidence, session);
       return confirmedOf(this.#row(session) ?? {});
     });
   }
@@ -126,12 +166,12 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
     this.file.scrub();
   }
 
-  async sweep(at: number): Promise<number> {
+  async sweep(at: number, outcomes: Outcomes): Promise<number> {
     let changed = 0;
     for (;;) {
       const due = this.step(() => {
         const rows = this.file.rows("SELECT session FROM session WHERE due <= ? ORDER BY due LIMIT ?", at, BATCH);
-        for (const { session } of rows) if (this.#settle(String(session), at)) changed++;
+        for (const { session } of rows) if (this.#settle(String(session), at, outcomes)) changed++;
         return rows.length;
       });
       if (due < BATCH) break;
@@ -154,8 +194,8 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
 
   async keepReceipt(entry: OutboxEntry, bytes: Buffer): Promise<Buffer> {
     return this.step(() => {
-      const row = this.#session(entry.session);
-      if (row?.state !== "confirmed" || row.evidence !== entry.evidence)
+      const row = this.#row(entry.session);
+      if (row?.["evidence"] !== entry.evidence && row?.["delayedEvidence"] !== entry.evidence)
         throw new Fault("internal", "no receipt is due under this evidence");
       const keep = "INSERT INTO receipt (session, evidence, bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
       this.file.run(keep, entry.session, entry.evidence, bytes);
@@ -170,9 +210,10 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
   async done(entry: OutboxEntry): Promise<void> {
     this.step(() => {
       if (this.file.run("DELETE FROM outbox WHERE session = ? AND evidence = ?", entry.session, entry.evidence) === 0) return;
-      const row = this.#session(entry.session);
-      if (row?.state !== "confirmed") return;
-      this.file.run("UPDATE session SET due = ? WHERE session = ?", this.#forgetAt(row.confirmedAt), entry.session);
+      const row = this.#row(entry.session);
+      if (row?.["evidence"] !== entry.evidence) return;
+      const due = this.#forgetAt(Number(row["confirmedAt"] ?? row["endedAt"]));
+      this.file.run("UPDATE session SET due = ? WHERE session = ?", due, entry.session);
     });
   }
 
@@ -195,19 +236,28 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
   }
 
   /** What the sweep's time makes of a row. @returns whether it changed; if not, it is due later */
-  #settle(session: SessionHash, at: number): boolean {
+  #settle(session: SessionHash, at: number, outcomes: Outcomes): boolean {
     const row = this.#row(session);
     const known = sessionOf(row ?? {});
     if (known.state === "confirmed") return this.#forgetIfDue(session, known.confirmedAt, at);
-    if (known.state === "expired" || known.state === "withdrawn") return this.#forgetIfDue(session, known.endedAt, at);
+    if ("endedAt" in known) return this.#forgetIfDue(session, known.endedAt, at);
     if (known.state === "declared" && Number(row?.["vanishAt"]) <= at) return this.#forget(session, at, "vanished");
-    return this.#expire(session, at);
+    const outcome = outcomes(known);
+    if (known.expiresAt <= at) {
+      const { expired, expiredMac, expiredReleasedMac } = outcome;
+      this.#finish(session, "expired", at, expired, known.state === "released" ? expiredReleasedMac : expiredMac);
+      this.audit("expired", session, at, "broker");
+      return true;
+    }
+    return this.#warn(known, at, outcome);
   }
 
-  #expire(session: SessionHash, at: number): true {
-    const end = `UPDATE session SET state = 'expired', ${KEYLESS}, nextSession = NULL, endedAt = ?, due = ? WHERE session = ?`;
-    this.file.run(end, at, this.#forgetAt(at), session);
-    this.audit("expired", session, at, "broker");
+  /** T1, once. */
+  #warn({ session, expiresAt }: Waiting | Released, at: number, { delayed, delayedMac }: Outcome): true {
+    const warn = "UPDATE session SET delayedAt = ?, delayedEvidence = ?, delayedMac = ?, due = ? WHERE session = ?";
+    this.file.run(warn, at, delayed, delayedMac, expiresAt, session);
+    this.#queue(delayed, session);
+    this.audit("delayed", session, at, "broker");
     return true;
   }
 
@@ -245,6 +295,14 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
     return row && (row["bytes"] as Buffer);
   }
 
+  async *auditLogs(): AsyncGenerator<AuditLog> {
+    yield auditLogIn(this.file);
+  }
+
+  async auditHead(): Promise<string> {
+    return String(this.file.row("SELECT hash FROM head")?.["hash"] ?? "");
+  }
+
   async *stored(): AsyncGenerator<Stored> {
     yield* storedIn(this.file);
   }
@@ -252,6 +310,6 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
   async restore(stored: Stored): Promise<void> {
     if (stored.kind === "registry") this.putText(stored.of, stored.name, stored.record);
     else if (stored.kind === "audit") this.step(() => this.audit(stored.event, stored.session, stored.at, stored.who));
-    else restoreInto(this.file, stored, this.#retention);
+    else if (stored.kind !== "head") restoreInto(this.file, stored, this.#retention);
   }
 }

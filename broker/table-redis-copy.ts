@@ -1,6 +1,7 @@
 /** The session table in Redis for backup and restoring. */
 import type { ChainableCommander } from "ioredis";
-import { dueOf, fieldsOf, REGISTERED, valueOf, type Stored } from "./table-copy.ts";
+import type { AuditLog } from "./audit.ts";
+import { dueOf, fieldsOf, REGISTERED, storedLog, valueOf, type Stored } from "./table-copy.ts";
 import { BUCKETS } from "./table-redis-address.ts";
 import type { RedisLink } from "./table-redis-link.ts";
 import { bucketFor, keysOf, revokedKey } from "./table-redis-registry.ts";
@@ -11,20 +12,18 @@ const SINGLE = REGISTERED.filter((kind) => kind !== "revocation");
 export async function* storedIn(link: RedisLink, prefix: string): AsyncGenerator<Stored> {
   for (const bucket of BUCKETS) {
     const waiting = new Set(Object.keys(await link.ask((redis) => redis.hgetall(`${prefix}out:{b${bucket}}`))));
+    const receipt = (evidence: string) => link.ask((redis) => redis.getBuffer(`${prefix}receipt:{b${bucket}}:${evidence}`));
     for await (const key of keysOf(link, `${prefix}row:{b${bucket}}:`)) {
       const row = await link.ask((redis) => redis.hgetallBuffer(key.whole));
-      if (Object.keys(row).length > 0) {
-        yield { kind: "row", session: key.name, fields: fieldsOf(row), waits: waiting.has(row["evidence"]?.toString() ?? "") };
+      const named = ["delayedEvidence", "evidence"].flatMap((name) => row[name]?.toString() ?? []);
+      if (Object.keys(row).length > 0)
+        yield { kind: "row", session: key.name, fields: fieldsOf(row), waits: named.filter((evidence) => waiting.has(evidence)) };
+      for (const evidence of named) {
+        const bytes = await receipt(evidence);
+        if (bytes) yield { kind: "receipt", session: key.name, evidence, bytes: bytes.toString("base64") };
       }
-      const evidence = row["evidence"]?.toString();
-      const bytes = evidence && (await link.ask((redis) => redis.getBuffer(`${prefix}receipt:{b${bucket}}:${evidence}`)));
-      if (evidence && bytes) yield { kind: "receipt", session: key.name, evidence, bytes: bytes.toString("base64") };
     }
-    for (const [, flat] of await link.ask((redis) => redis.xrange(`${prefix}aud:{b${bucket}}`, "-", "+"))) {
-      const entry = Object.fromEntries(flat.flatMap((name, at) => (at % 2 === 0 ? [[name, flat[at + 1] ?? ""]] : [])));
-      const { event = "", session = "", at = "0", who = "" } = entry;
-      yield { kind: "audit", event, session, at: Number(at), who };
-    }
+    yield* storedLog(await auditLogIn(link, prefix, bucket));
   }
   for (const bucket of BUCKETS) {
     const revoked = await link.ask((redis) => redis.hgetall(revokedKey(prefix, bucket)));
@@ -38,10 +37,29 @@ export async function* storedIn(link: RedisLink, prefix: string): AsyncGenerator
   }
 }
 
+/** The log of one bucket; read again where a step came between its entries and its head. */
+export async function auditLogIn(link: RedisLink, prefix: string, bucket: string): Promise<AuditLog> {
+  const readHead = () => link.ask((redis) => redis.hgetall(`${prefix}head:{b${bucket}}`));
+  let head = await readHead();
+  let flat: [string, string[]][];
+  for (let known: typeof head; ;) {
+    known = head;
+    flat = await link.ask((redis) => redis.xrange(`${prefix}aud:{b${bucket}}`, "-", "+"));
+    head = await readHead();
+    if (known["hash"] === head["hash"]) break;
+  }
+  const entries = flat.map(([, fields]) => {
+    const entry = Object.fromEntries(fields.flatMap((name, at) => (at % 2 === 0 ? [[name, fields[at + 1] ?? ""]] : [])));
+    const { n = "0", event = "", session = "", at = "0", who = "", hash = "" } = entry;
+    return { n: Number(n), event, session, at: Number(at), who, hash };
+  });
+  return { name: bucket, entries, head: head["hash"] === undefined ? undefined : { n: Number(head["n"]), hash: head["hash"] } };
+}
+
 type Step = (pipeline: ChainableCommander) => ChainableCommander;
 
 /** The commands that write what a backup holds; none of them depends on another. */
-export function restoring(stored: Stored, prefix: string, retention: number): Step[] {
+export function restoring(stored: Exclude<Stored, { kind: "audit" | "head" }>, prefix: string, retention: number): Step[] {
   if (stored.kind === "registry" && stored.of === "revocation") {
     const { name, record } = stored;
     return [(pipeline) => pipeline.hset(revokedKey(prefix, bucketFor(name)), name, record)];
@@ -52,10 +70,6 @@ export function restoring(stored: Stored, prefix: string, retention: number): St
   if (stored.kind === "receipt") {
     return [(pipeline) => pipeline.set(`${prefix}receipt:${bucket}:${stored.evidence}`, Buffer.from(stored.bytes, "base64"))];
   }
-  if (stored.kind === "audit") {
-    const { event, at, who } = stored;
-    return [(pipeline) => pipeline.xadd(`${prefix}aud:${bucket}`, "*", "event", event, "session", session, "at", at, "who", who)];
-  }
   const { fields, waits } = stored;
   const key = `${prefix}row:${bucket}:${session}`;
   const flat = Object.entries(fields).flatMap(([name, value]) => [name, valueOf(name, value)]);
@@ -65,8 +79,6 @@ export function restoring(stored: Stored, prefix: string, retention: number): St
     (pipeline) => pipeline.hset(key, ...flat),
     (pipeline) =>
       due === undefined ? pipeline.zrem(`${prefix}due:${bucket}`, session) : pipeline.zadd(`${prefix}due:${bucket}`, due, session),
-    ...(waits
-      ? [(pipeline: ChainableCommander) => pipeline.hset(`${prefix}out:${bucket}`, { [String(fields["evidence"])]: session })]
-      : []),
+    ...waits.map((evidence) => (pipeline: ChainableCommander) => pipeline.hset(`${prefix}out:${bucket}`, { [evidence]: session })),
   ];
 }

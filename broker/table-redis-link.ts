@@ -5,8 +5,11 @@ import { haltAt } from "../config/halt.ts";
 import { Fault } from "../mime/fault.ts";
 import { connectionTo, mastersOf, type Client, type RedisAddress } from "./table-redis-address.ts";
 
-const FUNCTIONS = readFileSync(new URL("./table.lua", import.meta.url), "utf8");
-const LIBRARY = "kakitome_v3";
+const LIBRARY = "kakitome_v4";
+const PARTS = ["table-chain.lua", "table.lua", "table-after.lua"].map((name) =>
+  readFileSync(new URL(`./${name}`, import.meta.url), "utf8"),
+);
+const FUNCTIONS = [`#!lua name=${LIBRARY}`, ...PARTS].join("\n");
 
 /** Milliseconds until a connection that the library gave up is made anew. */
 const REVIVE_AFTER = 200;

@@ -71,7 +71,7 @@ export class RedisRegistry implements Registry {
   async revoke({ name, reason, subject, at }: Revocation, who: string): Promise<Revocation> {
     const hash = createHash("sha256").update(name).digest("hex");
     const bucket = bucketFor(name);
-    const keys = [revokedKey(this.#prefix, bucket), `${this.#prefix}aud:{b${bucket}}`];
+    const keys = [revokedKey(this.#prefix, bucket), `${this.#prefix}aud:{b${bucket}}`, `${this.#prefix}head:{b${bucket}}`];
     const { head, answer } = await this.#link.call("revoke", keys, [hash, at, name, JSON.stringify({ name, reason, subject, at }), who]);
     if (head !== "") this.#witness?.saw(bucket, head);
     return revocationOf(String(answer));

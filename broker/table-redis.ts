@@ -3,15 +3,16 @@ import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import { Fault } from "../mime/fault.ts";
 import type { Confirmed, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
+import type { AuditLog } from "./audit.ts";
 import { dayOf } from "./day-keys.ts";
 import { isUnfinished, type Stored } from "./table-copy.ts";
 import type { RedisAddress } from "./table-redis-address.ts";
 import { type Argument, RedisLink } from "./table-redis-link.ts";
-import { restoring, storedIn } from "./table-redis-copy.ts";
+import { auditLogIn, restoring, storedIn } from "./table-redis-copy.ts";
 import { BUCKETS } from "./table-redis-address.ts";
 import { RedisRegistry } from "./table-redis-registry.ts";
 import { checkedHash, confirmedOf, givenOutOf, releasedOf, sessionOf, waitingOf, type StoredRow } from "./table-row.ts";
-import type { Claim, ConfirmOrder, OutboxEntry, ReleaseOrder, Table, TableOptions } from "./table.ts";
+import type { Claim, ConfirmOrder, OutboxEntry, Outcomes, RecallOrder, ReleaseOrder, Table, TableOptions } from "./table.ts";
 import type { Mark, Witness } from "./witness.ts";
 
 export interface RedisTableOptions extends TableOptions, RedisAddress {
@@ -88,11 +89,11 @@ class RedisTable extends RedisRegistry implements Table {
     return (await this.#step("withdraw", session, at, gateway, this.#retention)) === 1;
   }
 
-  async release(order: ReleaseOrder): Promise<Released | "claimed" | undefined> {
+  async release(order: ReleaseOrder): Promise<Released | "claimed" | "recalled" | undefined> {
     const { session, at, next, ticket, filing, claim, mac, mailboxes } = order;
     const given = [checkedHash(next.session), next.ticket, ticket, filing, claim.holder, claim.until, mac];
     const answer = await this.#step("release", session, at, ...given, ...mailboxes);
-    if (Buffer.isBuffer(answer)) return "claimed";
+    if (Buffer.isBuffer(answer)) return answer.toString() === "recalled" ? "recalled" : "claimed";
     const row = rowOf(session, answer);
     return row && releasedOf(row);
   }
@@ -102,9 +103,19 @@ class RedisTable extends RedisRegistry implements Table {
     return row && givenOutOf(row);
   }
 
+  async recall({ session, mailboxes, at, evidence, mac }: RecallOrder): Promise<Session | undefined> {
+    const row = rowOf(session, await this.#step("recall", session, at, evidence, mac, ...mailboxes));
+    return row && sessionOf(row);
+  }
+
+  async sent(session: SessionHash, mailboxes: readonly string[]): Promise<Session | undefined> {
+    const row = rowOf(session, await this.#step("sent", session, 0, ...mailboxes));
+    return row && sessionOf(row);
+  }
+
   async confirm(order: ConfirmOrder): Promise<Confirmed | undefined> {
     const { session, nextSession, recipient, at, evidence, certificate, proof, mac } = order;
-    const given = [checkedHash(nextSession), evidence, certificate, proof, mac, recipient];
+    const given = [checkedHash(nextSession), evidence, certificate, proof, mac, this.#retention, recipient];
     const row = rowOf(session, await this.#step("confirm", session, at, ...given));
     return row && confirmedOf(row);
   }
@@ -130,8 +141,8 @@ class RedisTable extends RedisRegistry implements Table {
     return this.#link.rewriteLog();
   }
 
-  async sweep(at: number): Promise<number> {
-    const changed = await all(BUCKETS.map((bucket) => this.#sweepBucket(bucket, at)));
+  async sweep(at: number, outcomes: Outcomes): Promise<number> {
+    const changed = await all(BUCKETS.map((bucket) => this.#sweepBucket(bucket, at, outcomes)));
     return sum(changed);
   }
 
@@ -167,7 +178,17 @@ class RedisTable extends RedisRegistry implements Table {
     return storedIn(this.#link, this.#prefix);
   }
 
+  async *auditLogs(): AsyncGenerator<AuditLog> {
+    for (const bucket of BUCKETS) yield await auditLogIn(this.#link, this.#prefix, bucket);
+  }
+
+  async auditHead(session: SessionHash): Promise<string> {
+    return (await this.#link.ask((redis) => redis.hget(this.#bucketKey("head", bucketOf(session)), "hash"))) ?? "";
+  }
+
   async restore(stored: Stored): Promise<void> {
+    if (stored.kind === "head") return;
+    if (stored.kind === "audit") return void (await this.#step("record", stored.session, stored.at, stored.event, stored.who));
     for (const command of restoring(stored, this.#prefix, this.#retention)) await this.#link.write(command);
   }
 
@@ -190,13 +211,20 @@ class RedisTable extends RedisRegistry implements Table {
   }
 
   /** Until nothing is due; each call leaves its session in `due` only for a later time, so this ends. */
-  async #sweepBucket(bucket: string, at: number): Promise<number> {
+  async #sweepBucket(bucket: string, at: number, outcomes: Outcomes): Promise<number> {
     const due = this.#bucketKey("due", bucket);
     const receipts = this.#bucketKey("receipt", bucket) + ":";
+    const sweep = async (session: SessionHash): Promise<unknown> => {
+      const ticketHash = await this.#link.ask((redis) => redis.hget(this.#key("row", session), "ticketHash"));
+      const outcome = outcomes({ session, ticketHash: ticketHash ?? "" });
+      const { expired, delayed, expiredMac, expiredReleasedMac, delayedMac } = outcome;
+      const made = [expired, delayed, expiredMac, expiredReleasedMac, delayedMac];
+      return this.#step("sweep", session, at, this.#retention, receipts, ...made);
+    };
     let changed = 0;
     for (;;) {
       const sessions = await this.#link.ask((redis) => redis.zrangebyscore(due, "-inf", at, "LIMIT", 0, BATCH));
-      const swept = await all(sessions.map((session) => this.#step("sweep", session, at, this.#retention, receipts)));
+      const swept = await all(sessions.map(sweep));
       changed += sum(swept as number[]);
       if (sessions.length < BATCH) return changed;
     }
@@ -215,7 +243,7 @@ class RedisTable extends RedisRegistry implements Table {
   /** In the order of table.lua. */
   #keys(session: SessionHash): string[] {
     const bucket = bucketOf(session);
-    return [this.#key("row", session), ...["aud", "due", "out"].map((kind) => this.#bucketKey(kind, bucket))];
+    return [this.#key("row", session), ...["aud", "head", "due", "out"].map((kind) => this.#bucketKey(kind, bucket))];
   }
 
   #key(kind: "row" | "receipt", session: SessionHash, name: string = session): string {

@@ -1,6 +1,6 @@
 /** What a stored row must look like: both homes of the session table build the Session union here, and a broken row is refused. */
 import { Fault } from "../mime/fault.ts";
-import type { Confirmed, Declaration, Ended, Released, Session, SessionHash, Waiting } from "./session.ts";
+import type { Confirmed, Declaration, Delay, Ended, Ending, Released, Session, SessionHash, Waiting } from "./session.ts";
 
 /** One field as a home hands it back; Redis knows only bytes. */
 type StoredValue = string | number | Buffer | null | undefined;
@@ -32,6 +32,7 @@ export function sessionOf(row: StoredRow): Session {
         wrappedKey: octets(row, "wrappedKey"),
         ticket: octets(row, "ticket"),
         declaredMac: hash(row, "declaredMac"),
+        ...delayOf(row),
       };
     case "released":
       return {
@@ -45,6 +46,7 @@ export function sessionOf(row: StoredRow): Session {
         releases: whole(row, "releases"),
         declaredMac: hash(row, "declaredMac"),
         releasedMac: hash(row, "releasedMac"),
+        ...delayOf(row),
       };
     case "confirmed":
       keyless(row);
@@ -61,6 +63,7 @@ export function sessionOf(row: StoredRow): Session {
       };
     case "expired":
     case "withdrawn":
+    case "recalled":
       return endedOf(row, declaration, state);
     default:
       throw broken(row, "state");
@@ -117,7 +120,24 @@ function endedOf(row: StoredRow, declaration: Declaration, state: Ended["state"]
     state,
     releasedAt: isAbsent(row["releasedAt"]) ? undefined : whole(row, "releasedAt"),
     endedAt: whole(row, "endedAt"),
+    ending: isAbsent(row["evidence"]) ? undefined : endingOf(row),
   };
+}
+
+function endingOf(row: StoredRow): Ending {
+  const isReleased = !isAbsent(row["releasedAt"]);
+  return {
+    evidence: text(row, "evidence"),
+    declaredMac: hash(row, "declaredMac"),
+    endedMac: hash(row, "endedMac"),
+    release: isReleased ? { filing: text(row, "filing"), releasedMac: hash(row, "releasedMac") } : undefined,
+  };
+}
+
+function delayOf(row: StoredRow): { delay?: Delay } {
+  if (isAbsent(row["delayedAt"])) return {};
+  const delay = { delayedAt: whole(row, "delayedAt"), delayedEvidence: text(row, "delayedEvidence"), delayedMac: hash(row, "delayedMac") };
+  return { delay };
 }
 
 function keyless(row: StoredRow): void {

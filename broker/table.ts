@@ -1,5 +1,5 @@
 /** The session table: a port with two homes, Redis and an embedded store, which pass one and the same suite (test/broker/table.test.ts). */
-import type { Confirmed, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
+import type { Confirmed, Declaration, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
 import type { RevocationReason } from "../mime/crl.ts";
 import type { Copyable } from "./table-copy.ts";
 import type { Witness } from "./witness.ts";
@@ -30,15 +30,26 @@ interface SessionTable {
    * Gives the key out (S7): the first time it stores `next` (or, where the terms say so, the first session and `ticket` again), `filing`
    * and `mac`; afterwards it returns what was stored.
    * @returns undefined where there is nothing to give to these mailboxes: unknown, foreign, expired, ended, confirmed; each refusal is
-   * recorded, and costs the same. `claimed` where another holder got the key and its claim still runs
+   * recorded, and costs the same. `recalled` to its own recipient of a letter that the sender took back. `claimed` where another holder
+   * got the key and its claim still runs
    */
-  release(order: ReleaseOrder): Promise<Released | "claimed" | undefined>;
+  release(order: ReleaseOrder): Promise<Released | "claimed" | "recalled" | undefined>;
+
+  /**
+   * Takes a letter back for its sender: from `declared` and `dispatched` on, the key is erased, and the report queued in the same step.
+   * In any other state nothing changes.
+   * @returns the row as it is now; undefined where none of the mailboxes sent it, which is recorded
+   */
+  recall(order: RecallOrder): Promise<Session | undefined>;
+
+  /** The row where one of these mailboxes sent the letter; for every other one it costs the same to say undefined. */
+  sent(session: SessionHash, mailboxes: readonly string[]): Promise<Session | undefined>;
 
   /** The row where its key was given out to one of these mailboxes; for every other one it costs the same to say undefined. */
   givenOut(session: SessionHash, mailboxes: readonly string[]): Promise<Released | Confirmed | undefined>;
 
   /**
-   * Erases the key, and queues the receipt in the same step (S10-S11). Repeated with the same next session it returns what was stored.
+   * Erases the key, and queues the receipt in the same step (S10-S11), unless the terms want none. Repeated with the same next session it returns what was stored.
    * Taken past the expiry too, until the sweep has erased the row: the letter was opened.
    * @returns undefined where there is nothing to confirm for this recipient with this next session; each refusal is recorded
    */
@@ -53,10 +64,34 @@ interface SessionTable {
   compact(): Promise<void>;
 
   /**
-   * Erases the keys of rows past their expiry (state `expired`), removes rows that were never dispatched and rows that ended longer
-   * than the retention ago. @returns how many rows changed
+   * Erases the keys of rows past their expiry (state `expired`) and queues the report in the same step, queues once the notice of rows
+   * that are on their way and not confirmed by T1, removes rows that were never dispatched and rows that ended longer than the
+   * retention ago, but none whose receipt or report is not mailed. @returns how many rows changed
    */
-  sweep(at: number): Promise<number>;
+  sweep(at: number, outcomes: Outcomes): Promise<number>;
+}
+
+/** What the sweep may have to write into a row, made before it is known whether it has to. */
+export interface Outcome {
+  /** Names of the evidence that it expired, and that it was delayed. */
+  readonly expired: string;
+  readonly delayed: string;
+  /** MACs over these facts at the time of the sweep (facts.ts), hex. */
+  readonly expiredMac: string;
+  readonly expiredReleasedMac: string;
+  readonly delayedMac: string;
+}
+
+export type Outcomes = (row: Pick<Declaration, "session" | "ticketHash">) => Outcome;
+
+export interface RecallOrder {
+  readonly session: SessionHash;
+  /** For whom the caller speaks; the first one is recorded where it is refused. */
+  readonly mailboxes: readonly [string, ...string[]];
+  readonly at: number;
+  readonly evidence: string;
+  /** Over `session`, `at` and the state `recalled` (facts.ts), hex. */
+  readonly mac: string;
 }
 
 export interface ReleaseOrder {

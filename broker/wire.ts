@@ -6,6 +6,7 @@ import { Fault } from "../mime/fault.ts";
 import { openWithPrivateKey, type Opener } from "../mime/open.ts";
 import { sealToCertificate } from "../mime/seal.ts";
 import { sign, type Signer, type Verified } from "../mime/sign.ts";
+import { LANGUAGES } from "../mime/words.ts";
 
 /** Calls and the room they have; a declaration of 1,000 recipients stays below. */
 export const LARGEST_BODY_OCTETS = 1 << 20;
@@ -52,6 +53,8 @@ export const declareBody = z.strictObject({
   messageId,
   expiresAt: instant,
   confirm: z.enum(["next-session", "same-session"]),
+  /** Of the mails that the sender gets. */
+  language: z.enum(LANGUAGES).default("en"),
   recipients: z
     .array(
       z.strictObject({
@@ -60,6 +63,10 @@ export const declareBody = z.strictObject({
         contentId: hex,
         hold: z.enum(["held", "enclosed"]),
         signing: z.enum(["inner", "outer", "both"]),
+        /** T1: when the sender wants to be told that the letter is not opened yet. */
+        warnAt: instant.optional(),
+        /** Whether the delivery receipt is mailed. */
+        receipt: z.boolean().default(true),
       }),
     )
     .min(1)
@@ -73,7 +80,9 @@ export const grantsBody = z.strictObject({
       recipient: address,
       key: base64,
       ticket: base64,
+      /** What the broker made of the wishes. */
       expiresAt: instant,
+      warnAt: instant.optional(),
       /** Absent for a recipient who is not enrolled and gets the enclosed form. */
       encryptionCertificate: z.string().max(16_384).optional(),
     }),
@@ -125,6 +134,37 @@ export const confirmBody = z.strictObject({
 });
 
 export const confirmedBody = z.strictObject({ request: z.string(), evidence: z.string(), confirmedAt: instant });
+
+const signedTickets = z.array(base64).min(1).max(1_000);
+
+export const recallBody = z.strictObject({ step: z.literal("recall"), ...signedHead, tickets: signedTickets });
+
+export const recalledBody = z.strictObject({
+  request: z.string(),
+  outcomes: z.array(
+    z.discriminatedUnion("outcome", [
+      z.strictObject({ outcome: z.literal("recalled"), at: instant }),
+      z.strictObject({ outcome: z.literal("too-late"), releasedAt: instant, confirmedAt: instant.optional() }),
+      z.strictObject({ outcome: z.literal("gone") }),
+    ]),
+  ),
+});
+
+export const statusBody = z.strictObject({ step: z.literal("status"), ...signedHead, tickets: signedTickets });
+
+export const statusesBody = z.strictObject({
+  request: z.string(),
+  sessions: z.array(
+    z.strictObject({
+      state: z.enum(["declared", "dispatched", "released", "confirmed", "expired", "recalled", "withdrawn", "gone"]),
+      declaredAt: instant.optional(),
+      releasedAt: instant.optional(),
+      confirmedAt: instant.optional(),
+      endedAt: instant.optional(),
+      expiresAt: instant.optional(),
+    }),
+  ),
+});
 
 /** Places of tickets whose letters nobody can open any more. */
 export const dispatchedBody = z.strictObject({ lost: z.array(z.int().min(0)) });
@@ -183,3 +223,6 @@ export function openAnswer<T>(schema: z.ZodType<T>, { content }: Verified, opene
 
 export type DeclareBody = z.output<typeof declareBody>;
 export type ConfirmBody = z.output<typeof confirmBody>;
+/** The wire form of an outcome, before it is read back. */
+export type RecallOutcome = z.output<typeof recalledBody>["outcomes"][number];
+export type SessionStatus = z.output<typeof statusesBody>["sessions"][number];

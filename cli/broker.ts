@@ -1,4 +1,4 @@
-/** `kakitome broker run|invite|revoke|backup|restore|rotate-session|rotate-master`: the broker's process, and one-time tokens for gateways. */
+/** `kakitome broker run|invite|revoke|backup|restore|audit|rotate-session|rotate-master`: the broker's process, and one-time tokens for gateways. */
 import { Option, type Command } from "commander";
 import {
   backupTable,
@@ -9,6 +9,7 @@ import {
   rotateMasterKey,
   rotateSessionKey,
   startBroker,
+  verifyAudit,
   type Revocable,
   type Unopened,
 } from "../broker/main.ts";
@@ -102,6 +103,18 @@ export function addBroker(program: Command): void {
       if ((file === undefined) !== (inPlace === true)) throw new Fault("malformed", "name either a backup or --in-place");
       const { erased } = await restoreTable(loadBroker(config), file, unopened, new Date());
       console.log(`Restored. ${erased} letters that were not opened when the copy was made have lost their keys.`);
+    });
+  broker
+    .command("audit")
+    .description("the log of what was done with every letter")
+    .command("verify")
+    .description("verify its chain: name the first entry that was edited, removed or put elsewhere; the broker may run meanwhile")
+    .option("--config <file>", "configuration", "broker.yaml")
+    .action(async ({ config }: { config: string }) => {
+      const { entries, broken } = await verifyAudit(loadBroker(config));
+      for (const { log, n, what } of broken) console.log(`Log ${log}: entry ${n} is ${what}.`);
+      console.log(broken.length === 0 ? `The chain holds: ${entries} entries.` : `The chain does not hold. ${entries} entries.`);
+      process.exitCode = broken.length === 0 ? 0 : 1;
     });
   broker
     .command("rotate-session")

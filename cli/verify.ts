@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { parseCertificate } from "../mime/certificate.ts";
 import { parseRevocationList } from "../mime/crl.ts";
 import { toCrlf } from "../mime/entity.ts";
+import type { ReportEvidence } from "../mime/evidence.ts";
 import { Fault } from "../mime/fault.ts";
 import { verifyProof } from "../mime/proof.ts";
 
@@ -31,10 +32,23 @@ function timeOf(text: string | undefined): Date {
   return time;
 }
 
+/** What the broker's evidence states, in one line. */
+function claimOf(evidence: ReportEvidence): string {
+  const { recipient, messageId, sender, releasedAt } = evidence;
+  const letter = `${messageId} of ${sender}`;
+  if (evidence.event === "ContentHandover") return `${recipient} opened ${letter} at ${evidence.confirmedAt}`;
+  const key = releasedAt === "" ? "its key was never given out" : `its key was given out at ${releasedAt}, no opening was confirmed`;
+  if (evidence.event === "Delayed") return `${recipient} had not opened ${letter} by ${evidence.delayedAt}; ${key}`;
+  if (evidence.reason === "recalled") return `${sender} recalled ${messageId} to ${recipient} at ${evidence.endedAt}; ${key}`;
+  return `${letter} to ${recipient} expired, its key was erased at ${evidence.endedAt}; ${key}`;
+}
+
 export function addVerify(program: Command): void {
   program
     .command("verify")
-    .description("verify a receipt offline: broker's signature and evidence, recipient's receipt, its tie to the letter, the letter itself")
+    .description(
+      "verify a receipt, or a report that a letter was not opened or recalled, offline: broker's signature and evidence, recipient's receipt, its tie to the letter, the letter itself",
+    )
     .argument("<receipt>", "the receipt as it was mailed (.eml)")
     .requiredOption("--ca <file>", "the broker's root, PEM")
     .option("--original <file>", "the letter's detached signature, original.p7s")
@@ -59,10 +73,7 @@ export function addVerify(program: Command): void {
       else {
         for (const { link, state, detail } of verdict.links) console.log(`${state.padEnd(8)} ${link}: ${detail}`);
         const { evidence } = verdict;
-        if (evidence)
-          console.log(
-            `${verdict.holds ? "Proved" : "Not proved"}: ${evidence.recipient} opened ${evidence.messageId} of ${evidence.sender} at ${evidence.confirmedAt}`,
-          );
+        if (evidence) console.log(`${verdict.holds ? "Proved" : "Not proved"}: ${claimOf(evidence)}`);
       }
       process.exitCode = verdict.holds ? 0 : 1;
     });

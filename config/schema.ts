@@ -132,7 +132,13 @@ export const brokerSchema = z.strictObject({
     retryFirst: time("10s"),
     retryLongest: time("30m"),
   }),
-  expiry: z.strictObject({ longest: time("90d") }).prefault({}),
+  expiry: z
+    .strictObject({
+      longest: time("90d"),
+      /** After how long at the latest a sender is told once that a letter is not opened yet; left out, only senders who wish it are told. */
+      warnAfter: parsed(duration).optional(),
+    })
+    .prefault({}),
   /** A letter that no next hop took vanishes after this. */
   vanishAfter: time("24h"),
   retention: time("30d"),

@@ -28,6 +28,7 @@ export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mai
   }
   if (!receipt) return;
   const { evidence } = receipt;
+  if (evidence.event !== "ContentHandover") return;
   const { messageId, session, recipient, commit } = evidence;
   const name = { sender: evidence.sender, messageId };
   const letter = await letters.find(name);

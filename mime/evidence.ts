@@ -25,8 +25,10 @@ interface Statement {
   /** SHA-256 of the ticket, hex: names the session without opening it. */
   readonly session: string;
   readonly declaredAt: string;
-  /** When the ticket was presented and the key given out: the letter had arrived. Not a statement that it was opened. */
+  /** When the ticket was presented and the key given out: the letter had arrived. Not a statement that it was opened. Empty where it never was. */
   readonly releasedAt: string;
+  /** SHA-256 of the newest entry in the audit log of the session when the statement was made, hex: no entry up to it can be changed afterwards. */
+  readonly auditHead: string;
 }
 
 /** The letter had arrived and its key was given out. */
@@ -47,10 +49,29 @@ export interface HandoverEvidence extends Statement {
   readonly openingValue: string;
 }
 
-export type Evidence = AccessEvidence | HandoverEvidence;
+/** The letter was not opened, or nobody confirmed that it was (`releasedAt` is not empty); its key is erased. */
+export interface FailureEvidence extends Statement {
+  readonly event: "ContentHandoverFailure";
+  /** `recalled`: by its sender, before the key was given out. */
+  readonly reason: "expired" | "recalled";
+  readonly expiresAt: string;
+  readonly endedAt: string;
+}
+
+/** Nobody had confirmed by then that the letter was opened; it still can be. */
+export interface DelayedEvidence extends Statement {
+  readonly event: "Delayed";
+  readonly expiresAt: string;
+  readonly delayedAt: string;
+}
+
+/** What a mail to the sender is made of. */
+export type ReportEvidence = HandoverEvidence | FailureEvidence | DelayedEvidence;
+export type Evidence = AccessEvidence | ReportEvidence;
 
 const HASH = /^[0-9a-f]{64}$/u;
 const TIME = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/u;
+const TIME_OR_NEVER = /^(?:\d{4}-\d\d-\d\dT[\d:.]+Z)?$/u;
 const ID = /^[\w-]{16,64}$/u;
 
 const STATEMENT = {
@@ -67,6 +88,7 @@ const STATEMENT = {
   session: HASH,
   declaredAt: TIME,
   releasedAt: TIME,
+  auditHead: HASH,
 } as const satisfies Record<Exclude<keyof Statement, "version">, RegExp>;
 
 const HANDOVER = {
@@ -77,8 +99,31 @@ const HANDOVER = {
   openingValue: /^[A-Za-z0-9+/=]{0,1000}$/u,
 } as const satisfies Record<Exclude<keyof HandoverEvidence, "version" | "event">, RegExp>;
 
+const FAILURE = {
+  ...STATEMENT,
+  reason: /^(?:expired|recalled)$/u,
+  releasedAt: TIME_OR_NEVER,
+  expiresAt: TIME,
+  endedAt: TIME,
+} as const satisfies Record<Exclude<keyof FailureEvidence, "version" | "event">, RegExp>;
+
+const DELAYED = { ...STATEMENT, releasedAt: TIME_OR_NEVER, expiresAt: TIME, delayedAt: TIME } as const satisfies Record<
+  Exclude<keyof DelayedEvidence, "version" | "event">,
+  RegExp
+>;
+
+const PATTERNS: ReadonlyMap<unknown, Readonly<Record<string, RegExp>>> = new Map<Evidence["event"], Readonly<Record<string, RegExp>>>([
+  ["ContentAccessTracking", STATEMENT],
+  ["ContentHandover", HANDOVER],
+  ["ContentHandoverFailure", FAILURE],
+  ["Delayed", DELAYED],
+]);
+
 /** The name of the statement that a session's event has by its nature, so that a later one can refer to it. @param session SHA-256 of the ticket, hex */
-export function evidenceId(event: "SubmissionAcceptance" | "ContentAccessTracking", session: string): string {
+export function evidenceId(
+  event: "SubmissionAcceptance" | "ContentAccessTracking" | "ContentHandoverFailure" | "Delayed",
+  session: string,
+): string {
   return createHash("sha256").update(`${event}\0${session}`).digest("base64url").slice(0, 24);
 }
 
@@ -123,13 +168,14 @@ function parseEvidence(content: Buffer): Evidence {
   }
   const field = (name: string): unknown =>
     typeof value === "object" && value !== null ? Object.getOwnPropertyDescriptor(value, name)?.value : undefined;
-  const event = field("event");
-  const patterns = event === "ContentHandover" ? HANDOVER : event === "ContentAccessTracking" ? STATEMENT : undefined;
+  const patterns = PATTERNS.get(field("event"));
   const fits = ([name, pattern]: [string, RegExp]): boolean => {
     const text = field(name);
     return typeof text === "string" && pattern.test(text);
   };
   if (field("version") !== 1 || !patterns || !Object.entries(patterns).every(fits))
     throw new Fault("malformed", "not a statement of evidence");
+  if (field("reason") === "recalled" && field("releasedAt") !== "")
+    throw new Fault("malformed", "a letter whose key was given out cannot be recalled");
   return value as Evidence; // every field was checked above
 }

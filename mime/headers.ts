@@ -82,6 +82,21 @@ export function field(name: string, value: string): HeaderField {
   return { name: name.toLowerCase(), raw: Buffer.from(`${name}: ${value}\r\n`, "utf8") };
 }
 
+/** Octets of text in one encoded word, so that it stays within 75 characters (RFC 2047 §2). */
+const ENCODED_OCTETS = 45;
+
+/** Text of a header: as it is in ASCII, otherwise as encoded words, each of whole characters (RFC 2047 §5). */
+export function encodedWords(text: string): string {
+  if (/^[\x20-\x7E]*$/u.test(text)) return text;
+  const words = [""];
+  for (const character of text) {
+    const longer = (words.at(-1) ?? "") + character;
+    if (Buffer.byteLength(longer) > ENCODED_OCTETS) words.push(character);
+    else words[words.length - 1] = longer;
+  }
+  return words.map((word) => `=?utf-8?B?${Buffer.from(word, "utf8").toString("base64")}?=`).join("\r\n ");
+}
+
 /** Joins words into a value whose lines stay within 78 octets where the words allow it (RFC 5322 §2.1.1). */
 export function folded(words: readonly string[], firstLineUsed: number): string {
   let text = "";

@@ -1,8 +1,16 @@
-/** The proof of opening, link by link: what a stranger can verify of a receipt without broker or gateway (S10-S11; docs/verify.md). */
+/** The proof of opening, of its failure or of a recall, link by link: what a stranger can verify without broker or gateway (S10-S11, T1, T2; docs/verify.md). */
 import { createHash } from "node:crypto";
 import type { Certificate } from "./certificate.ts";
 import { readSignedData } from "./cms.ts";
-import { verifyEvidence, type BrokerTrust, type HandoverEvidence } from "./evidence.ts";
+import {
+  evidenceId,
+  verifyEvidence,
+  type BrokerTrust,
+  type DelayedEvidence,
+  type FailureEvidence,
+  type HandoverEvidence,
+  type ReportEvidence,
+} from "./evidence.ts";
 import { Fault } from "./fault.ts";
 import { commitOf } from "./letter.ts";
 import { DIGESTS, OID } from "./oids.ts";
@@ -41,7 +49,7 @@ export interface Verdict {
   /** Every link is good. */
   readonly holds: boolean;
   readonly links: readonly Link[];
-  readonly evidence: HandoverEvidence | undefined;
+  readonly evidence: ReportEvidence | undefined;
 }
 
 export interface ProofFiles {
@@ -77,22 +85,34 @@ export function verifyProof(files: ProofFiles, trust: BrokerTrust): Verdict {
   if (read) {
     if (read.released)
       check("statement of release", "signed by the broker, the one before the evidence", () => demandPrevious(read, trust));
-    else missing("statement of release", "released.p7m is not in the receipt");
-    const receipt = read.recipientReceipt
-      ? check("recipient's receipt", `signed by ${read.evidence.recipient}, proves the content that was declared`, () =>
-          demandReceipt(read, trust),
+    else if (read.evidence.releasedAt !== "") missing("statement of release", "released.p7m is not in the receipt");
+    const { evidence } = read;
+    if (evidence.event === "ContentHandover") checkOpening({ ...read, evidence });
+    else checkNoOpening(evidence);
+  }
+
+  function checkOpening(found: ReadReceipt & { evidence: HandoverEvidence }): void {
+    const receipt = found.recipientReceipt
+      ? check("recipient's receipt", `signed by ${found.evidence.recipient}, proves the content that was declared`, () =>
+          demandReceipt(found, trust),
         )
       : missing("recipient's receipt", "recipient-receipt.p7m is not in the receipt");
-    if (!files.original) missing("original signature", "give it with --original");
+    const { original, payload } = files;
+    if (!original) missing("original signature", "give it with --original");
     else if (receipt) {
-      const original = files.original;
       check("original signature", "the receipt speaks of exactly this signature", () => demandOriginal(original, receipt));
-      if (!files.payload) missing("payload", "give it with --payload");
-      else {
-        const payload = files.payload;
-        check("payload", `signed by ${read.evidence.sender}, unaltered`, () => demandPayload(original, payload, read.evidence, trust));
-      }
+      if (!payload) missing("payload", "give it with --payload");
+      else check("payload", `signed by ${found.evidence.sender}, unaltered`, () => demandPayload(original, payload, found.evidence, trust));
     }
+  }
+
+  /** The broker's word stands for itself; which content it is about is looked at where the files are given. */
+  function checkNoOpening(evidence: FailureEvidence | DelayedEvidence): void {
+    check("statement", "in itself and with its times consistent", () => demandConsistent(evidence, read));
+    const { original, payload } = files;
+    if (original) check("original signature", "the evidence speaks of this signature", () => demandDeclared(original, evidence));
+    if (original && payload)
+      check("payload", `signed by ${evidence.sender}, unaltered`, () => demandPayload(original, payload, evidence, trust));
   }
   return { holds: links.length > 0 && links.every(({ state }) => state === "good") && read !== undefined, links, evidence: read?.evidence };
 }
@@ -107,7 +127,34 @@ function demandPrevious({ evidence, released }: ReadReceipt, trust: BrokerTrust)
   }
 }
 
-function demandReceipt({ evidence, recipientReceipt }: ReadReceipt, trust: BrokerTrust): SignedReceipt {
+/** Names, order of the times and parts that a statement without an opening must have. @throws Fault `signature-invalid` */
+function demandConsistent(evidence: FailureEvidence | DelayedEvidence, read: ReadReceipt | undefined): void {
+  const { session, releasedAt } = evidence;
+  const time = (text: string): number => new Date(text).getTime();
+  const previous = evidenceId(releasedAt === "" ? "SubmissionAcceptance" : "ContentAccessTracking", session);
+  const isNamed = evidence.evidence === evidenceId(evidence.event, session) && evidence.previous === previous;
+  if (!isNamed) throw new Fault("signature-invalid", "the evidence has not the name of its session and event");
+  const end = time(evidence.event === "Delayed" ? evidence.delayedAt : evidence.endedAt);
+  const released = releasedAt === "" ? time(evidence.declaredAt) : time(releasedAt);
+  const isExpired = evidence.event === "ContentHandoverFailure" && evidence.reason === "expired";
+  const inOrder =
+    time(evidence.declaredAt) <= released && released <= end && (isExpired ? time(evidence.expiresAt) <= end : true) && !Number.isNaN(end);
+  if (!inOrder) throw new Fault("signature-invalid", "the times of the evidence contradict each other");
+  if (read?.recipientReceipt || (read?.released && releasedAt === ""))
+    throw new Fault("signature-invalid", "a part is attached that the evidence speaks against");
+}
+
+/** Whether a letter's signature is the one that was declared; with `outer` only by the content's name. */
+function demandDeclared(der: Buffer, { signing, commit, contentId }: ReportEvidence): void {
+  const [info, ...others] = readSignedData(der).signers;
+  if (!info || others.length > 0) throw new Fault("malformed", "not a signature by one signer");
+  const request = info.attributes.find(({ type }) => type === OID.receiptRequest)?.values[0];
+  const named = request && requestedContentId(request).toString("hex") === contentId;
+  if (!named || (signing !== "outer" && commitOf(info.signature) !== commit))
+    throw new Fault("signature-invalid", "the evidence speaks of another signature");
+}
+
+function demandReceipt({ evidence, recipientReceipt }: ReadReceipt & { evidence: HandoverEvidence }, trust: BrokerTrust): SignedReceipt {
   const der = recipientReceipt ?? Buffer.alloc(0);
   const receipt = verifyReceipt(der, { ...trust, metAt: new Date(evidence.confirmedAt) }); // by the broker, whose word the evidence is
   if (sha256(der) !== evidence.recipientReceipt) throw new Fault("signature-invalid", "the evidence speaks of another recipient's receipt");
@@ -135,7 +182,7 @@ function demandOriginal(der: Buffer, receipt: SignedReceipt): void {
 }
 
 /** Closes the trap of a detached body: the receipt alone verifies although the text beside it was altered. */
-function demandPayload(original: Buffer, payload: Buffer, evidence: HandoverEvidence, trust: BrokerTrust): Verified {
+function demandPayload(original: Buffer, payload: Buffer, evidence: ReportEvidence, trust: BrokerTrust): Verified {
   const verified = verify(original, { ...trust, metAt: new Date(evidence.declaredAt), purpose: OID.emailProtection }, payload);
   demandMailbox(verified.signer, evidence.sender);
   return verified;

@@ -1,16 +1,20 @@
-/** The receipt as a mail: a signed multipart/report that any client threads under the letter and stock OpenSSL verifies (S11; RFC 6522, RFC 3464). */
+/** The broker's mails to a sender: signed multipart/reports that any client threads under the letter and stock OpenSSL verifies (S11, T1, T2; RFC 6522, RFC 3464). */
 import { base64Entity, decodedBody, multipart, parseEntity, splitMultipart, textEntity, type Entity } from "./entity.ts";
-import { signEvidence, verifyAsBroker, verifyEvidence, type AccessEvidence, type BrokerTrust, type HandoverEvidence } from "./evidence.ts";
+import { signEvidence, verifyAsBroker, verifyEvidence, type AccessEvidence, type BrokerTrust, type ReportEvidence } from "./evidence.ts";
 import { Fault } from "./fault.ts";
-import { field, joinMessage } from "./headers.ts";
+import { encodedWords, field, joinMessage, type HeaderField } from "./headers.ts";
+import { reportKind, reportText } from "./report-text.ts";
 import { sign, type Signer } from "./sign.ts";
+import { WORDS, type Language, type ReportKind } from "./words.ts";
 
 export interface ReceiptOrder {
-  readonly evidence: HandoverEvidence;
-  /** The statement before it: the key was given out. */
-  readonly released: AccessEvidence;
-  /** The recipient's signed receipt, DER. */
-  readonly recipientReceipt: Buffer;
+  readonly evidence: ReportEvidence;
+  /** The statement before it where the key was given out. */
+  readonly released: AccessEvidence | undefined;
+  /** The recipient's signed receipt, DER; only where the letter was opened. */
+  readonly recipientReceipt: Buffer | undefined;
+  /** English where left out. */
+  readonly language?: Language | undefined;
   /** The address that receipts come from and that a person answers. */
   readonly from: string;
   /** Host name of the broker, for Message-ID and Reporting-MTA. */
@@ -20,49 +24,45 @@ export interface ReceiptOrder {
 
 const RFC822_DATE = (time: Date): string => time.toUTCString().replace("GMT", "+0000");
 
-/** Builds the receipt. Its Message-ID follows from the evidence, so a copy that is sent again is recognised. */
-export function buildReceipt({ evidence, released, recipientReceipt, from, host, time }: ReceiptOrder, signer: Signer): Buffer {
-  const text = textEntity(receiptText(evidence));
+/** RFC 3464 §2.3.3, RFC 3463 §3.5 (delivery time expired), §3.8 (recalled: a matter of policy). */
+const STATUS: Readonly<Record<ReportKind, readonly [action: string, status: string, diagnostic?: string]>> = {
+  opened: ["delivered", "2.0.0"],
+  delayed: ["delayed", "4.4.7"],
+  expired: ["failed", "5.4.7"],
+  unconfirmed: ["failed", "5.4.7"],
+  recalled: ["failed", "5.7.5", "x-kakitome; recalled by sender"],
+};
+
+/** When what is reported happened, by the broker's clock. */
+function happenedAt(evidence: ReportEvidence): string {
+  if (evidence.event === "ContentHandover") return evidence.confirmedAt;
+  return evidence.event === "Delayed" ? evidence.delayedAt : evidence.endedAt;
+}
+
+/** Builds the mail. Its Message-ID follows from the evidence, so a copy that is sent again is recognised. */
+export function buildReceipt(order: ReceiptOrder, signer: Signer): Buffer {
+  const { evidence, released, recipientReceipt, language = "en", from, host, time } = order;
+  const kind = reportKind(evidence);
   const files = [
     attachment("signed-data", "evidence.p7m", signEvidence(evidence, signer, time)),
-    attachment("signed-data", "released.p7m", signEvidence(released, signer, time)),
-    attachment("signed-receipt", "recipient-receipt.p7m", recipientReceipt), // RFC 2634 §2.4
+    ...(released ? [attachment("signed-data", "released.p7m", signEvidence(released, signer, time))] : []),
+    ...(recipientReceipt ? [attachment("signed-receipt", "recipient-receipt.p7m", recipientReceipt)] : []), // RFC 2634 §2.4
   ];
-  const status = joinMessage(
-    [field("Content-Type", "message/delivery-status")],
-    Buffer.concat([
-      joinMessage(
-        [field("Reporting-MTA", `dns; ${host}`), field("Arrival-Date", RFC822_DATE(new Date(evidence.declaredAt)))],
-        Buffer.alloc(0),
-      ),
-      joinMessage(
-        [
-          field("Final-Recipient", `rfc822; ${evidence.recipient}`),
-          field("Action", "delivered"),
-          field("Status", "2.0.0"),
-          field("Last-Attempt-Date", RFC822_DATE(new Date(evidence.confirmedAt))),
-        ],
-        Buffer.alloc(0),
-      ),
-    ]),
-  );
-  const original = joinMessage(
-    [field("Content-Type", "text/rfc822-headers")],
-    joinMessage(
-      [field("From", evidence.sender), field("To", evidence.recipient), field("Message-ID", evidence.messageId)],
-      Buffer.alloc(0),
-    ),
-  );
-  const report = multipart("report", [multipart("mixed", [text, ...files]), status, original], {
-    parameters: "report-type=delivery-status",
-  });
+  const original = [field("From", evidence.sender), field("To", evidence.recipient), field("Message-ID", evidence.messageId)];
+  const parts = [
+    multipart("mixed", [textEntity(reportText(evidence, language)), ...files]),
+    joinMessage([field("Content-Type", "message/delivery-status")], statusOf(evidence, kind, host)),
+    joinMessage([field("Content-Type", "text/rfc822-headers")], joinMessage(original, Buffer.alloc(0))),
+  ];
+  const report = multipart("report", parts, { parameters: "report-type=delivery-status" });
   const { der } = sign(report, signer, { time, detached: true });
   const signature = base64Entity('application/pkcs7-signature; name="smime.p7s"', der, 'attachment; filename="smime.p7s"');
+  const words = WORDS[language];
   return multipart("signed", [report, signature], {
     fields: [
-      field("From", `Registered mail <${from}>`),
+      field("From", `${encodedWords(words.from)} <${from}>`),
       field("To", evidence.sender),
-      field("Subject", `Opened: registered letter to ${evidence.recipient}`),
+      subject(words.subjects[kind], evidence.recipient, language),
       field("Date", RFC822_DATE(time)),
       field("Message-ID", `<${evidence.evidence}@${host}>`),
       field("In-Reply-To", evidence.messageId),
@@ -74,42 +74,41 @@ export function buildReceipt({ evidence, released, recipientReceipt, from, host,
   });
 }
 
+/** An address outside ASCII stays as it is, as in the other fields. */
+function subject(words: string, recipient: string, language: Language): HeaderField {
+  field("To", recipient); // refuses what would be encoded away here
+  const text = words.replace("{recipient}", () => recipient);
+  return field("Subject", language === "en" ? text : encodedWords(text));
+}
+
+function statusOf(evidence: ReportEvidence, kind: ReportKind, host: string): Buffer {
+  const [action, status, diagnostic] = STATUS[kind];
+  const message = [field("Reporting-MTA", `dns; ${host}`), field("Arrival-Date", RFC822_DATE(new Date(evidence.declaredAt)))];
+  const recipient = [
+    field("Final-Recipient", `rfc822; ${evidence.recipient}`),
+    field("Action", action),
+    field("Status", status),
+    field("Last-Attempt-Date", RFC822_DATE(new Date(happenedAt(evidence)))),
+    ...(diagnostic === undefined ? [] : [field("Diagnostic-Code", diagnostic)]),
+    ...(evidence.event === "Delayed" ? [field("Will-Retry-Until", RFC822_DATE(new Date(evidence.expiresAt)))] : []),
+  ];
+  return Buffer.concat([joinMessage(message, Buffer.alloc(0)), joinMessage(recipient, Buffer.alloc(0))]);
+}
+
 function attachment(smimeType: string, name: string, der: Buffer): Buffer {
   return base64Entity(`application/pkcs7-mime; smime-type=${smimeType};\r\n name="${name}"`, der, `attachment; filename="${name}"`);
 }
 
-function receiptText(evidence: HandoverEvidence): string {
-  return [
-    "Your registered letter was opened.",
-    "",
-    `Recipient:     ${evidence.recipient}`,
-    `Message-ID:    ${evidence.messageId}`,
-    `Registered:    ${evidence.declaredAt}`,
-    `Key given out: ${evidence.releasedAt}`,
-    `Opened:        ${evidence.confirmedAt}`,
-    `Evidence:      ${evidence.evidence}`,
-    "",
-    "The recipient's gateway has opened and verified the letter and filed it in the",
-    "recipient's mailbox, and the broker has erased its key. Attached are the broker's",
-    "signed statements (evidence.p7m, released.p7m) and the receipt that the recipient's",
-    "gateway signed (recipient-receipt.p7m). They verify without the broker:",
-    "",
-    "  kakitome verify receipt.eml --ca ca.pem --original original.p7s --payload letter.mime",
-    "  openssl cms -verify -inform DER -in evidence.p7m -CAfile ca.pem",
-    "",
-  ].join("\n");
-}
-
-/** The parts of a receipt, found and verified as the broker's. */
+/** The parts of a mail of the broker, found and verified as the broker's. */
 export interface ReadReceipt {
-  readonly evidence: HandoverEvidence;
+  readonly evidence: ReportEvidence;
   /** DER; undefined where the part is missing. */
   readonly released: Buffer | undefined;
   readonly recipientReceipt: Buffer | undefined;
 }
 
 /**
- * Reads a receipt and verifies the broker's signature on it and on its evidence.
+ * Reads a receipt, or a report that a letter was not opened, and verifies the broker's signature on it and on its evidence.
  * @returns undefined where the mail is no signed report
  * @throws Fault `signature-invalid` or `malformed` where it is one and does not hold
  */
@@ -128,7 +127,7 @@ export function readReceipt(mail: Buffer, trust: BrokerTrust): ReadReceipt | und
   const der = file("evidence.p7m");
   if (!der) throw new Fault("malformed", "the broker's evidence is missing");
   const evidence = verifyEvidence(der, trust);
-  if (evidence.event !== "ContentHandover") throw new Fault("malformed", "the evidence does not say that the letter was opened");
+  if (evidence.event === "ContentAccessTracking") throw new Fault("malformed", "the evidence is no report to the sender");
   return { evidence, released: file("released.p7m"), recipientReceipt: file("recipient-receipt.p7m") };
 }
 

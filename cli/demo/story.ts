@@ -165,7 +165,8 @@ export async function tell(place: Place, teller: Teller, witness: Witness): Prom
   );
   const trust = { roots: [place.broker.root], at: new Date(), broker: place.broker.url };
   const [receipt] = await store.until(alice.address, "INBOX", (mails) => mails.length > 0, signal);
-  const evidence = receipt && readReceipt(receipt.bytes, trust)?.evidence;
+  const stated = receipt && readReceipt(receipt.bytes, trust)?.evidence;
+  const evidence = stated?.event === "ContentHandover" ? stated : undefined;
   const steps = await teller.all(signal);
   const { sealed, contentKey, bob: opener } = witness;
   const originalSignature = evidence && readFileSync(join(place.alice.config.data, "letters", `${evidence.session}.original.p7s`));

@@ -20,6 +20,7 @@ import {
   releasedLetter,
   releaseFrom,
   type Home,
+  OUTCOMES,
 } from "./table-homes.ts";
 
 const homes = new Map<string, Home>();
@@ -49,7 +50,7 @@ async function filled(name: string): Promise<{ table: Table; waiting: SessionHas
   await table.declare([declared, dispatched, withdrawn, late], NOW + DAY);
   await table.dispatched([dispatched.session], GATEWAY, NOW);
   await table.withdraw(withdrawn.session, GATEWAY, NOW);
-  await table.sweep(NOW + 1);
+  await table.sweep(NOW + 1, OUTCOMES);
   const released = await releasedLetter(table);
   const [mailed, unmailed] = [await confirmedLetter(table), await confirmedLetter(table)];
   const entry = { evidence: mailed.evidence, session: mailed.session };
@@ -72,7 +73,9 @@ describe.each(HOMES.map(([from]) => from).flatMap((from) => HOMES.map(([to]) => 
     const other = await fresh(to);
     expect((await restore(other, path, "release-again", now)).erased).toBe(0);
     for (const session of sessions) expect(await other.find(session)).toEqual(await table.find(session));
-    expect(await other.pending()).toEqual(await table.pending());
+    const pending = await table.pending();
+    expect(await other.pending()).toHaveLength(pending.length); // in another order between homes
+    expect(await other.pending()).toEqual(expect.arrayContaining(pending));
     const mailed = await other.find(sessions.at(-2) ?? "");
     if (mailed?.state !== "confirmed") throw new Error("no confirmed row");
     expect(await other.receipt(mailed)).toEqual(Buffer.from([0, 255, 10, 13]));
@@ -82,7 +85,8 @@ describe.each(HOMES.map(([from]) => from).flatMap((from) => HOMES.map(([to]) => 
     expect(await other.takeInvite("t".repeat(64), NOW, { key: "another", certificate: "d" })).toBeUndefined(); // used before
     expect(await other.revocations()).toEqual(await table.revocations());
     expect(await other.isRevoked(["5a"])).toBe(true);
-    for (const at of [NOW + DAY, NOW + 10 * DAY, NOW + 50 * DAY]) expect(await other.sweep(at)).toBe(await table.sweep(at));
+    for (const at of [NOW + DAY, NOW + 10 * DAY, NOW + 50 * DAY])
+      expect(await other.sweep(at, OUTCOMES)).toBe(await table.sweep(at, OUTCOMES));
     await Promise.all([table.close(), other.close()]);
   });
 

@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/gl
 import { Outbox } from "../../broker/outbox.ts";
 import { FILES } from "../../broker/init.ts";
 import { sessionHash } from "../../broker/session.ts";
+import { outcomesAt } from "../../broker/sweep.ts";
 import { openRedisTable } from "../../broker/table-redis.ts";
 import { openTicket } from "../../broker/ticket.ts";
 import { duration } from "../../config/units.ts";
@@ -62,6 +63,8 @@ async function redisLab(): Promise<Lab> {
     },
   };
 }
+
+const sweepOf = (house: House, at: number): Promise<number> => house.table.sweep(at, outcomesAt(house.broker.masterKey, at));
 
 describe.each([
   ["embedded", embeddedLab],
@@ -164,7 +167,7 @@ describe.each([
       else {
         const release = await present(ticket);
         if (end === "confirmed") await confirmAs(house, bob, release);
-        else await house.table.sweep(house.now().getTime() + 100 * 86_400_000);
+        else await sweepOf(house, house.now().getTime() + 100 * 86_400_000);
       }
       for (const state of ["declared", "dispatched", "released"]) {
         lab.edit(session, "state", state);
@@ -186,7 +189,11 @@ describe.each([
     const mails: Buffer[] = [];
     const [stopping, said] = [new AbortController(), house.heard.lines.all.length];
     const times = { retryFirst: duration("1h"), retryLongest: duration("1h"), holder: "one" };
-    const outbox = new Outbox(house.broker, { send: async (_to, mail) => void mails.push(mail), close: () => undefined }, times);
+    const outbox = new Outbox(
+      house.broker,
+      { send: async (_to, mail) => void (mail.includes(evidence) && mails.push(mail)), close: () => undefined },
+      times,
+    );
     const running = outbox.run(stopping.signal);
     const isNew = (line: LogLine): boolean => house.heard.lines.all.indexOf(line) >= said && line["evidence"] === evidence;
     await house.heard.lines.until((line) => /^receipt\.(?:sent|waits)$/u.test(line.event) && isNew(line));
@@ -195,6 +202,12 @@ describe.each([
     return mails;
   }
 
+  /** Whether the last line about this evidence says that its row was edited. */
+  const lastReason = (evidence: string): string => {
+    const line = house.heard.lines.all.findLast((one) => one["evidence"] === evidence);
+    return String(line?.["reason"]).replace(/.*(edited).*/u, "$1");
+  };
+
   test("no receipt is signed or mailed while any field of the confirmed row is edited: it would be forged", async () => {
     const { ticket, session } = await declared();
     const { evidence } = await confirmAs(house, bob, await present(ticket));
@@ -202,10 +215,31 @@ describe.each([
     const fields = [...IMMUTABLE.filter((field) => field !== "declaredMac"), ...added];
     const outcomes = await editing(session, fields, async () => {
       const mails = await mailedReceipts(evidence);
-      return mails.length > 0 ? "mailed" : String(house.heard.lines.all.at(-1)?.["reason"]).replace(/.*(edited).*/u, "$1");
+      return mails.length > 0 ? "mailed" : lastReason(evidence);
     });
     expect(outcomes).toEqual(everyOne(fields, "edited"));
     const [mail] = await mailedReceipts(evidence); // and untouched it is mailed
     expect(readReceipt(mail ?? Buffer.alloc(0), alice.gateway.client.trust)?.evidence.evidence).toBe(evidence);
+  });
+
+  test.each([
+    ["expired without a release", false],
+    ["expired after one", true],
+  ])("no report is signed or mailed while any field of a letter %s is edited: it would be forged", async (_how, isReleased) => {
+    const { ticket, session } = await declared();
+    const added = ["endedAt", "endedMac", ...(isReleased ? ["releasedAt", "filing", "releasedMac"] : [])];
+    await alice.gateway.client.dispatched([ticket], forever);
+    if (isReleased) await present(ticket);
+    await sweepOf(house, house.now().getTime() + 100 * 86_400_000);
+    const evidence = (await house.table.pending()).find((entry) => entry.session === session)?.evidence ?? "";
+    const fields = [...IMMUTABLE, ...added];
+    const outcomes = await editing(session, fields, async () => {
+      const mails = await mailedReceipts(evidence);
+      return mails.length > 0 ? "mailed" : lastReason(evidence);
+    });
+    expect(outcomes).toEqual(everyOne(fields, "edited"));
+    const [mail] = await mailedReceipts(evidence);
+    const expected = { evidence, reason: "expired", releasedAt: isReleased ? expect.stringMatching(/Z$/u) : "" };
+    expect(readReceipt(mail ?? Buffer.alloc(0), alice.gateway.client.trust)?.evidence).toMatchObject(expected);
   });
 });

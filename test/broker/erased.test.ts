@@ -13,7 +13,7 @@ import type { Table } from "../../broker/table.ts";
 import { ContentKey } from "../../mime/key.ts";
 import { temporaryFolder } from "../servers/process.ts";
 import { startRedis } from "../servers/redis.ts";
-import { BOB, confirmationOf, DAY, HOUR, letter, masterOf, NOW, next, releaseFrom, RETENTION } from "./table-homes.ts";
+import { BOB, confirmationOf, DAY, HOUR, letter, masterOf, NOW, next, releaseFrom, RETENTION, OUTCOMES } from "./table-homes.ts";
 
 const running: { stop(): Promise<void> }[] = [];
 afterEach(async () => {
@@ -122,7 +122,7 @@ describe.each(HOMES)("%s", (_name, start) => {
     expect([...(await table.daysInUse())]).toEqual([dayOf(NOW)]);
     expect(master.destroy(await table.daysInUse(), NOW + 3 * DAY)).toEqual([]);
     expect(await opened(table, master, [waiting])).toBe(1);
-    await table.sweep(row.expiresAt);
+    await table.sweep(row.expiresAt, OUTCOMES);
     expect(await table.daysInUse()).toEqual(new Set());
   });
 });

@@ -1,4 +1,5 @@
 /** S6 and S10: whatever is wrong with a ticket, who asks gets one and the same answer, to the octet; nobody learns what exists. */
+import { sweep } from "../../broker/sweep.ts";
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { newSessionId } from "../../broker/session.ts";
@@ -95,14 +96,14 @@ describe("S6: a ticket presented", () => {
     const ticket = await ticketOf(house, alice, BOB, { expiresAt: new Date(house.now().getTime() + MINUTE) });
     house.pass(2 * MINUTE);
     expect(faceOf(await present(bob, ticket))).toBe(gone);
-    await house.table.sweep(house.now().getTime());
+    await sweep(house.broker);
     expect(faceOf(await present(bob, ticket))).toBe(gone);
   });
 
   test("after it vanished undispatched gets the answer of an unknown one", async () => {
     const ticket = await ticketOf(house, alice, BOB);
     house.pass(DAY + MINUTE);
-    await house.table.sweep(house.now().getTime());
+    await sweep(house.broker);
     expect(faceOf(await present(bob, ticket))).toBe(gone);
   });
 
@@ -151,7 +152,7 @@ describe("S10: a letter confirmed", () => {
     const ticket = await ticketOf(house, alice, BOB, { expiresAt: new Date(house.now().getTime() + MINUTE) });
     const { nextTicket, commit } = await bob.gateway.client.present(ticket, bob.identity, forever);
     house.pass(2 * MINUTE);
-    await house.table.sweep(house.now().getTime());
+    await sweep(house.broker);
     expect(faceOf(await confirm(bob, nextTicket, commit))).toBe(gone);
   });
 });

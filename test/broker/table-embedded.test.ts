@@ -18,6 +18,7 @@ import {
   releaseFrom,
   releasedLetter,
   RETENTION,
+  OUTCOMES,
 } from "./table-homes.ts";
 
 let path: string;
@@ -101,7 +102,7 @@ test.each([["confirmed"], ["withdrawn"], ["expired"]])(
       expect(stored()).toContain("next ticket to be found");
       if (end === "confirmed" && released) await table.confirm(confirmationOf(released));
     }
-    await table.sweep(end === "expired" ? row.expiresAt : NOW);
+    await table.sweep(end === "expired" ? row.expiresAt : NOW, OUTCOMES);
     expect(await table.find(row.session)).toMatchObject({ state: end });
     expect(stored()).not.toContain("easily found");
     expect(stored()).not.toContain("ticket to be found");

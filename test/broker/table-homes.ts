@@ -7,7 +7,7 @@ import { localMasterKey, type MasterKey } from "../../broker/master-key.ts";
 import type { Confirmed, NewRow, Released } from "../../broker/session.ts";
 import { openEmbeddedTable } from "../../broker/table-embedded.ts";
 import { openRedisTable } from "../../broker/table-redis.ts";
-import type { ReleaseOrder, Table } from "../../broker/table.ts";
+import type { Outcomes, ReleaseOrder, Table } from "../../broker/table.ts";
 import { temporaryFolder } from "../servers/process.ts";
 import { type RedisServer, startRedis } from "../servers/redis.ts";
 
@@ -147,6 +147,24 @@ export function evidenceName(): string {
   return randomBytes(18).toString("base64url");
 }
 
+/** What a sweep may write, made up; the names follow from the session. */
+export const OUTCOMES: Outcomes = ({ session }) => ({
+  expired: endOf(session),
+  delayed: delayOf(session),
+  expiredMac: "e1".repeat(32),
+  expiredReleasedMac: "e2".repeat(32),
+  delayedMac: "d1".repeat(32),
+});
+
+/** The name that the suite gives the report of a letter's end, or of its delay. */
+export const endOf = (session: string): string => `end-${session.slice(0, 20)}`;
+export const delayOf = (session: string): string => `delay-${session.slice(0, 20)}`;
+
+/** Recalls a letter for these mailboxes. */
+export function recallFor(table: Table, session: string, at: number, mailboxes: readonly [string, ...string[]] = [ALICE]) {
+  return table.recall({ session, mailboxes, at, evidence: endOf(session), mac: freshHash() });
+}
+
 /** A master key that was never rotated. */
 export function masterOf(octets: Buffer, folder: string): MasterKey {
   return localMasterKey(() => [octets], folder);
@@ -162,6 +180,7 @@ export async function releaseFrom(
   const filing = randomBytes(16).toString("hex");
   const released = await table.release({ ...order, mailboxes: [recipient], ticket: Buffer.from("first"), filing, claim, mac: freshHash() });
   if (released === "claimed") throw new Error("another gateway has the letter");
+  if (released === "recalled") throw new Error("the letter was recalled");
   return released;
 }
 

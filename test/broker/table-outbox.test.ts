@@ -15,6 +15,7 @@ import {
   HOUR,
   letter,
   NOW,
+  OUTCOMES,
 } from "./table-homes.ts";
 import { OTHER_GATEWAY, type Place, releasedLetter, RETENTION } from "./table-homes.ts";
 
@@ -108,10 +109,10 @@ describe.each(HOMES)("%s", (name, startHome) => {
       const row = await confirmedLetter(table);
       await table.keepReceipt(row, Buffer.from("the receipt"));
       await table.done(row);
-      await table.sweep(row.confirmedAt + RETENTION);
+      await table.sweep(row.confirmedAt + RETENTION, OUTCOMES);
       expect(await table.receipt(row)).toEqual(Buffer.from("the receipt"));
       expect(await table.keepReceipt(row, Buffer.from("another"))).toEqual(Buffer.from("the receipt"));
-      await table.sweep(row.confirmedAt + RETENTION + 1);
+      await table.sweep(row.confirmedAt + RETENTION + 1, OUTCOMES);
       expect(await table.receipt(row)).toBeUndefined();
       expect(place.stored()).not.toContain("the receipt");
     });

@@ -25,6 +25,7 @@ import {
   releasedLetter,
   releaseFrom,
   RETENTION,
+  OUTCOMES,
 } from "./table-homes.ts";
 
 const running: { stop(): Promise<void> }[] = [];
@@ -66,11 +67,11 @@ async function expectWorks(table: Table): Promise<void> {
   expect(await table.keepReceipt(entry, Buffer.from("receipt"))).toEqual(Buffer.from("receipt"));
   await table.done(entry);
   expect((await table.daysInUse()).size).toBe(1);
-  expect(await table.sweep(NOW + 10 * DAY)).toBe(40);
+  expect(await table.sweep(NOW + 10 * DAY, OUTCOMES)).toBe(40);
   await table.compact();
   await table.compact(); // one that runs already is as good
   let stored = 0;
-  for await (const _one of table.stored()) stored++;
+  for await (const { kind } of table.stored()) if (kind !== "head") stored++; // as many as there are buckets
   expect(stored).toBe(41 + 1 + 3 + 40 * 3 + 1 + 2); // rows, a receipt, audit entries, a gateway, a revocation and its audit entry
 }
 

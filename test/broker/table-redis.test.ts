@@ -4,7 +4,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { openRedisTable } from "../../broker/table-redis.ts";
 import type { Table } from "../../broker/table.ts";
 import { type RedisOptions, type RedisServer, startRedis } from "../servers/redis.ts";
-import { BOB, confirmationOf, confirmedLetter, DAY, freshHash, GATEWAY, HOUR, letter, next, NOW } from "./table-homes.ts";
+import { BOB, confirmationOf, confirmedLetter, DAY, freshHash, GATEWAY, HOUR, letter, next, NOW, OUTCOMES } from "./table-homes.ts";
 import { redisPlace, releaseFrom, type RedisPlace, releasedLetter, RETENTION } from "./table-homes.ts";
 
 const BETWEEN_TRIES = 10; // milliseconds, as below
@@ -96,7 +96,7 @@ test.each([["confirmed"], ["withdrawn"], ["expired"]])(
       expect(place.stored()).toContain("a ticket to be found");
       if (end === "confirmed" && released) await table.confirm(confirmationOf(released));
     }
-    if (end === "expired") await table.sweep(row.expiresAt);
+    if (end === "expired") await table.sweep(row.expiresAt, OUTCOMES);
     expect(await table.find(row.session)).toMatchObject({ state: end });
     expect(place.stored()).toContain(`row:{b${row.session.slice(0, 2)}}`);
     expect(place.stored()).not.toContain("easily found");
@@ -108,10 +108,10 @@ test("all keys of a letter are in one slot, and none is left of it but its audit
   const row = await confirmedLetter(table);
   await table.keepReceipt(row, Buffer.from("receipt"));
   await table.done(row);
-  const kinds = ["aud", "due", "receipt", "row"].map((kind) => keyOf(kind, row.session));
+  const kinds = ["aud", "due", "head", "receipt", "row"].map((kind) => keyOf(kind, row.session));
   expect(place.keys().map(bare).toSorted()).toEqual(kinds);
-  await table.sweep(row.confirmedAt + RETENTION + 1);
-  expect(place.keys()).toEqual([keyOf("aud", row.session)]);
+  await table.sweep(row.confirmedAt + RETENTION + 1, OUTCOMES);
+  expect(place.keys().toSorted()).toEqual([keyOf("aud", row.session), keyOf("head", row.session)]);
 });
 
 describe("ready", () => {
@@ -157,7 +157,7 @@ describe("a Redis that does not answer", () => {
     const steps = [
       release,
       table.ready(),
-      table.sweep(NOW),
+      table.sweep(NOW, OUTCOMES),
       table.pending(),
       table.declare([letter()], NOW + DAY),
       table.findGateway(GATEWAY),
@@ -243,7 +243,7 @@ describe("a step that cannot be finished", () => {
     redis.cli("HSET", rowKey(broken.session), field, value);
     const before = redis.cli("HGETALL", rowKey(broken.session));
     const release = releaseFrom(table, { session: broken.session, recipient: BOB, at: NOW, next: next() });
-    for (const step of [table.find(broken.session), release, table.sweep(broken.expiresAt)]) {
+    for (const step of [table.find(broken.session), release, table.sweep(broken.expiresAt, OUTCOMES)]) {
       await expect(step).rejects.toMatchObject({ code: "internal" });
     }
     expect(redis.cli("HGETALL", rowKey(broken.session))).toBe(before);

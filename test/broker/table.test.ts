@@ -22,6 +22,8 @@ import {
   OTHER_GATEWAY,
   type Place,
   releasedLetter,
+  endOf,
+  OUTCOMES,
 } from "./table-homes.ts";
 
 describe.each(HOMES)("%s", (_name, startHome) => {
@@ -271,7 +273,7 @@ describe.each(HOMES)("%s", (_name, startHome) => {
     test("gives nothing once the letter is confirmed or has expired", async () => {
       const [confirmed, row] = [await confirmedLetter(table), letter()];
       await table.declare([row], NOW + 20 * DAY);
-      await table.sweep(row.expiresAt);
+      await table.sweep(row.expiresAt, OUTCOMES);
       expect(await release(confirmed.session)).toBeUndefined();
       expect(await release(row.session)).toBeUndefined();
     });
@@ -325,7 +327,7 @@ describe.each(HOMES)("%s", (_name, startHome) => {
       const [declared, withdrawn, expired] = [letter(), letter(), await releasedLetter(table, { expiresAt: NOW + 2 * HOUR })];
       await table.declare([declared, withdrawn], NOW + DAY);
       await table.withdraw(withdrawn.session, GATEWAY, NOW);
-      await table.sweep(NOW + 2 * HOUR);
+      await table.sweep(NOW + 2 * HOUR, OUTCOMES);
       for (const session of [declared.session, withdrawn.session, expired.session, freshHash()]) {
         const order = {
           session,
@@ -339,7 +341,7 @@ describe.each(HOMES)("%s", (_name, startHome) => {
         };
         expect(await table.confirm(order)).toBeUndefined();
       }
-      expect(await table.pending()).toEqual([]);
+      expect(await table.pending()).toEqual([{ evidence: endOf(expired.session), session: expired.session }]);
     });
 
     test("of a key that was given out in time is taken until the sweep has erased it: the letter was opened", async () => {

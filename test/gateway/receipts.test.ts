@@ -64,6 +64,7 @@ const evidence = (changes: Partial<HandoverEvidence> = {}): HandoverEvidence => 
     session: SESSION,
     declaredAt: at,
     releasedAt: at,
+    auditHead: "a0".repeat(32),
     confirmedAt: at,
     recipientCertificate: bob.identity.signer.certificate.fingerprint,
     recipientReceipt: createHash("sha256").update(bobs).digest("hex"),

@@ -127,7 +127,14 @@ function statements({ bobSigner }, commit) {
   const hash = "0".repeat(64);
   const time = NOW.toISOString();
   const about = { broker: BROKER, sender: alice.address, recipient: bob.address, messageId: MESSAGE_ID, hold: "held", signing: "inner" };
-  const row = { commit, contentId: CONTENT_ID.toString("hex"), session: hash, declaredAt: time, releasedAt: time };
+  const row = {
+    commit,
+    contentId: CONTENT_ID.toString("hex"),
+    session: hash,
+    declaredAt: time,
+    releasedAt: time,
+    auditHead: "a0".repeat(32),
+  };
   const [first, second] = ["SubmissionAcceptance", "ContentAccessTracking"].map((event) => evidenceId(event, hash));
   const released = { version: 1, event: "ContentAccessTracking", evidence: second, previous: first, ...about, ...row };
   const bound = { recipientCertificate: bobSigner.certificate.fingerprint, recipientReceipt: hash, openingValue: "" };

@@ -218,6 +218,7 @@ export const evidence: HandoverEvidence = {
   session: "5e".repeat(32),
   declaredAt: "2026-03-01T12:00:00.000Z",
   releasedAt: "2026-03-01T12:01:00.000Z",
+  auditHead: "a0".repeat(32),
   confirmedAt: "2026-03-01T12:02:00.000Z",
   recipientCertificate: "ce".repeat(32),
   recipientReceipt: "4e".repeat(32),

@@ -1,4 +1,5 @@
 /** Clocks that are wrong: a gateway waits until its clock is right, and nothing is lost or given up for good because of a clock. */
+import { sweep } from "../../broker/sweep.ts";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { BrokerClient } from "../../broker/client.ts";
@@ -200,7 +201,7 @@ describe("a broker whose clock is", () => {
     const receiver = await watchAsBob();
     await receiver.desk.deliver(sealed);
     await receiver.heard.lines.until(({ event }) => event === "letter.waits" || event === "mailbox.waits");
-    await house.table.sweep(house.now().getTime());
+    await sweep(house.broker);
     house.pass(-off);
     await receiver.settled.until(() => true);
     expect(await foundOf(receiver.desk, name)).toEqual({ opened: 1, sealed: 0 });
@@ -234,7 +235,7 @@ test("a letter that waited longer than a day for its next hop can be opened", as
   await gateway.heard.lines.until((line) => line.event === "letter.announced" && line["letter"] === id);
   house.pass(DAY + MINUTE);
   [ahead.sender, ahead.receiver] = [DAY + MINUTE, DAY + MINUTE];
-  await house.table.sweep(house.now().getTime());
+  await sweep(house.broker);
   answer = undefined;
   const receiver = await watchAsBob();
   await receiver.desk.deliver(await taken(name));
