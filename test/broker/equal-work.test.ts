@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { newSessionId } from "../../broker/session.ts";
 import { openRedisTable } from "../../broker/table-redis.ts";
+import { sweep } from "../../broker/sweep.ts";
 import { sealTicket } from "../../broker/ticket.ts";
 import { duration } from "../../config/units.ts";
 import { startRedis, type RedisServer } from "../servers/redis.ts";
@@ -57,7 +58,7 @@ const WRONG: Readonly<Record<string, (step: string) => Promise<Buffer>>> = {
   expired: async () => {
     const ticket = await ticketOf(house, alice, "bob@b.example", { expiresAt: new Date(house.now().getTime() + MINUTE) });
     house.pass(2 * MINUTE);
-    await house.table.sweep(house.now().getTime());
+    await sweep(house.broker);
     return ticket;
   },
   withdrawn: async () => {
