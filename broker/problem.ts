@@ -8,6 +8,7 @@ const PROBLEMS = {
   forbidden: [403, "Not for this certificate"],
   "no-certificate": [422, "The mailbox is not enrolled"],
   "session-gone": [404, "There is nothing for this ticket"],
+  recalled: [410, "The sender has recalled the letter"],
   "cannot-open": [422, "It cannot be opened"],
   "signature-invalid": [422, "The signature does not hold"],
   unavailable: [503, "Not now; try again later"],

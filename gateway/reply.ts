@@ -8,6 +8,7 @@ const ROWS = {
   forbidden: [550, "7.1", "Not allowed"],
   "no-certificate": [550, "7.5", "The recipient cannot receive registered letters"],
   "session-gone": [554, "7.5", "There is nothing for this ticket"],
+  recalled: [554, "7.5", "The sender has recalled the letter"],
   "cannot-open": [554, "7.5", "The letter cannot be opened"],
   "signature-invalid": [554, "7.7", "The signature does not hold"],
   unavailable: [451, "4.1", "The broker cannot be reached; the letter was not accepted, try again later"],

@@ -1,4 +1,4 @@
-/** The eleven faults: every failure inside Kakitome is one of these words; numbers belong to the edges that speak SMTP and HTTP. */
+/** The twelve faults: every failure inside Kakitome is one of these words; numbers belong to the edges that speak SMTP and HTTP. */
 
 const RETRY = {
   malformed: "never",
@@ -7,6 +7,7 @@ const RETRY = {
   forbidden: "never",
   "no-certificate": "never",
   "session-gone": "never",
+  recalled: "never",
   "cannot-open": "never",
   "signature-invalid": "never",
   unavailable: "later",
@@ -59,7 +60,7 @@ function textOf(thrown: unknown): string {
   }
 }
 
-/** Whether the text is one of the eleven words. */
+/** Whether the text is one of the twelve words. */
 export function isFaultCode(text: unknown): text is FaultCode {
   return typeof text === "string" && Object.hasOwn(RETRY, text);
 }

@@ -14,6 +14,7 @@ const STATUS: Readonly<Record<FaultCode, readonly [http: number, smtp: number, e
   forbidden: [403, 550, "5.7.1"],
   "no-certificate": [422, 550, "5.7.5"],
   "session-gone": [404, 554, "5.7.5"],
+  recalled: [410, 554, "5.7.5"],
   "cannot-open": [422, 554, "5.7.5"],
   "signature-invalid": [422, 554, "5.7.7"],
   unavailable: [503, 451, "4.4.1"],

@@ -1,4 +1,4 @@
-/** The eleven words: each of them decides whether the same attempt is worth making again. */
+/** The twelve words: each of them decides whether the same attempt is worth making again. */
 import { describe, expect, test } from "@jest/globals";
 import { FAULT_CODES, Fault, isFaultCode, type FaultCode } from "../../mime/fault.ts";
 
@@ -9,6 +9,7 @@ const RETRIES: readonly (readonly [FaultCode, "never" | "later", string])[] = [
   ["forbidden", "never", "who asks stays the same"],
   ["no-certificate", "never", "the recipient has to enrol first"],
   ["session-gone", "never", "what is erased does not come back"],
+  ["recalled", "never", "the sender has taken it back"],
   ["cannot-open", "never", "the same envelope stays shut"],
   ["signature-invalid", "never", "the same signature stays wrong"],
   ["unavailable", "later", "a server comes back"],
@@ -16,7 +17,7 @@ const RETRIES: readonly (readonly [FaultCode, "never" | "later", string])[] = [
   ["internal", "later", "a mistake of ours must not lose a letter"],
 ];
 
-describe("the eleven words", () => {
+describe("the twelve words", () => {
   test.each(RETRIES)("%s is tried again %s: %s", (code, retry) => {
     expect(new Fault(code, "why").retry).toBe(retry);
   });
