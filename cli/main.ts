@@ -15,6 +15,7 @@ const SUBCOMMANDS: Readonly<Record<string, () => Promise<Add>>> = {
   user: async () => (await import("./user.ts")).addUser,
   config: async () => (await import("./config.ts")).addConfig,
   status: async () => (await import("./status.ts")).addStatus,
+  policy: async () => (await import("./policy.ts")).addPolicy,
   verify: async () => (await import("./verify.ts")).addVerify,
   seal: async () => (await import("./filter.ts")).addFilters,
   open: async () => (await import("./filter.ts")).addFilters,

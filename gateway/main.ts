@@ -6,6 +6,7 @@ import { lockFolder } from "../config/lock.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
 import { readSecret } from "../config/secrets.ts";
+import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { Attempts } from "./attempts.ts";
 import { Identities, openChannel } from "./identity.ts";
@@ -13,10 +14,12 @@ import { receive, type InboundParts } from "./inbound.ts";
 import { Journal } from "./journal.ts";
 import { Learned } from "./learned.ts";
 import { Letters } from "./letters.ts";
-import { consign, outboundParts } from "./outbound.ts";
+import { brokerDirectory } from "./directory.ts";
+import { consign } from "./outbound.ts";
 import { openPolicy } from "./policy.ts";
 import { receiveReceipt } from "./receipts.ts";
 import { Relay } from "./relay.ts";
+import { sealingParts } from "./sealing.ts";
 import { Spool } from "./spool.ts";
 import { FOLDERS } from "./status.ts";
 import { openDoor } from "./submission.ts";
@@ -24,6 +27,7 @@ import { Users } from "./users.ts";
 import { Visits, networksOf } from "./visits.ts";
 import { watch } from "./watcher.ts";
 
+export { explainPolicy } from "./explain.ts";
 export { openFilter, sealFilter } from "./filter.ts";
 export { enrol } from "./identity.ts";
 export { Learned } from "./learned.ts";
@@ -87,11 +91,13 @@ export async function startGateway(
             ? { user: hop.user, pass: readSecret(hop.passwordFile).reveal() }
             : undefined,
       };
-      const relay = new Relay({ nextHop, retry: config.retry, spool, letters, broker, log, now }, running.signal);
+      const directory = brokerDirectory(config, broker, now);
+      const policy = openPolicy(config.policy, directory);
+      const languageFor = (recipient: string) => policy.languageFor(parseMailbox(recipient));
+      const relay = new Relay({ nextHop, retry: config.retry, spool, letters, broker, languageFor, log, now }, running.signal);
       running.onStop(() => relay.close());
       await relay.resume();
-      const policy = openPolicy(config.policy, broker, now);
-      const outbound = { ...outboundParts({ config, broker, policy, identities, log, now }), spool, relay };
+      const outbound = { ...sealingParts({ config, broker, policy, directory, identities, log, now }), spool, relay };
       const isTrusted = networksOf(submission.trustedNetworks);
       const household = { name: "the network", identities: config.mailboxes.map(({ address }) => address) };
       const parts = {

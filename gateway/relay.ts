@@ -13,6 +13,7 @@ import type { Letters } from "./letters.ts";
 import { answerIn, connectTo, CONNECTIONS, type NextHop } from "./next-hop.ts";
 import { isFinished, type Consignment, type Progress, type Spool, type Spooled } from "./spool.ts";
 import type { Submission, SubmittedRecipient } from "./submission.ts";
+import type { Language } from "./words.ts";
 
 export interface RelayParts {
   readonly nextHop: NextHop;
@@ -20,6 +21,8 @@ export interface RelayParts {
   readonly spool: Spool;
   readonly letters: Letters;
   readonly broker: BrokerClient;
+  /** Of the notices about a recipient. */
+  languageFor(recipient: string): Language;
   readonly log: Log;
   now(): Date;
 }
@@ -216,7 +219,7 @@ export class Relay {
       }
     }
     const message = (await spool.message(spooled, consignment)) ?? Buffer.alloc(0);
-    await this.#notify(noticeId(entry.id, at), entry, consignment, { status, answer, message, sealed: true });
+    await this.#notify(noticeId(entry.id, at), entry, consignment, { status, answer, message, sealed: consignment.ticket !== undefined });
     await this.#changeLetter(spooled, consignment, { state: "failed", reason: answer.slice(0, 400) });
     await this.#advance(spooled, at, { stage: "failed" });
   }
@@ -235,6 +238,7 @@ export class Relay {
       const notice = failureNotice({
         ...failure,
         host: nextHop.name,
+        language: this.#parts.languageFor(consignment.recipient),
         sender: entry.sender,
         recipient: consignment.recipient,
         originalRecipient: consignment.originalRecipient,

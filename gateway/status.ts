@@ -5,7 +5,7 @@ import { Journal, type JournalEntry } from "./journal.ts";
 import { Letters, type Letter, type LetterRecipient } from "./letters.ts";
 
 /** Folders below a gateway's `data`. */
-export const FOLDERS = { spool: "spool", journal: "journal", letters: "letters" } as const;
+export const FOLDERS = { spool: "spool", journal: "journal", letters: "letters", directory: "directory" } as const;
 
 export interface Status {
   readonly sent: readonly (Omit<Letter, "recipients"> & {
