@@ -24,7 +24,8 @@ interface Desk {
   readonly identities: Identities;
 }
 
-async function atDesk<T>(config: GatewayConfig, log: Log, signal: AbortSignal, work: (desk: Desk) => Promise<T>): Promise<T> {
+/** Works as the gateway for the time of one command. */
+export async function atDesk<T>(config: GatewayConfig, log: Log, signal: AbortSignal, work: (desk: Desk) => Promise<T>): Promise<T> {
   const { broker, revocations } = await openChannel(config, log, () => new Date());
   try {
     await revocations.refresh(broker, signal);

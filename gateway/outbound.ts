@@ -15,7 +15,7 @@ import { WORDS } from "./words.ts";
 /** What the whole walk needs. */
 export interface OutboundParts extends SealingParts {
   readonly spool: Spool;
-  readonly relay: Pick<Relay, "take" | "passOn">;
+  readonly relay: Relay;
 }
 
 /**
@@ -107,7 +107,7 @@ async function tell(
 }
 
 /** Sends a notice of the gateway's own to one of its senders, once for each id. */
-async function send(
+export async function send(
   { spool, relay, now }: Pick<OutboundParts, "spool" | "now"> & { readonly relay: Pick<Relay, "take"> },
   { id, mail }: { readonly id: string; readonly mail: Buffer },
   to: string,

@@ -55,7 +55,7 @@ export interface DoorParts {
   readonly attempts: Attempts;
   /** Who needs no AUTH at this address: a mail server in front, for the gateway's own mailboxes. */
   trusted(address: string): Submitter | undefined;
-  readonly policy: Policy;
+  readonly policy: Pick<Policy, "decide">;
   readonly log: Log;
   /** Whether letters of this mailbox can be signed right now. @throws Fault */
   demandSigner(mailbox: Mailbox): void;

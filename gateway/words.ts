@@ -15,9 +15,9 @@ interface Reasoned {
 }
 
 /** One sentence about a recipient of a recalled letter. */
-type RecallWord =
+export type RecallWord =
   | { readonly word: "recalled" | "too-late"; readonly at: Date }
-  | { readonly word: "withdrawn" | "gone" | "no-ticket" | "unreachable" };
+  | { readonly word: "withdrawn" | "gone" | "no-ticket" };
 
 interface Words {
   /** The name in front of the gateway's own address. */
@@ -102,10 +102,8 @@ const en: Words = {
       case "gone":
         return "nothing to recall: the broker holds no key for it any more";
       case "no-ticket":
-        return "cannot be recalled: it was sent without a session at the broker";
-      case "unreachable":
       default:
-        return "not recalled: the broker cannot be reached, try again later";
+        return "cannot be recalled: it was sent without a session at the broker";
     }
   },
   control: ({ reason }) => ({
@@ -186,10 +184,8 @@ const ja: Words = {
       case "gone":
         return "取り戻すものがありません。ブローカーに鍵は残っていません";
       case "no-ticket":
-        return "取り戻せません。ブローカーに登録せずに送られたメールです";
-      case "unreachable":
       default:
-        return "取り戻せませんでした。ブローカーに接続できません。後でもう一度お試しください";
+        return "取り戻せません。ブローカーに登録せずに送られたメールです";
     }
   },
   control: ({ reason }) => ({
