@@ -111,7 +111,7 @@ function mistakesOf(issue: z.core.$ZodIssue, document: Document, schema: z.ZodTy
   if (issue.code === "unrecognized_keys") {
     return issue.keys.map((key) => ({
       offset: keyOffset(document, issue.path, key),
-      text: `unknown key "${key}"${within(issue.path)}${suggestion(key, keysAt(schema, issue.path))}`,
+      text: `unknown key "${key}"${within(issue.path)}${replacement(key, issue.path) ?? suggestion(key, keysAt(schema, issue.path))}`,
     }));
   }
   if (issue.code === "invalid_union" && issue.errors.length > 0) {
@@ -123,6 +123,17 @@ function mistakesOf(issue: z.core.$ZodIssue, document: Document, schema: z.ZodTy
   const missing = issue.code === "invalid_type" && /received undefined/u.test(issue.message);
   const name = issue.path.length === 0 ? "the file" : issue.path.map(String).join(".");
   return [{ offset: offsetOf(document, issue.path), text: missing ? `${name} is missing` : `${name}: ${issue.message}` }];
+}
+
+/** Keys of former versions, and what is written now. */
+const REPLACED: Readonly<Record<string, string>> = {
+  "policy.domains": "write rules: { DOMAIN: { unenrolled: pass } }",
+  "policy.forms": "write rules: { DOMAIN-OR-ADDRESS: { hold: enclosed } }",
+};
+
+function replacement(key: string, path: Path): string | undefined {
+  const name = [...path.map(String), key].join(".");
+  return Object.hasOwn(REPLACED, name) ? `: ${REPLACED[name]}` : undefined;
 }
 
 const within = (path: Path): string => (path.length === 0 ? "" : ` in ${path.map(String).join(".")}`);

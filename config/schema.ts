@@ -2,22 +2,11 @@
 import { isIP, isIPv4 } from "node:net";
 import { z } from "zod";
 import { parseDomain, parseMailbox } from "../mime/address.ts";
-import { duration, octets } from "./units.ts";
-
-/** A schema from a parser that throws: its message becomes the complaint at that place of the file. */
-function parsed<T>(parse: (text: string) => T): z.ZodType<T, string> {
-  return z.string().transform((text, context) => {
-    try {
-      return parse(text);
-    } catch (thrown) {
-      context.addIssue({ code: "custom", message: thrown instanceof Error ? thrown.message : String(thrown) });
-      return z.NEVER;
-    }
-  });
-}
+import { parsed, path, time } from "./parsed.ts";
+import { policySchema } from "./schema-policy.ts";
+import { octets } from "./units.ts";
 
 const mailbox = parsed(parseMailbox);
-const time = (standard: string) => parsed(duration).prefault(standard);
 const size = (standard: string) => parsed(octets).prefault(standard);
 const port = z.int().min(1).max(65_535);
 const host = z.string().min(1).max(253);
@@ -38,9 +27,6 @@ const httpsUrl = parsed((text) => {
   return url.origin;
 });
 
-/** A path; load.ts makes it absolute, counted from the file that names it. */
-const path = z.string().min(1).meta({ path: true });
-
 /** Certificates and names are checked wherever TLS is used; `none` is for the loopback and must be written out. */
 const tls = z.enum(["implicit", "starttls", "none"]);
 
@@ -56,13 +42,6 @@ const account = {
 
 /** Refinements run beside other mistakes of the same object, so that all are named at once. */
 const always = { when: ({ value }: { value: unknown }): boolean => typeof value === "object" && value !== null };
-
-/** Rules by address or domain, which have no case. */
-const byName = <T extends z.ZodType>(rule: T) =>
-  z
-    .record(z.string(), rule)
-    .transform((rules) => Object.fromEntries(Object.entries(rules).map(([name, value]) => [name.toLowerCase(), value])))
-    .prefault({});
 
 const bothOrNone = (value: { user?: string | undefined; passwordFile?: string | undefined }): boolean =>
   (value.user === undefined) === (value.passwordFile === undefined);
@@ -210,14 +189,6 @@ const imap = z
     message: "user and passwordFile are needed",
   });
 
-/** `held`: the key is kept back by the broker. `enclosed`: it travels inside, for any S/MIME client. */
-const hold = z.enum(["held", "enclosed"]);
-/** `inner`: sign, then seal. `outer`: seal, then sign. `both`: triple wrap. */
-const signing = z.enum(["inner", "outer", "both"]);
-
-/** How an enclosed key travels to an RSA certificate; `pkcs1` only for clients that read nothing better. */
-const transport = z.enum(["oaep", "pkcs1"]);
-
 const ownMailbox = z.strictObject({
   address: mailbox,
   aliases: z.array(mailbox).default([]),
@@ -295,31 +266,15 @@ export const gatewaySchema = z
         mostRecipients: z.int().min(1).max(1_000).default(100),
         /** From here the gateway's own mailboxes may send without AUTH: a mail server in front that knows its users. */
         trustedNetworks: z.array(network).default([]),
+        /** A mail of a sender to this address is a command, such as `recall <message-id>` in its Subject; it goes nowhere. */
+        control: mailbox.optional(),
         limits: doorLimits.prefault({}),
       })
       .optional(),
     users: z.array(user).default([]),
     mailboxes: z.array(ownMailbox).min(1),
-    /** What happens to recipients who have no certificates: refused at RCPT, or passed on unsealed. */
-    policy: z
-      .strictObject({
-        unenrolled: z.enum(["refuse", "pass"]).default("refuse"),
-        domains: byName(z.enum(["refuse", "pass"])),
-        /** What stands outside instead of the Subject. */
-        subject: z.string().min(1).max(200).default("[...]"),
-        expiry: time("30d"),
-        /** How letters travel and are confirmed, unless `forms` says otherwise for a recipient. */
-        hold: hold.default("held"),
-        signing: signing.default("inner"),
-        confirm: z.enum(["next-session", "same-session"]).default("next-session"),
-        /** By address or domain; an address counts before its domain. */
-        forms: byName(z.strictObject({ hold: hold.optional(), signing: signing.optional(), transport: transport.optional() })),
-        /** Folder of PEM files, one certificate each, of recipients who are not enrolled; they get the enclosed form. */
-        certificates: path.optional(),
-        /** The second layer, sealed to the recipient: without it the broker's key alone would open a letter. */
-        dual: z.boolean().default(true),
-      })
-      .prefault({}),
+    /** What happens to recipients, and how letters travel (schema-policy.ts). */
+    policy: policySchema.prefault({}),
     relay: relay.optional(),
     /** How long is remembered what was done with a letter that came in. */
     retention: time("30d"),

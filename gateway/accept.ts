@@ -6,6 +6,7 @@ import { field, fieldsNamed, splitMessage, type HeaderField, type SplitMessage }
 import { readSealed } from "../mime/message.ts";
 import { authorOf, onlyOr, refused } from "./author.ts";
 import type { Submission } from "./submission.ts";
+import { NO_WISH, takeTriggers, type Wish } from "./triggers.ts";
 
 /** What the outbound walk works on. */
 export interface Accepted {
@@ -16,6 +17,8 @@ export interface Accepted {
   readonly hasOwnId: boolean;
   /** Whether it is a registered letter already, of whatever gateway. */
   readonly isSealed: boolean;
+  /** What the mail asks for itself; what asked for it is not in the message any more. */
+  readonly wish: Wish;
 }
 
 /** @param host names this gateway in a Message-ID that it adds. @throws Fault `malformed`, `forbidden` with words for the sender */
@@ -29,8 +32,9 @@ export function accept(submission: Submission, host: string, now: Date): Accepte
   const messageId = known ?? `<${randomBytes(16).toString("hex")}@${host}>`;
   if (known === undefined) added.push(field("Message-ID", messageId));
   if (fieldsNamed(fields, "date").length === 0) added.push(field("Date", now.toUTCString().replace("GMT", "+0000")));
-  const message = { fields: [...fields, ...added], body };
-  return { message, author, messageId, hasOwnId: known !== undefined, isSealed: isSealedBefore(octets) };
+  const isSealed = isSealedBefore(octets);
+  const { fields: kept, wish } = isSealed ? { fields, wish: NO_WISH } : takeTriggers(fields, now);
+  return { message: { fields: [...kept, ...added], body }, author, messageId, hasOwnId: known !== undefined, isSealed, wish };
 }
 
 /** Whether it is a registered letter already: sealed once more, its recipient's gateway would open one layer and file the other. */

@@ -3,6 +3,7 @@ import type { Mailbox } from "../mime/address.ts";
 import { parseAddressList } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { fieldsNamed, onlyValue, valueOf, type HeaderField } from "../mime/headers.ts";
+import { decodedWords } from "./subject.ts";
 import { maySendAs, type Submitter } from "./users.ts";
 
 /** A refusal with words for the sender. */
@@ -54,7 +55,10 @@ function addressesIn(name: string, value: string): Mailbox[] {
 
 /** Display names and comments are all that many readers show: an address in them is the submitter's, or a lie. */
 function demandOwnNames({ identities }: Submitter, value: string, where: string): void {
-  const shown = decoded(value).normalize("NFKC"); // an at sign of full width looks like one
+  const shown = decodedWords(value)
+    .replaceAll("\\", "")
+    .normalize("NFKC")
+    .replaceAll(/\p{Cf}|\0/gu, "");
   for (const word of shown.split(/[\s<>()[\]",:;]+/u).filter((one) => one.includes("@"))) {
     const bare = word.replaceAll(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "").toLowerCase();
     const looksLikeAddress = /^[^@]/u.test(bare) && bare.slice(bare.indexOf("@")).includes(".");
@@ -62,31 +66,5 @@ function demandOwnNames({ identities }: Submitter, value: string, where: string)
     throw new Fault("forbidden", `a foreign address: ${where}`, {
       advice: `${where} shows the address ${bare.slice(0, 80)}, which is not the sender's.`,
     });
-  }
-}
-
-const ENCODED_WORD = /=\?([^?\s]{1,40})\?([bq])\?([^?]*)\?=/giu;
-
-/** Encoded words as a reader shows them (RFC 2047 §6.2: white space between two of them is not shown). */
-function decoded(value: string): string {
-  return value.replaceAll(/\?=\s+=\?/gu, "?==?").replaceAll(ENCODED_WORD, (_whole, charset: string, encoding: string, text: string) => {
-    const bytes =
-      encoding.toLowerCase() === "b"
-        ? Buffer.from(text, "base64")
-        : Buffer.from(
-            text
-              .replaceAll("_", " ")
-              .replaceAll(/=([0-9A-F]{2})/giu, (_hex, digits: string) => String.fromCharCode(Number.parseInt(digits, 16))),
-            "latin1",
-          );
-    return textOf(bytes, charset);
-  });
-}
-
-function textOf(bytes: Buffer, charset: string): string {
-  try {
-    return new TextDecoder(charset.split("*")[0]).decode(bytes); // RFC 2231 §5: a language behind the star
-  } catch {
-    return bytes.toString("latin1");
   }
 }

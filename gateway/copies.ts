@@ -5,48 +5,51 @@ import { parseAddressList, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { fieldsNamed, valueOf, type HeaderField, type SplitMessage } from "../mime/headers.ts";
 import { sealLetter, signLetter, type SealedCopy, type SignedLetter, type Signing } from "../mime/letter.ts";
-import { buildPayload } from "../mime/payload.ts";
+import { buildPayload, outerFields } from "../mime/payload.ts";
 import type { Form } from "./policy.ts";
+import type { ToSeal } from "./settle.ts";
+import { encodedWords } from "./subject.ts";
 import type { SubmittedRecipient } from "./submission.ts";
 
 /** One recipient's copy before the broker was asked. */
 export interface Copy {
   readonly recipient: SubmittedRecipient;
   readonly form: Form;
+  /** The fields that stand outside. */
+  readonly outer: readonly HeaderField[];
   readonly letter: SignedLetter;
   readonly signing: Signing;
 }
 
 export interface CopyParts {
   readonly message: SplitMessage;
-  /** The fields that stand outside. */
-  readonly outer: readonly HeaderField[];
   readonly identity: Identity;
   readonly brokerUrl: string;
   readonly time: Date;
-  formFor(mailbox: Mailbox): Form;
 }
 
 /** Everyone in To and Cc whose form is the same shares one signed letter; each blind recipient gets one that names nobody else. */
-export function signCopies(parts: CopyParts, recipients: readonly SubmittedRecipient[]): Copy[] {
+export function signCopies(parts: CopyParts, recipients: readonly ToSeal[]): Copy[] {
   const named = new Set(["to", "cc"].flatMap((name) => fieldsNamed(parts.message.fields, name).flatMap((item) => keysIn(item))));
-  const common = new Map<string, Pick<Copy, "letter" | "signing">>();
-  return recipients.map((recipient) => {
-    const form = parts.formFor(recipient.mailbox);
+  const common = new Map<string, Signed>();
+  return recipients.map(({ recipient, form }) => {
     if (!named.has(recipient.mailbox.key)) return { recipient, form, ...signOne(parts, form, recipient.mailbox) };
-    const kind = `${form.hold} ${form.signing}`;
+    const kind = `${form.hold} ${form.signing} ${form.subject}`;
     const shared = common.get(kind) ?? signOne(parts, form);
     common.set(kind, shared);
     return { recipient, form, ...shared };
   });
 }
 
-function signOne(parts: CopyParts, { hold, signing: order }: Form, bcc?: Mailbox): Pick<Copy, "letter" | "signing"> {
-  const { message, outer, identity, brokerUrl, time } = parts;
+type Signed = Pick<Copy, "letter" | "signing" | "outer">;
+
+function signOne(parts: CopyParts, { hold, signing: order, subject }: Form, bcc?: Mailbox): Signed {
+  const { message, identity, brokerUrl, time } = parts;
+  const outer = outerFields(message, encodedWords(subject));
   const signing: Signing = { order, signer: identity.signer, time, contentId: randomBytes(32), brokerUrl };
   const nonce = randomBytes(24);
   const payload = buildPayload(message, { outer, nonce, legacyDisplay: hold === "enclosed", ...(bcc && { bcc }) });
-  return { letter: signLetter(payload, nonce, signing), signing };
+  return { letter: signLetter(payload, nonce, signing), signing, outer };
 }
 
 function keysIn(item: HeaderField): string[] {
@@ -59,13 +62,14 @@ function keysIn(item: HeaderField): string[] {
 
 /** Seals a copy with what the broker granted for it. @param dual whether a held letter is sealed to its recipient as well */
 export function sealCopy(
-  { letter, signing, form }: Copy,
+  { letter, signing, form, outer: fields }: Copy,
   grant: Grant,
-  outer: readonly HeaderField[],
+  trace: HeaderField,
   author: Mailbox,
   dual: boolean,
 ): SealedCopy {
   const shell = { ticket: grant.ticket, brokerUrl: signing.brokerUrl, expiresAt: grant.expiresAt };
+  const outer = [trace, ...fields];
   const certificate = grant.encryptionCertificate ?? form.certificate;
   if (form.hold === "held")
     return sealLetter(letter, { hold: "held", key: grant.key, shell, dual: dual ? certificate : undefined }, outer, author, signing);

@@ -5,13 +5,17 @@ import type { Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import type { Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
+import { joinMessage } from "../mime/headers.ts";
 import { readSealed } from "../mime/message.ts";
 import { accept } from "./accept.ts";
 import { Identities, openChannel } from "./identity.ts";
 import { Letters } from "./letters.ts";
 import { open } from "./opening.ts";
-import { outboundParts, recordOf, sealSubmission, signaturesOf, type Sealed } from "./outbound.ts";
+import { brokerDirectory } from "./directory.ts";
+import { received } from "./outbound.ts";
 import { openPolicy } from "./policy.ts";
+import { recordOf, sealFor, sealingParts, signaturesOf } from "./sealing.ts";
+import { settle } from "./settle.ts";
 import { FOLDERS } from "./status.ts";
 
 /** A gateway's identity at the broker for the time of one command. */
@@ -20,7 +24,8 @@ interface Desk {
   readonly identities: Identities;
 }
 
-async function atDesk<T>(config: GatewayConfig, log: Log, signal: AbortSignal, work: (desk: Desk) => Promise<T>): Promise<T> {
+/** Works as the gateway for the time of one command. */
+export async function atDesk<T>(config: GatewayConfig, log: Log, signal: AbortSignal, work: (desk: Desk) => Promise<T>): Promise<T> {
   const { broker, revocations } = await openChannel(config, log, () => new Date());
   try {
     await revocations.refresh(broker, signal);
@@ -43,27 +48,32 @@ export async function sealFilter(
   signal: AbortSignal,
 ): Promise<void> {
   await atDesk(config, log, signal, async ({ broker, identities }) => {
-    const policy = openPolicy(config.policy, broker, () => new Date());
-    if ((await policy.decide(order.recipient, signal)) === "pass") return order.handOver(order.message);
+    const now = () => new Date();
+    const directory = brokerDirectory(config, broker, now);
+    const policy = openPolicy(config.policy, directory);
+    const admitted = await policy.decide(order.recipient, signal);
     const submission = {
       submitter: { name: "seal", identities: [order.sender] },
       sender: order.sender,
-      recipients: [{ mailbox: order.recipient, decision: "seal" as const, notify: [], originalRecipient: undefined }],
+      recipients: [{ mailbox: order.recipient, ...admitted, notify: [], originalRecipient: undefined }],
       envelopeId: undefined,
       returns: undefined,
       message: order.message,
       protocol: "local",
     };
-    const parts = outboundParts({ config, broker, policy, identities, log, now: () => new Date() });
+    const parts = sealingParts({ config, broker, policy, directory, identities, log, now });
     const accepted = accept(submission, parts.name, parts.now());
+    const settled = settle(policy, submission, accepted);
+    const { message } = accepted;
     if (accepted.isSealed) return order.handOver(order.message); // never twice
-    const sealed: Sealed = await sealSubmission(parts, submission, accepted, "filter", signal);
+    if (settled.sealed.length === 0) return order.handOver(joinMessage(message.fields, message.body));
+    const sealed = await sealFor(parts, accepted, settled.sealed, received(parts, submission, "filter"), "filter", signal);
     const [copy] = sealed.copies;
     if (!copy) throw new Fault("internal", "no copy was sealed");
     const letters = new Letters(join(config.data, FOLDERS.letters)); // the running gateway matches the receipt with it
     await letters.add(recordOf(parts, sealed), signaturesOf(sealed));
     await order.handOver(copy.mail);
-    await broker.dispatched([copy.ticket], signal);
+    if (copy.ticket) await broker.dispatched([copy.ticket], signal);
   });
 }
 

@@ -1,5 +1,5 @@
 /** The inbound walk: a sealed letter in a mailbox to the opened letter and its confirmation (patent S6-S10). It reads downwards in the order of the steps. */
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { ticketHash, type OpeningProof } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
 import { reasonOf, type Log } from "../config/log.ts";
@@ -7,11 +7,15 @@ import { Fault } from "../mime/fault.ts";
 import { readSealed, type SealedMessage } from "../mime/message.ts";
 import type { Journal, Stage } from "./journal.ts";
 import type { Mailbox, Seen } from "./mailbox.ts";
+import { recalledNote } from "./recalled-note.ts";
 import { MARKER_FIELD, open, type Opening, type OpeningParts } from "./opening.ts";
+import type { Language } from "./words.ts";
 
 export interface InboundParts extends OpeningParts {
   readonly journal: Journal;
   readonly log: Log;
+  /** Of notes in the mailbox. */
+  readonly language: Language;
 }
 
 /**
@@ -33,7 +37,7 @@ export async function receive(parts: InboundParts, mailbox: Mailbox, seen: Seen,
   }
   if (!sealed) return; // mail that is not ours is never touched
   const session = ticketHash(sealed.shell.ticket);
-  const letter = { parts, mailbox, seen, sealed, session, log: parts.log.with({ session: session.slice(0, 12) }) };
+  const letter = { parts, mailbox, seen, sealed, mail, session, log: parts.log.with({ session: session.slice(0, 12) }) };
   await parts.journal.alone(session, () => receiveLetter(letter, signal));
 }
 
@@ -41,12 +45,14 @@ async function receiveLetter(letter: Walk, signal: AbortSignal): Promise<void> {
   const { parts, mailbox, seen, session } = letter;
   const before = await parts.journal.find(parts.own.address.address, session);
   if (before?.stage === "failed") return;
-  const isOpened = before?.stage === "filed" || before?.stage === "confirmed";
-  if (seen.flags.includes("\\Deleted") && !isOpened) return; // by its reader, unopened
+  const isEnding = before !== undefined && before.stage !== "begun";
+  if (seen.flags.includes("\\Deleted") && !isEnding) return; // by its reader, unopened
   try {
-    await walk(letter, before, signal);
+    if (before?.stage === "recalling" || before?.stage === "recalled") await fileRecalled(letter, before);
+    else await walk(letter, before, signal);
   } catch (thrown) {
     const fault = Fault.from(thrown);
+    if (fault.code === "recalled" && before?.stage !== "filed") return fileRecalled(letter, before);
     if (fault.retry === "later" || fault.code === "unauthenticated") throw fault;
     await leave(parts, mailbox, seen, session, thrown);
   }
@@ -68,6 +74,8 @@ interface Walk {
   readonly mailbox: Mailbox;
   readonly seen: Seen;
   readonly sealed: SealedMessage;
+  /** The sealed mail as it came. */
+  readonly mail: Buffer;
   readonly session: string;
   readonly log: Log;
 }
@@ -99,6 +107,23 @@ async function walk({ parts, mailbox, seen, sealed, session, log }: Walk, before
   }
   await mailbox.retire(seen.uid);
   haltAt("b10");
+}
+
+/** A note in place of a letter that its sender recalled, once; the journal has its marker before it is filed. Then the original goes. */
+async function fileRecalled({ parts, mailbox, seen, mail, session, log }: Walk, before: Stage | undefined): Promise<void> {
+  if (before?.stage !== "recalled") {
+    const isAgain = before?.stage === "recalling";
+    const marker = isAgain ? before.marker : randomBytes(16).toString("hex");
+    const note = recalledNote(mail, { host: parts.name, own: parts.own.address, language: parts.language, marker, now: parts.now() });
+    if (!isAgain) await keep(parts, session, note.messageId, { stage: "recalling", marker });
+    if (!isAgain || !(await mailbox.hasOpened({ name: MARKER_FIELD, value: marker }))) {
+      await mailbox.append(note.mail, { ...seen, flags: [] });
+      if (isAgain) await mailbox.keepOne({ name: MARKER_FIELD, value: marker });
+    }
+    log.info({ event: "letter.recalled", mailbox: parts.own.address.address });
+    await keep(parts, session, note.messageId, { stage: "recalled" });
+  }
+  await mailbox.retire(seen.uid);
 }
 
 /** Files the opened copy once. After a crash, or where another gateway had the key before, the copy may be there already. */

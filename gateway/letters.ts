@@ -9,7 +9,10 @@ export interface LetterRecipient {
   readonly session: string;
   /** SHA-256 of the value that only who opened this recipient's copy knows, hex. */
   readonly commit: string;
-  readonly state: "accepted" | "handed-over" | "failed" | "opened";
+  /** The session ID sealed to the broker, base64: what a recall and a question show. Absent for plain S/MIME and in old records. */
+  readonly ticket?: string;
+  /** `without-broker`: plain S/MIME, of which nothing more will be heard. `delayed` stays until one of the last three. */
+  readonly state: "accepted" | "without-broker" | "handed-over" | "delayed" | "failed" | "opened" | "expired" | "recalled";
   /** When the state was reached, ISO 8601. */
   readonly at: string;
   readonly reason?: string;
@@ -33,6 +36,15 @@ const nameOf = ({ sender, messageId }: LetterName): string => `${sender}\0${mess
 /** File names come from digests: nothing of a mail ever names a file. */
 function fileOf(name: LetterName): string {
   return `${createHash("sha256").update(nameOf(name)).digest("hex")}${RECORD}`;
+}
+
+/** What the broker's signature says ended. */
+const ENDED: readonly (LetterRecipient["state"] | undefined)[] = ["opened", "expired", "recalled"];
+
+/** A receipt can overtake the next hop's answer; what was opened stays opened, and what ended ended. */
+function mayBecome(before: LetterRecipient["state"], next: LetterRecipient["state"] | undefined): boolean {
+  if (before === "opened" || (ENDED.includes(before) && next !== "opened")) return false;
+  return before !== "delayed" || ENDED.includes(next);
 }
 
 export class Letters {
@@ -62,8 +74,9 @@ export class Letters {
     return this.#serial.run(nameOf(name), async () => {
       const letter = await this.find(name);
       if (!letter?.recipients.some((one) => one.session === session)) return false;
-      // A receipt can overtake the next hop's answer; what was opened stays opened.
-      const recipients = letter.recipients.map((one) => (one.session === session && one.state !== "opened" ? { ...one, ...change } : one));
+      const recipients = letter.recipients.map((one) =>
+        one.session === session && mayBecome(one.state, change.state) ? { ...one, ...change } : one,
+      );
       await this.#write({ ...letter, recipients });
       return true;
     });

@@ -6,30 +6,40 @@ import { lockFolder } from "../config/lock.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
 import { readSecret } from "../config/secrets.ts";
+import { parseMailbox, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { Attempts } from "./attempts.ts";
+import { command, isCommand } from "./control.ts";
+import { handOf, type Hand } from "./hand.ts";
 import { Identities, openChannel } from "./identity.ts";
 import { receive, type InboundParts } from "./inbound.ts";
 import { Journal } from "./journal.ts";
 import { Learned } from "./learned.ts";
 import { Letters } from "./letters.ts";
-import { consign, outboundParts } from "./outbound.ts";
+import { brokerDirectory } from "./directory.ts";
+import { consign } from "./outbound.ts";
 import { openPolicy } from "./policy.ts";
 import { receiveReceipt } from "./receipts.ts";
 import { Relay } from "./relay.ts";
+import { governing } from "./rules.ts";
+import { sealingParts } from "./sealing.ts";
 import { Spool } from "./spool.ts";
 import { FOLDERS } from "./status.ts";
-import { openDoor } from "./submission.ts";
+import { openDoor, type Submission } from "./submission.ts";
 import { Users } from "./users.ts";
 import { Visits, networksOf } from "./visits.ts";
 import { watch } from "./watcher.ts";
 
+export { explainPolicy } from "./explain.ts";
 export { openFilter, sealFilter } from "./filter.ts";
 export { enrol } from "./identity.ts";
 export { Learned } from "./learned.ts";
-export { readStatus } from "./status.ts";
+export { readStatus, type Status } from "./status.ts";
+export { askBroker, recallHere, recallWords } from "./commands.ts";
 export { hashPassword } from "./users.ts";
 
+/** What RCPT says of the control address: what is written there goes nowhere. */
+const NOBODY = { decision: "pass", standing: "none" } as const;
 /** Base64 in two layers, headers and a notice: what a letter of the largest size can grow to, and room. */
 const GROWTH = 2.2;
 const LARGEST_RECEIVED_OCTETS = 200 << 20;
@@ -87,11 +97,20 @@ export async function startGateway(
             ? { user: hop.user, pass: readSecret(hop.passwordFile).reveal() }
             : undefined,
       };
-      const relay = new Relay({ nextHop, retry: config.retry, spool, letters, broker, log, now }, running.signal);
+      const directory = brokerDirectory(config, broker, now);
+      const policy = openPolicy(config.policy, directory);
+      const languageFor = (recipient: string) => policy.languageFor(parseMailbox(recipient));
+      const relay = new Relay({ nextHop, retry: config.retry, spool, letters, broker, languageFor, log, now }, running.signal);
       running.onStop(() => relay.close());
       await relay.resume();
-      const policy = openPolicy(config.policy, broker, now);
-      const outbound = { ...outboundParts({ config, broker, policy, identities, log, now }), spool, relay };
+      const outbound = { ...sealingParts({ config, broker, policy, directory, identities, log, now }), spool, relay };
+      const identityOf = identities.of.bind(identities);
+      const hand = { recall: async (...order: Parameters<Hand["recall"]>) => handOf(broker).recall(...order) };
+      const { control: address } = submission;
+      const { name } = config;
+      const { language } = config.policy;
+      const holdBack = (sessions: ReadonlySet<string>) => relay.holdBack(sessions);
+      const control = address && { address, language, hand, letters, holdBack, log, identityOf, now, spool, relay, name };
       const isTrusted = networksOf(submission.trustedNetworks);
       const household = { name: "the network", identities: config.mailboxes.map(({ address }) => address) };
       const parts = {
@@ -99,10 +118,14 @@ export async function startGateway(
         visits: new Visits(submission.limits, isTrusted),
         attempts: new Attempts(submission.limits),
         trusted: (address: string) => (isTrusted(address) ? household : undefined),
-        policy,
+        policy: {
+          decide: async (mailbox: Mailbox, signal: AbortSignal) =>
+            mailbox.key === submission.control?.key ? NOBODY : policy.decide(mailbox, signal),
+        },
         log,
         demandSigner: (mailbox: OwnMailbox["address"]) => void identities.of(mailbox),
-        consign: consign.bind(undefined, outbound),
+        consign: async (order: Submission, signal: AbortSignal) =>
+          control && isCommand(order, submission.control) ? command(control, order, signal) : consign(outbound, order, signal),
       };
       const bound: number[] = [];
       for (const { address, tls } of submission.listen) {
@@ -130,6 +153,7 @@ export async function startGateway(
         brokerUrl: config.broker.url,
         journal,
         log,
+        language: governing(config.policy, own.address).terms.language,
         name: config.name,
         own,
         identity: () => identities.of(own.address),

@@ -2,6 +2,7 @@
 import { createTransport, type Transporter } from "nodemailer";
 import { Fault } from "../mime/fault.ts";
 import { isPermanent, statusIn } from "./reply.ts";
+import type { Consignment, Spooled } from "./spool.ts";
 
 export interface NextHop {
   readonly host: string;
@@ -66,4 +67,15 @@ export function answerIn(thrown: unknown): Answer {
     answer,
     isFinal: isPermanent(number) && number !== AUTHENTICATION_WANTED && (kind === "EENVELOPE" || kind === "EMESSAGE"),
   };
+}
+
+/** The SMTP envelope of a copy, with its DSN parameters (RFC 3461 §4). */
+export function envelopeOf({ entry }: Spooled, consignment: Consignment) {
+  const dsn = {
+    ...(entry.envelopeId !== undefined && { id: entry.envelopeId }),
+    ...(entry.returns !== undefined && { return: entry.returns === "FULL" ? ("full" as const) : ("headers" as const) }),
+    ...(consignment.notify.length > 0 && { notify: consignment.notify.map((word) => word.toLowerCase()) }),
+    ...(consignment.originalRecipient !== undefined && { recipient: consignment.originalRecipient }),
+  };
+  return { from: entry.sender, to: consignment.recipient, ...(Object.keys(dsn).length > 0 && { dsn }) };
 }

@@ -1,36 +1,16 @@
 /** The outbound walk: a message from SMTP DATA to the spool (patent S1-S5). It reads downwards in the order of the steps. */
 import { createHash, randomBytes } from "node:crypto";
-import { ticketHash, type BrokerClient, type Grant, type Identity } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
-import type { Log } from "../config/log.ts";
-import type { GatewayConfig } from "../config/schema.ts";
-import type { Mailbox } from "../mime/address.ts";
-import { Fault } from "../mime/fault.ts";
-import { field, joinMessage, type HeaderField, type SplitMessage } from "../mime/headers.ts";
-import type { SealedCopy } from "../mime/letter.ts";
-import { outerFields } from "../mime/payload.ts";
+import { field, joinMessage, type HeaderField } from "../mime/headers.ts";
 import { toCrlf } from "../mime/entity.ts";
 import { accept, type Accepted } from "./accept.ts";
-import { sealCopy, signCopies, type Copy } from "./copies.ts";
-import type { Identities } from "./identity.ts";
-import type { Letter } from "./letters.ts";
-import type { Policy } from "./policy.ts";
+import { noticeMail } from "./notice.ts";
 import type { Relay } from "./relay.ts";
+import { recordOf, sealFor, signaturesOf, type Sealed, type SealedFor, type SealingParts } from "./sealing.ts";
+import { mixedNotice, settle, type Settled } from "./settle.ts";
 import type { Spool } from "./spool.ts";
 import type { Submission, SubmittedRecipient } from "./submission.ts";
-
-/** What sealing needs. */
-export interface SealingParts {
-  readonly broker: BrokerClient;
-  readonly policy: Pick<Policy, "formFor">;
-  readonly log: Log;
-  /** Host name of this gateway. */
-  readonly name: string;
-  readonly brokerUrl: string;
-  readonly rules: Pick<GatewayConfig["policy"], "subject" | "expiry" | "dual" | "confirm">;
-  identityOf(mailbox: Mailbox): Identity;
-  now(): Date;
-}
+import { WORDS } from "./words.ts";
 
 /** What the whole walk needs. */
 export interface OutboundParts extends SealingParts {
@@ -38,68 +18,34 @@ export interface OutboundParts extends SealingParts {
   readonly relay: Relay;
 }
 
-/** The sealing parts of a gateway out of its configuration. */
-export function outboundParts(desk: {
-  config: GatewayConfig;
-  broker: BrokerClient;
-  policy: Policy;
-  identities: Identities;
-  log: Log;
-  now(): Date;
-}): SealingParts {
-  const { config, broker, policy, identities, log, now } = desk;
-  const identityOf = identities.of.bind(identities);
-  return { broker, policy, log, name: config.name, brokerUrl: config.broker.url, rules: config.policy, identityOf, now };
-}
-
-/** A recipient's sealed copy with everything that is to be kept of it. */
-interface SealedFor extends SealedCopy {
-  readonly recipient: SubmittedRecipient;
-  readonly ticket: Buffer;
-  readonly commit: string;
-}
-
-export interface Sealed {
-  readonly message: SplitMessage;
-  readonly author: Mailbox;
-  readonly messageId: string;
-  readonly copies: readonly SealedFor[];
-}
-
 /**
  * Seals and spools a submission; when it resolves every copy is durable, and the client may be told so. A client that did not hear
- * our answer sends the same message again: it is accepted once.
+ * our answer sends the same message again: it is accepted once. A registered letter that is submitted again, resent by a person or
+ * brought by a mail server in front, goes on unopened and unsealed: to seal it twice would hide it from its recipient, to refuse it
+ * would lose it where two gateways stand in a row. What circles is stopped by its trace fields (shape.ts).
  * @returns the id of the spool entry
  * @throws Fault; then nothing was spooled, and the rows that the broker may have made vanish unseen
  */
-export async function consign(parts: OutboundParts, submitted: Submission, signal: AbortSignal): Promise<string> {
+export async function consign(parts: OutboundParts, submission: Submission, signal: AbortSignal): Promise<string> {
   haltAt("a2");
-  const accepted = accept(submitted, parts.name, parts.now());
-  const submission = accepted.isSealed ? asItIs(submitted) : submitted;
+  const accepted = accept(submission, parts.name, parts.now());
   const id = idOf(submission, accepted);
   const isNew = await parts.spool.once(id, async () => {
-    const passed = submission.recipients.filter(({ decision }) => decision === "pass");
-    const sealed = await sealSubmission(parts, submission, accepted, id, signal); // S1-S4
+    const settled = settle(parts.policy, submission, accepted);
+    const sealed = await sealFor(parts, accepted, settled.sealed, received(parts, submission, id), id, signal); // S1-S4
     haltAt("a5");
-    await passOn(parts, submission, sealed, passed, id);
+    await passOn(parts, submission, sealed, settled.passed, id);
+    await tell(parts, submission, accepted, settled, sealed, id); // first: after a crash in between the client comes again
     if (sealed.copies.length > 0) {
       const spooled = await parts.spool.put(entryOf(parts, submission, id, sealed), sealed.copies.map(consignment)); // S5
       haltAt("a7");
       parts.relay.take(spooled);
     } else await parts.spool.remember(id);
-    parts.log.info({ event: "letter.accepted", letter: id, sealed: sealed.copies.length, passed: passed.length });
+    const [passed, failed] = [settled.passed.length, settled.failed.length];
+    parts.log.info({ event: "letter.accepted", letter: id, sealed: sealed.copies.length, passed, ...(failed > 0 && { failed }) });
   });
   if (!isNew) parts.log.info({ event: "letter.accepted-before", letter: id });
   return id;
-}
-
-/**
- * A registered letter that is submitted again, resent by a person or brought by a mail server in front, goes on unopened and unsealed:
- * to seal it twice would hide it from its recipient, to refuse it would lose it where two gateways stand in a row. What circles is
- * stopped by its trace fields (shape.ts).
- */
-function asItIs(submission: Submission): Submission {
-  return { ...submission, recipients: submission.recipients.map((recipient) => ({ ...recipient, decision: "pass" as const })) };
 }
 
 /** Names a submission by its octets and its envelope. Only a Message-ID tells a repetition from another message with the same words. */
@@ -109,59 +55,10 @@ function idOf({ message, sender, recipients }: Submission, { hasOwnId }: Accepte
   return createHash("sha256").update(JSON.stringify(envelope)).update(toCrlf(message)).digest("hex").slice(0, 32);
 }
 
-/** S1-S4: signs, declares and seals for the recipients that the policy wants sealed; Kc is wiped before it returns. */
-export async function sealSubmission(
-  parts: SealingParts,
-  submission: Submission,
-  accepted: Accepted,
-  id: string,
-  signal: AbortSignal,
-): Promise<Sealed> {
-  const { message, author, messageId } = accepted;
-  const recipients = submission.recipients.filter(({ decision }) => decision === "seal");
-  if (recipients.length === 0) return { message, author, messageId, copies: [] };
-  const log = parts.log.with({ letter: id });
-  const identity = parts.identityOf(author);
-  const outer = outerFields(message, parts.rules.subject);
-  const formFor = parts.policy.formFor.bind(parts.policy);
-  const copies = signCopies({ message, outer, identity, brokerUrl: parts.brokerUrl, time: parts.now(), formFor }, recipients);
-  log.info({ event: "letter.declared", step: "S1", recipients: copies.length });
-  haltAt("a3");
-  const grants = await parts.broker.declare(declaration(parts, accepted, copies), identity, signal); // S1-S3
-  haltAt("a4");
-  try {
-    log.info({ event: "letter.granted", step: "S3", recipients: grants.length });
-    const above = [received(parts, submission, id), ...outer];
-    const sealed = copies.map((copy, at) => sealedFor(copy, grants[at], above, author, parts.rules.dual)); // S4
-    log.info({ event: "letter.sealed", step: "S4", octets: sealed.reduce((sum, { mail }) => sum + mail.length, 0) });
-    return { message, author, messageId, copies: sealed };
-  } finally {
-    for (const { key } of grants) key.wipe();
-  }
-}
-
-function sealedFor(copy: Copy, grant: Grant | undefined, above: readonly HeaderField[], author: Mailbox, dual: boolean): SealedFor {
-  if (!grant) throw new Fault("internal", "a recipient without a grant");
-  const sealed = sealCopy(copy, grant, above, author, dual);
-  return { ...sealed, recipient: copy.recipient, ticket: grant.ticket, commit: copy.letter.commit };
-}
-
-function declaration(parts: SealingParts, { author, messageId }: Accepted, copies: readonly Copy[]) {
-  const recipients = copies.map(({ recipient, letter, signing, form }) => ({
-    address: recipient.mailbox,
-    commit: letter.commit,
-    contentId: signing.contentId.toString("hex"),
-    hold: form.hold,
-    signing: form.signing,
-  }));
-  const expiresAt = new Date(parts.now().getTime() + parts.rules.expiry);
-  return { letter: randomBytes(16).toString("base64url"), sender: author, messageId, expiresAt, confirm: parts.rules.confirm, recipients };
-}
-
 function consignment({ recipient, ticket, mail }: SealedFor) {
   return {
     recipient: recipient.mailbox.address,
-    ticket: ticket.toString("base64"),
+    ...(ticket && { ticket: ticket.toString("base64") }),
     notify: recipient.notify,
     ...(recipient.originalRecipient !== undefined && { originalRecipient: recipient.originalRecipient }),
     message: mail,
@@ -181,8 +78,49 @@ async function passOn(
   await parts.relay.passOn(submission, recipients, joinMessage([received(parts, submission, id), ...fields], message.body), messageId);
 }
 
+/** Tells the sender, once each, who gets nothing, and that a letter goes without the broker. */
+async function tell(
+  parts: OutboundParts,
+  { sender, envelopeId }: Submission,
+  accepted: Accepted,
+  settled: Settled,
+  { copies }: Sealed,
+  letter: string,
+): Promise<void> {
+  const now = parts.now();
+  const [host, to] = [parts.name, sender.address];
+  const [failed] = settled.failed;
+  const [sealed] = settled.sealed;
+  const { messageId } = accepted;
+  if (failed) {
+    const language = parts.policy.languageFor(failed.recipient.mailbox);
+    const notice = mixedNotice(settled, accepted, { host, sender, language, letter, envelopeId, now });
+    if (notice) await send(parts, notice, to, messageId);
+  }
+  const without = copies.filter(({ ticket }) => !ticket).map(({ recipient }) => recipient.mailbox.address);
+  if (sealed && without.length > 0) {
+    const { language } = sealed.form;
+    const id = createHash("sha256").update(`without ${letter}`).digest("hex").slice(0, 32);
+    const text = WORDS[language].withoutBroker({ messageId, recipients: without });
+    await send(parts, { id, mail: noticeMail({ host, to, language, text, id, now, about: messageId }) }, to, messageId);
+  }
+}
+
+/** Sends a notice of the gateway's own to one of its senders, once for each id. */
+export async function send(
+  { spool, relay, now }: Pick<OutboundParts, "spool" | "now"> & { readonly relay: Pick<Relay, "take"> },
+  { id, mail }: { readonly id: string; readonly mail: Buffer },
+  to: string,
+  messageId: string,
+): Promise<void> {
+  await spool.once(id, async () => {
+    const entry = { id, sender: "", messageId, acceptedAt: now().toISOString() };
+    relay.take(await spool.put(entry, [{ recipient: to, notify: [], message: mail }]));
+  });
+}
+
 /** The trace field; who the client was stays with us (RFC 5321 §4.4 wants a from clause, privacy does not). */
-function received(parts: SealingParts, submission: Submission, id: string): HeaderField {
+export function received(parts: Pick<SealingParts, "now" | "name">, submission: Pick<Submission, "protocol">, id: string): HeaderField {
   const date = parts.now().toUTCString().replace("GMT", "+0000");
   return field("Received", `by ${parts.name} (Kakitome) with ${submission.protocol}\r\n id ${id}; ${date}`);
 }
@@ -198,24 +136,6 @@ function entryOf(parts: OutboundParts, submission: Submission, id: string, seale
     ...(submission.envelopeId !== undefined && { envelopeId: submission.envelopeId }),
     ...(submission.returns !== undefined && { returns: submission.returns }),
   };
-}
-
-/** What is kept of a letter that was accepted. */
-export function recordOf(parts: Pick<SealingParts, "now">, { author, messageId, copies }: Sealed): Letter {
-  const at = parts.now().toISOString();
-  const recipients = copies.map(({ recipient, ticket, commit }) => ({
-    address: recipient.mailbox.key,
-    session: ticketHash(ticket),
-    commit,
-    state: "accepted" as const,
-    at,
-  }));
-  return { messageId, sender: author.key, acceptedAt: at, recipients };
-}
-
-/** By session: the signature that each recipient's receipt will speak of. */
-export function signaturesOf({ copies }: Sealed): ReadonlyMap<string, Buffer> {
-  return new Map(copies.map(({ ticket, signatureFile }) => [ticketHash(ticket), signatureFile]));
 }
 
 function base64Of(signatures: ReadonlyMap<string, Buffer>): Readonly<Record<string, string>> {

@@ -1,112 +1,168 @@
-/** What happens to a recipient: sealed, passed on unsealed because a rule says so, or refused with words a person can act on. */
-import { readFileSync, readdirSync } from "node:fs";
-import { join } from "node:path";
-import type { BrokerClient } from "../broker/client.ts";
-import type { GatewayConfig } from "../config/schema.ts";
+/** What happens to a recipient: at RCPT what the rules alone decide, at DATA what they and the mail's own wishes decide together (docs/policy.md). */
+import type { PolicyConfig } from "../config/schema-policy.ts";
 import type { Mailbox } from "../mime/address.ts";
-import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
-import type { KeyHold, SigningOrder } from "../mime/letter.ts";
-import type { KeyTransport } from "../mime/seal.ts";
+import type { KeyHold } from "../mime/letter.ts";
+import { readCertificates, type Directory } from "./directory.ts";
+import { governing, type Governing, type Terms } from "./rules.ts";
+import type { Wish } from "./triggers.ts";
 
-export type Decision = "seal" | "pass";
+type Decision = "seal" | "pass";
 
-/** Finds out whether a mailbox is enrolled. */
-export interface Directory {
-  /** @throws Fault `unavailable` */
-  isEnrolled(mailbox: Mailbox, signal: AbortSignal): Promise<boolean>;
+/**
+ * What is known of a recipient. `enrolled`: the broker has its certificate. `known`: we have it. `cached`: the broker is away and had
+ * it before. `none`: nobody has. `unknown`: the broker is away, and the rules did not need it.
+ */
+export type Standing = "enrolled" | "known" | "cached" | "none" | "unknown";
+
+/** A recipient as RCPT TO left it. */
+export interface Admitted {
+  readonly decision: Decision;
+  readonly standing: Standing;
 }
 
 /** How a letter is sealed for a recipient, and with what where the broker has no certificate of it. */
-export interface Form {
-  readonly hold: KeyHold;
-  readonly signing: SigningOrder;
+export interface Form extends Pick<
+  Terms,
+  "hold" | "signing" | "transport" | "confirm" | "expiry" | "warn" | "receipt" | "subject" | "language"
+> {
   readonly certificate: Certificate | undefined;
-  /** For the enclosed form to an RSA certificate. */
-  readonly transport: KeyTransport;
+  /** When it ends, where the mail says so; `expiry` counts beside it where it comes from a rule. */
+  readonly expires: Date | undefined;
+  readonly isExpiryRuled: boolean;
+  /** Whether it may go as plain S/MIME while the broker is away. */
+  readonly mayGoWithout: boolean;
 }
 
-/** A rule that is really there: names such as "constructor" are on every object. */
-function own<T>(rules: Readonly<Record<string, T>>, name: string): T | undefined {
-  return Object.hasOwn(rules, name) ? rules[name] : undefined;
+/** What became of a recipient, and why: one sentence a reason. */
+export type Ruling = { readonly because: readonly string[] } & (
+  | { readonly outcome: "seal"; readonly form: Form }
+  | { readonly outcome: "pass" }
+  | { readonly outcome: "fail"; readonly advice: string }
+);
+
+/** What a ruling is made for. */
+export interface Asking extends Admitted {
+  readonly mailbox: Mailbox;
+  /** Conditions for notices (RFC 3461 §4.1): SUCCESS asks for the receipt. */
+  readonly notify: readonly string[];
 }
 
 export class Policy {
-  readonly #rules: GatewayConfig["policy"];
+  readonly #policy: PolicyConfig;
   readonly #directory: Directory;
   readonly #known: ReadonlyMap<string, Certificate>;
-  readonly #enrolled = new Set<string>();
 
   /** @param known certificates of recipients who are not enrolled, by mailbox key */
-  constructor(rules: GatewayConfig["policy"], directory: Directory, known: ReadonlyMap<string, Certificate> = new Map()) {
-    this.#rules = rules;
+  constructor(policy: PolicyConfig, directory: Directory, known: ReadonlyMap<string, Certificate> = new Map()) {
+    this.#policy = policy;
     this.#directory = directory;
     this.#known = known;
   }
 
-  /** The form for a recipient who is to be sealed to: an address counts before its domain. Who is not enrolled gets the enclosed form. */
-  formFor(recipient: Mailbox): Form {
-    const { forms, hold, signing } = this.#rules;
-    const rule = { ...own(forms, recipient.domain), ...own(forms, recipient.key) };
-    const certificate = this.#enrolled.has(recipient.key) ? undefined : this.#known.get(recipient.key);
+  /** The language of notices about a recipient. */
+  languageFor(mailbox: Mailbox): Terms["language"] {
+    return governing(this.#policy, mailbox).terms.language;
+  }
+
+  /**
+   * RCPT TO: refuses whom no wish of the mail could help.
+   * @throws Fault `forbidden`, `no-certificate`: to be refused; `unavailable`: the broker is away, nothing goes out in clear for that
+   */
+  async decide(mailbox: Mailbox, signal: AbortSignal): Promise<Admitted> {
+    const { terms } = governing(this.#policy, mailbox);
+    if (terms.action === "refuse") {
+      throw new Fault("forbidden", "the policy refuses the recipient", {
+        advice: `The policy of this gateway sends no mail to ${mailbox.address}.`,
+      });
+    }
+    const standing = await this.#standingOf(mailbox, terms, signal);
+    if (terms.action === "pass") return { decision: "pass", standing };
+    if (standing !== "none") return { decision: "seal", standing };
+    if (terms.action === undefined && terms.unenrolled === "pass") return { decision: "pass", standing };
+    throw new Fault("no-certificate", "the recipient is not enrolled", { advice: notEnrolled(mailbox) });
+  }
+
+  /** DATA: the rules and the wishes together. @throws Fault `unavailable`: it depends on the broker, which is away */
+  settle(asking: Asking, wish: Wish): Ruling {
+    const { mailbox, decision, standing } = asking;
+    const { terms, names, from } = governing(this.#policy, mailbox);
+    const because = [names.length === 0 ? "no rule speaks of the recipient" : `rules: ${names.join(" < ")}`];
+    if (decision === "pass" && !wish.seal) {
+      because.push(terms.action === "pass" ? `action: pass (${from.action ?? "default"})` : "not enrolled, unenrolled: pass");
+      return { outcome: "pass", because };
+    }
+    if (decision === "pass") because.push("the mail asks to be sealed");
+    if (standing === "unknown") throw new Fault("unavailable", "the broker is away, and the mail asks to be sealed");
+    if (standing === "none") return { outcome: "fail", because: [...because, "no certificate"], advice: notEnrolled(mailbox) };
+    const asked = strengthened({ terms, names, from }, wish, asking.notify);
+    because.push(...asked.because);
+    const certificate = standing === "known" ? this.#known.get(mailbox.key) : undefined;
+    if (certificate && wish.hold === "held") {
+      const advice = `${mailbox.address} is not enrolled, so its key cannot be held by the broker, as the mail asks. Send it without [registered].`;
+      return { outcome: "fail", because: [...because, "held by wish, but not enrolled"], advice };
+    }
+    if (certificate) because.push("not enrolled: enclosed, to the certificate that is known here");
     return {
-      hold: certificate ? "enclosed" : (rule.hold ?? hold),
-      signing: rule.signing ?? signing,
-      certificate,
-      transport: rule.transport ?? "oaep",
+      outcome: "seal",
+      because,
+      form: {
+        ...asked.terms,
+        hold: certificate ? "enclosed" : asked.terms.hold,
+        certificate,
+        expires: wish.expires,
+        isExpiryRuled: from.expiry !== undefined,
+        mayGoWithout: terms.whenBrokerDown === "enclosed" && wish.hold !== "held",
+      },
     };
   }
 
-  /** @throws Fault `no-certificate`: to be refused; `unavailable`: the broker is away, nothing goes out in clear for that */
-  async decide(recipient: Mailbox, signal: AbortSignal): Promise<Decision> {
-    if (await this.#directory.isEnrolled(recipient, signal)) {
-      this.#enrolled.add(recipient.key);
-      return "seal";
+  async #standingOf(mailbox: Mailbox, terms: Terms, signal: AbortSignal): Promise<Standing> {
+    try {
+      if (await this.#directory.isEnrolled(mailbox, signal)) return "enrolled";
+      return this.#known.has(mailbox.key) ? "known" : "none";
+    } catch (thrown) {
+      if (Fault.from(thrown).code !== "unavailable") throw thrown;
+      if (terms.whenBrokerDown === "enclosed" && (await this.#directory.cached?.(mailbox))) return "cached";
+      if (terms.action === "pass") return "unknown";
+      throw thrown;
     }
-    this.#enrolled.delete(recipient.key);
-    if (this.#known.has(recipient.key)) return "seal";
-    const rule = own(this.#rules.domains, recipient.domain) ?? this.#rules.unenrolled;
-    if (rule === "pass") return "pass";
-    throw new Fault("no-certificate", "the recipient is not enrolled", {
-      advice: `${recipient.address} is not enrolled for registered mail. Ask the recipient's administrator to enrol the address, or send the letter by ordinary mail.`,
-    });
   }
+}
+
+/** A wish goes before a default; a rule it can only make stronger: held rather than enclosed, earlier, with a receipt. */
+function strengthened({ terms, from }: Governing, wish: Wish, notify: readonly string[]) {
+  const because: string[] = [];
+  const settleOn = <T>(field: keyof Terms, ruled: T, wished: T | undefined, isStronger: (wished: T) => boolean): T => {
+    if (wished === undefined || wished === ruled) return ruled;
+    const rule = from[field];
+    if (rule !== undefined && !isStronger(wished)) {
+      because.push(`${field}: the rule ${rule} is stronger than the mail's wish`);
+      return ruled;
+    }
+    because.push(`${field}: the mail asks for it`);
+    return wished;
+  };
+  const wantsReceipt = notify.includes("SUCCESS") ? true : wish.receipt; // RFC 3461 §4.1
+  const hold = settleOn<KeyHold>("hold", terms.hold, wish.hold, (wished) => wished === "held");
+  const receipt = settleOn("receipt", terms.receipt, wantsReceipt, Boolean);
+  const subject = settleOn("subject", terms.subject, wish.subject, () => false);
+  if (wish.expires)
+    because.push(from.expiry === undefined ? "expiry: the mail asks for it" : "expiry: the earlier of the rule's and the mail's");
+  return { terms: { ...terms, hold, receipt, subject }, because };
+}
+
+const notEnrolled = ({ address }: Mailbox): string =>
+  `${address} is not enrolled for registered mail. Ask the recipient's administrator to enrol the address, or send the letter by ordinary mail.`;
+
+/** When a letter of this form ends: what the mail says, but not later than a rule says. */
+export function expiryOf({ expires, expiry, isExpiryRuled }: Pick<Form, "expires" | "expiry" | "isExpiryRuled">, now: Date): Date {
+  const ruled = new Date(now.getTime() + expiry);
+  return expires && (!isExpiryRuled || expires < ruled) ? expires : ruled;
 }
 
 /** The policy of a gateway: its rules, the broker's directory, and the folder of known certificates. */
-export function openPolicy(rules: GatewayConfig["policy"], broker: BrokerClient, now: () => Date): Policy {
-  const directory = remembering(async (mailbox, signal) => (await broker.lookUp(mailbox, signal)) !== undefined, now);
-  return new Policy(rules, directory, rules.certificates === undefined ? new Map() : readCertificates(rules.certificates));
-}
-
-/** Reads a folder of PEM certificates, one a file, by the mailboxes they name. @throws Fault `malformed` with the file that cannot be read */
-function readCertificates(folder: string): Map<string, Certificate> {
-  const known = new Map<string, Certificate>();
-  for (const name of readdirSync(folder).filter((one) => one.endsWith(".pem"))) {
-    try {
-      const certificate = parseCertificate(readFileSync(join(folder, name)));
-      for (const mailbox of certificate.mailboxes) known.set(mailbox, certificate);
-    } catch (cause) {
-      throw new Fault("malformed", `${join(folder, name)} holds no certificate that can be used`, { cause });
-    }
-  }
-  return known;
-}
-
-const REMEMBERED_MS = 60_000;
-const MOST_REMEMBERED = 10_000;
-
-/** Remembers for a minute who is enrolled; an absence is never remembered, so that an enrolment counts at once. */
-export function remembering(isEnrolled: Directory["isEnrolled"], now: () => Date): Directory {
-  const known = new Map<string, number>();
-  return {
-    async isEnrolled(mailbox, signal) {
-      const time = now().getTime();
-      if ((known.get(mailbox.key) ?? 0) > time) return true;
-      const enrolled = await isEnrolled(mailbox, signal);
-      if (known.size >= MOST_REMEMBERED) known.clear();
-      if (enrolled) known.set(mailbox.key, time + REMEMBERED_MS);
-      return enrolled;
-    },
-  };
+export function openPolicy(config: PolicyConfig, directory: Directory): Policy {
+  return new Policy(config, directory, readCertificates(config.certificates));
 }

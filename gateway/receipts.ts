@@ -14,6 +14,25 @@ export interface ReceiptParts {
   readonly log: Log;
 }
 
+/** What the broker's signed statement says, whatever happened. */
+export interface Told {
+  readonly evidence: string;
+  readonly event: string;
+  readonly sender: string;
+  readonly recipient: string;
+  readonly messageId: string;
+  readonly session: string;
+  readonly commit: string;
+  /** Empty where the key was never given out. */
+  readonly releasedAt: string;
+  readonly confirmedAt?: string;
+  /** Of `ContentHandoverFailure`: why, and when. */
+  readonly reason?: string;
+  readonly endedAt?: string;
+  /** Of `Delayed`. */
+  readonly delayedAt?: string;
+}
+
 /** Reads one mail that may be a receipt. @throws Fault with retry `later` where the mailbox does not answer */
 export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mailbox: Mailbox, { uid }: Seen): Promise<void> {
   const mail = await mailbox.fetch(uid);
@@ -27,8 +46,7 @@ export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mai
     return;
   }
   if (!receipt) return;
-  const { evidence } = receipt;
-  if (evidence.event !== "ContentHandover") return;
+  const evidence: Told = receipt.evidence;
   const { messageId, session, recipient, commit } = evidence;
   const name = { sender: evidence.sender, messageId };
   const letter = await letters.find(name);
@@ -38,6 +56,7 @@ export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mai
     return;
   }
   if (known.state === "opened") return; // the same receipt again
+  if (evidence.event !== "ContentHandover") return recordNotice({ letters, log }, evidence, mail);
   const { holds, links } = verifyProof({ receipt: mail, original: await letters.original(session), payload: undefined }, broker.trust);
   const wrong = links.find(({ state, link }) => state === "bad" || (state === "missing" && link !== "payload")); // the payload is not kept
   if (!holds && wrong) {
@@ -46,6 +65,25 @@ export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mai
   }
   haltAt("a11");
   await letters.keepReceipt(evidence.evidence, mail);
-  await letters.change(name, session, { state: "opened", at: evidence.confirmedAt, evidence: evidence.evidence });
+  await letters.change(name, session, { state: "opened", at: evidence.confirmedAt ?? "", evidence: evidence.evidence });
   log.info({ event: "receipt.verified", step: "S11", session: session.slice(0, 12), evidence: evidence.evidence, recipient });
+}
+
+/** Records that a letter waits, or that nobody can open it any more; the statement was verified and matched with the letter. */
+export async function recordNotice({ letters, log }: Pick<ReceiptParts, "letters" | "log">, told: Told, mail: Buffer): Promise<void> {
+  const { evidence, session, recipient, messageId, sender, releasedAt } = told;
+  const isOver = told.event === "ContentHandoverFailure" && (told.reason === "expired" || told.reason === "recalled");
+  if (!isOver && told.event !== "Delayed") {
+    log.warn({ event: "receipt.not-valid", evidence, reason: `an event that is not known: ${told.event}` });
+    return;
+  }
+  const state = !isOver ? "delayed" : told.reason === "recalled" ? "recalled" : "expired";
+  const reason = releasedAt === "" ? "the key was never given out" : `the key was given out at ${releasedAt}`;
+  const at = (isOver ? told.endedAt : told.delayedAt) ?? "";
+  const name = { sender, messageId };
+  const before = (await letters.find(name))?.recipients.find((one) => one.session === session);
+  if (before?.evidence === evidence) return; // the same again
+  await letters.keepReceipt(evidence, mail);
+  await letters.change(name, session, { state, at, evidence, reason });
+  log.info({ event: `receipt.${state}`, session: session.slice(0, 12), evidence, recipient });
 }

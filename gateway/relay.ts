@@ -10,9 +10,10 @@ import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
 import { failureNotice } from "./bounce.ts";
 import type { Letters } from "./letters.ts";
-import { answerIn, connectTo, CONNECTIONS, type NextHop } from "./next-hop.ts";
+import { answerIn, connectTo, CONNECTIONS, envelopeOf, type NextHop } from "./next-hop.ts";
 import { isFinished, type Consignment, type Progress, type Spool, type Spooled } from "./spool.ts";
 import type { Submission, SubmittedRecipient } from "./submission.ts";
+import type { Language } from "./words.ts";
 
 export interface RelayParts {
   readonly nextHop: NextHop;
@@ -20,6 +21,8 @@ export interface RelayParts {
   readonly spool: Spool;
   readonly letters: Letters;
   readonly broker: BrokerClient;
+  /** Of the notices about a recipient. */
+  languageFor(recipient: string): Language;
   readonly log: Log;
   now(): Date;
 }
@@ -49,6 +52,7 @@ export class Relay {
   readonly #transport: Transporter;
   readonly #signal: AbortSignal;
   readonly #running = new Set<Promise<void>>();
+  readonly #taken = new Set<Spooled>();
   readonly #slots = new Slots(IN_MEMORY);
 
   constructor(parts: RelayParts, signal: AbortSignal) {
@@ -67,8 +71,27 @@ export class Relay {
 
   /** Takes a spooled submission; it is worked on until it is finished or the gateway stops. */
   take(spooled: Spooled): void {
-    const work = this.#deliver(spooled).finally(() => this.#running.delete(work));
+    this.#taken.add(spooled);
+    const work = this.#deliver(spooled).finally(() => {
+      this.#taken.delete(spooled);
+      this.#running.delete(work);
+    });
     this.#running.add(work);
+  }
+
+  /** Keeps copies of recalled letters here that have not left yet. @returns their sessions */
+  async holdBack(sessions: ReadonlySet<string>): Promise<ReadonlySet<string>> {
+    const kept = new Set<string>();
+    for (const spooled of this.#taken) {
+      for (const [at, { ticket }] of spooled.entry.consignments.entries()) {
+        const session = ticket === undefined ? "" : ticketHash(Buffer.from(ticket, "base64"));
+        if (!sessions.has(session) || spooled.progress[at]?.stage !== "waiting" || spooled.sending.has(at)) continue;
+        spooled.progress[at] = { stage: "failed" };
+        await this.#parts.spool.keep(spooled); // the entry may wait a while for its end
+        kept.add(session);
+      }
+    }
+    return kept;
   }
 
   /**
@@ -161,6 +184,8 @@ export class Relay {
     }
     const age = now().getTime() - Date.parse(entry.acceptedAt);
     if (age > FRESH_MS && (await this.#announce(spooled, consignment, at)) === "lost") return this.#advance(spooled, at, LOST);
+    if (spooled.progress[at]?.stage !== "waiting") return; // it was recalled meanwhile
+    spooled.sending.add(at);
     try {
       await this.#transport.sendMail({ envelope: envelopeOf(spooled, consignment), raw: message });
     } catch (thrown) {
@@ -170,6 +195,8 @@ export class Relay {
       if (isFinal || tooOld) await this.#advance(spooled, at, { stage: "refused", status, answer });
       else await this.#announce(spooled, consignment, at);
       return;
+    } finally {
+      spooled.sending.delete(at);
     }
     haltAt("a8");
     log.info({ event: "letter.relayed", step: "S5", letter: entry.id });
@@ -216,7 +243,7 @@ export class Relay {
       }
     }
     const message = (await spool.message(spooled, consignment)) ?? Buffer.alloc(0);
-    await this.#notify(noticeId(entry.id, at), entry, consignment, { status, answer, message, sealed: true });
+    await this.#notify(noticeId(entry.id, at), entry, consignment, { status, answer, message, sealed: consignment.ticket !== undefined });
     await this.#changeLetter(spooled, consignment, { state: "failed", reason: answer.slice(0, 400) });
     await this.#advance(spooled, at, { stage: "failed" });
   }
@@ -235,6 +262,7 @@ export class Relay {
       const notice = failureNotice({
         ...failure,
         host: nextHop.name,
+        language: this.#parts.languageFor(consignment.recipient),
         sender: entry.sender,
         recipient: consignment.recipient,
         originalRecipient: consignment.originalRecipient,
@@ -264,14 +292,4 @@ export class Relay {
 /** The same at every attempt, so that a crash between the notice and its mark does not send two. */
 function noticeId(letter: string, at: number): string {
   return createHash("sha256").update(`notice ${letter} ${at}`).digest("hex").slice(0, 32);
-}
-
-function envelopeOf({ entry }: Spooled, consignment: Consignment) {
-  const dsn = {
-    ...(entry.envelopeId !== undefined && { id: entry.envelopeId }),
-    ...(entry.returns !== undefined && { return: entry.returns === "FULL" ? ("full" as const) : ("headers" as const) }),
-    ...(consignment.notify.length > 0 && { notify: consignment.notify.map((word) => word.toLowerCase()) }),
-    ...(consignment.originalRecipient !== undefined && { recipient: consignment.originalRecipient }),
-  };
-  return { from: entry.sender, to: consignment.recipient, ...(Object.keys(dsn).length > 0 && { dsn }) };
 }

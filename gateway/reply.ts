@@ -68,6 +68,9 @@ export function doorReply(word: Dismissal): Reply {
   return { code, text: `${enhanced(code, detail)} ${words}` };
 }
 
+/** Of a recipient to whom no letter can be sealed, in a delivery status (RFC 3463 §3.8). */
+export const NO_CERTIFICATE_STATUS = `5.${ROWS["no-certificate"][1]}`;
+
 /** Accepted for delivery; the id finds the letter in the log. */
 export function accepted(id: string): string {
   return `2.0.0 Accepted as ${id}`;

@@ -62,6 +62,8 @@ export interface Spooled {
   readonly head: number;
   /** Copies, by their place, which the broker knows to be on their way; for this life only. */
   readonly announced: Set<number>;
+  /** Copies, by their place, whose transaction with the next hop runs. */
+  readonly sending: Set<number>;
 }
 
 /** Whether nothing more is to be done for a copy. */
@@ -113,7 +115,13 @@ export class Spool {
     const whole: Entry = { ...entry, consignments };
     const head = Buffer.from(`${JSON.stringify(whole)}\n`);
     await writeDurably(this.#path(entry.id, LETTER), [head, ...copies.map(({ message }) => message)], () => haltAt("a6"));
-    return { entry: whole, progress: consignments.map(() => ({ stage: "waiting" })), head: head.length, announced: new Set() };
+    return {
+      entry: whole,
+      progress: consignments.map(() => ({ stage: "waiting" })),
+      head: head.length,
+      announced: new Set(),
+      sending: new Set(),
+    };
   }
 
   /** Everything that is not finished, the oldest first. @param broken is told of an entry that cannot be read; without it, that throws */
@@ -173,7 +181,7 @@ export class Spool {
     if (!Array.isArray(entry.consignments)) throw new Fault("internal", `spool entry ${id} cannot be read`);
     const state = await readRecord<Progress[]>(this.#path(id, STATE));
     const progress = state ?? entry.consignments.map(() => ({ stage: "waiting" as const }));
-    return { entry, progress, head: line.length, announced: new Set() };
+    return { entry, progress, head: line.length, announced: new Set(), sending: new Set() };
   }
 
   async #firstLine(id: string): Promise<Buffer> {

@@ -8,7 +8,7 @@ import { parseMailbox, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Attempts } from "./attempts.ts";
 import { demandIdentity } from "./author.ts";
-import type { Decision, Policy } from "./policy.ts";
+import type { Admitted, Policy } from "./policy.ts";
 import { AUTHENTICATION_FAILED, Refused, accepted, replyFor, type Reply } from "./reply.ts";
 import { demandShape } from "./shape.ts";
 import { StrictServer } from "./strict-server.ts";
@@ -16,9 +16,8 @@ import type { Submitter, Users } from "./users.ts";
 import type { Visits } from "./visits.ts";
 
 /** One recipient of a submission, as RCPT TO and the policy made it. */
-export interface SubmittedRecipient {
+export interface SubmittedRecipient extends Admitted {
   readonly mailbox: Mailbox;
-  readonly decision: Decision;
   /** Conditions for failure and success notices (RFC 3461 §4.1); empty where the client named none. */
   readonly notify: readonly string[];
   readonly originalRecipient: string | undefined;
@@ -56,7 +55,7 @@ export interface DoorParts {
   readonly attempts: Attempts;
   /** Who needs no AUTH at this address: a mail server in front, for the gateway's own mailboxes. */
   trusted(address: string): Submitter | undefined;
-  readonly policy: Policy;
+  readonly policy: Pick<Policy, "decide">;
   readonly log: Log;
   /** Whether letters of this mailbox can be signed right now. @throws Fault */
   demandSigner(mailbox: Mailbox): void;
@@ -230,8 +229,8 @@ async function addRecipient(
 ): Promise<void> {
   if (!transaction) throw new Fault("internal", "RCPT without MAIL");
   const mailbox = mailboxOf(address);
-  const decision = await parts.policy.decide(mailbox, signal);
-  transaction.recipients.set(mailbox.key, { mailbox, decision, notify: dsn?.notify ?? [], originalRecipient: dsn?.orcpt });
+  const admitted = await parts.policy.decide(mailbox, signal);
+  transaction.recipients.set(mailbox.key, { mailbox, ...admitted, notify: dsn?.notify ?? [], originalRecipient: dsn?.orcpt });
 }
 
 function submissionOf(session: SMTPServerSession, transaction: Transaction | undefined, message: Buffer): Submission {

@@ -127,8 +127,8 @@ describe("a file that is right", () => {
   });
 
   test("may name a domain of the policy in capitals: domains have no case", async () => {
-    const config = loadGateway(await place(`${GATEWAY}policy:\n  domains:\n    News.Example: pass\n`));
-    expect(config.policy.domains).toEqual({ "news.example": "pass" });
+    const config = loadGateway(await place(`${GATEWAY}policy:\n  rules:\n    News.Example: { unenrolled: pass }\n`));
+    expect(config.policy.rules).toEqual({ "news.example": { unenrolled: "pass" } });
   });
 
   test.each([

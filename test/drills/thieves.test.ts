@@ -35,7 +35,7 @@ suite("a thief of", () => {
 
   beforeAll(async () => {
     ssl = await openSsl("thief");
-    place = await startPlace({ recipients: [BOB, CAROL], a: { policy: { forms: { [CAROL]: { hold: "enclosed" } } } } });
+    place = await startPlace({ recipients: [BOB, CAROL], a: { policy: { rules: { [CAROL]: { hold: "enclosed" } } } } });
     await place.b.process.stop();
     await post(OPENED);
     await place.b.restart();

@@ -7,6 +7,7 @@ import { splitMessage, valueOf } from "../../mime/headers.ts";
 
 const FAILURE: Failure = {
   host: "gateway.a.example",
+  language: "en",
   sender: "alice@a.example",
   recipient: "bob@b.example",
   originalRecipient: "rfc822;bob@b.example",

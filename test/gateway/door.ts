@@ -6,6 +6,7 @@ import { Fault } from "../../mime/fault.ts";
 import type { Mailbox } from "../../mime/address.ts";
 import { parseMailbox } from "../../mime/address.ts";
 import { standardDoorLimits, type DoorLimits, type Network } from "../../config/schema.ts";
+import { standardPolicy } from "../../config/schema-policy.ts";
 import { Attempts } from "../../gateway/attempts.ts";
 import { Policy } from "../../gateway/policy.ts";
 import { openDoor, type Submission } from "../../gateway/submission.ts";
@@ -77,8 +78,7 @@ export async function openTestDoor({ mostRecipients = 5, ...options }: DoorOptio
       return enrolled.has(name);
     },
   };
-  const rules = { unenrolled: "refuse" as const, domains: { "pass.example": "pass" as const } };
-  const standard = { hold: "held" as const, signing: "inner" as const, confirm: "next-session" as const, forms: {} };
+  const rules = standardPolicy({ rules: { "pass.example": { unenrolled: "pass" } } });
   const stopping = new AbortController();
   const keep = async (submission: Submission): Promise<string> => `id-${door.taken.push(submission)}`;
   const parts = {
@@ -86,7 +86,7 @@ export async function openTestDoor({ mostRecipients = 5, ...options }: DoorOptio
     visits: options.visits ?? new Visits(limits, isTrusted),
     attempts: new Attempts(limits),
     trusted: (address: string) => (isTrusted(address) ? household : undefined),
-    policy: new Policy({ ...rules, ...standard, subject: "[...]", expiry: 0 as never, dual: true }, directory),
+    policy: new Policy(rules, directory),
     log: heard.log,
     demandSigner: (mailbox: Mailbox) => door.demandSigner(mailbox),
     consign: (submission: Submission) => door.consign(submission),

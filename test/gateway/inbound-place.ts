@@ -105,6 +105,7 @@ export async function openDesk(
     brokerUrl: house.url,
     journal,
     log: house.heard.log,
+    language: "en",
     name: "gateway.b.example",
     own: { address: member.mailbox, aliases: [], deliver: changes.deliver ?? "signed", imap: config },
     identity: () => member.identity,

@@ -7,6 +7,7 @@ import { loadGateway } from "../../config/load.ts";
 import { createLog } from "../../config/log.ts";
 import { Learned } from "../../gateway/main.ts";
 import { Policy } from "../../gateway/policy.ts";
+import { NO_WISH } from "../../gateway/triggers.ts";
 import { parseMailbox } from "../../mime/address.ts";
 import { signLetter } from "../../mime/letter.ts";
 import { MESSAGE, NONCE, makeParties, payloadOf, signingBy, type Parties } from "../mime/parties.ts";
@@ -53,8 +54,10 @@ test("the author's certificate waits, is approved by its whole fingerprint, and 
   const rules = { ...loadGateway(join(folder, "gateway.yaml")).policy };
   const policy = new Policy(rules, { isEnrolled: async () => false }, new Map([["alice@a.example", parties.alice.signer.certificate]]));
   const alice = parseMailbox("alice@a.example");
-  expect(await policy.decide(alice, new AbortController().signal)).toBe("seal");
-  expect(policy.formFor(alice)).toMatchObject({ hold: "enclosed", certificate: parties.alice.signer.certificate });
+  const admitted = await policy.decide(alice, new AbortController().signal);
+  expect(admitted).toEqual({ decision: "seal", standing: "known" });
+  const ruling = policy.settle({ mailbox: alice, ...admitted, notify: [] }, NO_WISH);
+  expect(ruling).toMatchObject({ form: { hold: "enclosed", certificate: parties.alice.signer.certificate } });
 });
 
 test("an approved certificate does not wait again", async () => {

@@ -1,13 +1,15 @@
 /** The outbound walk for tests: the real one, with a real broker in this process and a real next hop. */
 import { join } from "node:path";
 import { BrokerClient, type Declared, type Grant, type Identity } from "../../broker/client.ts";
+import { standardPolicy } from "../../config/schema-policy.ts";
 import { duration } from "../../config/units.ts";
 import { Letters } from "../../gateway/letters.ts";
 import { consign, type OutboundParts } from "../../gateway/outbound.ts";
-import type { Form } from "../../gateway/policy.ts";
+import { Policy, type Form } from "../../gateway/policy.ts";
 import { Relay } from "../../gateway/relay.ts";
 import { Spool, type Entry } from "../../gateway/spool.ts";
 import type { Submission, SubmittedRecipient } from "../../gateway/submission.ts";
+import type { Certificate } from "../../mime/certificate.ts";
 import { parseMailbox } from "../../mime/address.ts";
 import { toCrlf } from "../../mime/entity.ts";
 import { openLetter, type OpenedLetter } from "../../mime/bind.ts";
@@ -51,18 +53,25 @@ export interface Office {
   close(): Promise<void>;
 }
 
-const STANDARD: Form = { hold: "held", signing: "inner", certificate: undefined, transport: "oaep" };
+export interface OfficeOptions {
+  /** By address; whoever is not named there gets what the policy says. */
+  readonly forms?: Readonly<Record<string, Partial<Form>>>;
+  /** The embodiment. */
+  readonly confirm?: Declared["confirm"];
+  readonly rules?: Parameters<typeof standardPolicy>[0];
+  /** Certificates of recipients who are not enrolled, and those of the directory that are kept for a while. */
+  readonly known?: ReadonlyMap<string, Certificate>;
+  readonly cached?: ReadonlyMap<string, Certificate>;
+}
 
 /**
  * @param port of the next hop; without one the letters stay in the spool
- * @param forms by address; whoever is not named there gets the standard form
- * @param confirm the embodiment
  */
 export async function openOffice(
   house: House,
   sender: Member,
   port = 1,
-  { forms = {}, confirm = "next-session" }: { forms?: Readonly<Record<string, Partial<Form>>>; confirm?: Declared["confirm"] } = {},
+  { forms = {}, confirm = "next-session", rules: given = {}, known, cached }: OfficeOptions = {},
 ): Promise<Office> {
   const folder = await temporaryFolder("office");
   const spool = new Spool(join(folder, "spool"));
@@ -72,19 +81,37 @@ export async function openOffice(
   const stopping = new AbortController();
   const hour = duration("1h");
   const nextHop = { host: "127.0.0.1", port, tls: "none" as const, ca: undefined, auth: undefined, name: "gateway.a.example" };
+  const rules = standardPolicy({ confirm, ...given });
+  const policy = new Policy(rules, { isEnrolled: async () => true }, known);
   const relay = new Relay(
-    { nextHop, retry: { first: hour, longest: hour, giveUpAfter: hour }, spool, letters, broker, log: house.heard.log, now: house.now },
+    {
+      nextHop,
+      languageFor: (recipient) => policy.languageFor(parseMailbox(recipient)),
+      retry: { first: hour, longest: hour, giveUpAfter: hour },
+      spool,
+      letters,
+      broker,
+      log: house.heard.log,
+      now: house.now,
+    },
     stopping.signal,
   );
   const parts: OutboundParts = {
     broker,
-    policy: { formFor: ({ key }) => ({ ...STANDARD, ...forms[key] }) },
+    policy: {
+      languageFor: (mailbox) => policy.languageFor(mailbox),
+      settle(asking, wish) {
+        const ruling = policy.settle(asking, wish);
+        return ruling.outcome === "seal" ? { ...ruling, form: { ...ruling.form, ...forms[asking.mailbox.key] } } : ruling;
+      },
+    },
+    directory: { cached: async ({ key }) => cached?.get(key) },
     spool,
     relay,
     log: house.heard.log,
     name: "gateway.a.example",
     brokerUrl: house.url,
-    rules: { subject: "[...]", expiry: duration("30d"), dual: true, confirm },
+    rules,
     identityOf: () => sender.identity,
     now: house.now,
   };
@@ -134,7 +161,13 @@ export async function openOffice(
 
 /** A recipient as the policy left it. */
 export function recipientOf(address: string, decision: "seal" | "pass" = "seal"): SubmittedRecipient {
-  return { mailbox: parseMailbox(address), decision, notify: [], originalRecipient: undefined };
+  return {
+    mailbox: parseMailbox(address),
+    decision,
+    standing: decision === "seal" ? "enrolled" : "none",
+    notify: [],
+    originalRecipient: undefined,
+  };
 }
 
 /** Opens a copy as its recipient does. */

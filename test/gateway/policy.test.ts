@@ -1,7 +1,9 @@
 /** What happens to a recipient; a broker that is away is never a reason to send in clear. */
 import { describe, expect, test } from "@jest/globals";
-import { Policy, remembering, type Directory } from "../../gateway/policy.ts";
-import { duration } from "../../config/units.ts";
+import { standardPolicy } from "../../config/schema-policy.ts";
+import { remembering, type Directory } from "../../gateway/directory.ts";
+import { Policy } from "../../gateway/policy.ts";
+import { NO_WISH } from "../../gateway/triggers.ts";
 import { parseMailbox } from "../../mime/address.ts";
 import { Fault } from "../../mime/fault.ts";
 
@@ -12,19 +14,12 @@ const directory: Directory = {
     return domain === "enrolled.example";
   },
 };
-const STANDARD = {
-  subject: "[...]",
-  expiry: duration("30d"),
-  hold: "held",
-  signing: "inner",
-  confirm: "next-session",
-  forms: {},
-  dual: true,
-} as const;
-
 type Rule = "refuse" | "pass";
 const policyOf = (unenrolled: Rule, domains: Record<string, Rule> = {}): Policy =>
-  new Policy({ ...STANDARD, unenrolled, domains }, directory);
+  new Policy(
+    standardPolicy({ unenrolled, rules: Object.fromEntries(Object.entries(domains).map(([name, rule]) => [name, { unenrolled: rule }])) }),
+    directory,
+  );
 
 const TABLE: readonly (readonly [address: string, unenrolled: Rule, domain: Rule | undefined, outcome: string, why: string])[] = [
   ["x@enrolled.example", "refuse", undefined, "seal", "who is enrolled is sealed"],
@@ -42,12 +37,13 @@ test.each(TABLE)("%s, unenrolled: %s, its domain: %s -> %s, for %s", async (addr
   const rules = domain === undefined ? {} : { "other.example": domain, "away.example": domain, "enrolled.example": domain };
   const decided = await policyOf(unenrolled, rules)
     .decide(parseMailbox(address), signal)
+    .then(({ decision }) => decision)
     .catch((thrown: unknown) => Fault.from(thrown).code);
   expect(decided).toBe(outcome);
 });
 
 test("a domain named like something every object has follows the rule for everyone", async () => {
-  expect(await policyOf("pass").decide(parseMailbox("x@constructor"), signal)).toBe("pass");
+  expect(await policyOf("pass").decide(parseMailbox("x@constructor"), signal)).toEqual({ decision: "pass", standing: "none" });
 });
 
 test("a refusal names the recipient and what can be done", async () => {
@@ -119,14 +115,15 @@ describe("remembering", () => {
 });
 
 describe("the form for a recipient", () => {
-  const forms = { "partner.example": { hold: "enclosed", signing: "both" }, "held@partner.example": { hold: "held" } } as const;
-  const policy = new Policy({ ...STANDARD, unenrolled: "refuse", domains: {}, forms }, directory);
+  const rules = { "partner.example": { hold: "enclosed", signing: "both" }, "held@partner.example": { hold: "held" } } as const;
+  const policy = new Policy(standardPolicy({ rules }), directory);
 
   test.each([
     ["x@other.example", "held", "inner", "nothing says otherwise"],
     ["x@partner.example", "enclosed", "both", "its domain says so"],
     ["held@partner.example", "held", "both", "its address counts before its domain"],
   ])("%s: %s, signed %s, because %s", (address, hold, signing) => {
-    expect(policy.formFor(parseMailbox(address))).toMatchObject({ hold, signing, transport: "oaep" });
+    const asking = { mailbox: parseMailbox(address), decision: "seal", standing: "enrolled", notify: [] } as const;
+    expect(policy.settle(asking, NO_WISH)).toMatchObject({ outcome: "seal", form: { hold, signing, transport: "oaep" } });
   });
 });

@@ -52,6 +52,7 @@ export async function openDesk(
     spool,
     letters,
     broker: sender.gateway.client,
+    languageFor: () => "en",
     log: house.heard.log,
     now: house.now,
     ...changes,

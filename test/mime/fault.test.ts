@@ -9,7 +9,7 @@ const RETRIES: readonly (readonly [FaultCode, "never" | "later", string])[] = [
   ["forbidden", "never", "who asks stays the same"],
   ["no-certificate", "never", "the recipient has to enrol first"],
   ["session-gone", "never", "what is erased does not come back"],
-  ["recalled", "never", "a sender takes a recall not back"],
+  ["recalled", "never", "a sender does not take a recall back"],
   ["cannot-open", "never", "the same envelope stays shut"],
   ["signature-invalid", "never", "the same signature stays wrong"],
   ["unavailable", "later", "a server comes back"],
