@@ -73,7 +73,7 @@ describe.each(ALL)("%s", (_name, statement) => {
         [name]: value === "" ? "2026-03-01T12:00:01.000Z" : value.replace(/.$/u, (last) => (last === "0" ? "1" : "0")),
       };
       made++;
-      if (!holds(reevidenced(mail, mailOf(forged as FailureEvidence, parties.bob.signer)))) refused++; // in a report of the broker's, by another signer
+      if (!holds(reevidenced(mail, mailOf(forged, parties.bob.signer)))) refused++; // in a report of the broker's, by another signer
     }
     for (let turn = 0; made < 100; turn++, made++) {
       const mutant = Buffer.from(mail);
