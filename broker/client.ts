@@ -4,15 +4,12 @@ import { Pool } from "undici";
 import type { z } from "zod";
 import type { Mailbox } from "../mime/address.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
-import type { RevokedSerials } from "../mime/crl.ts";
 import { verifyAsBroker, type BrokerTrust } from "../mime/evidence.ts";
 import { Fault } from "../mime/fault.ts";
-import type { KeyHold, SigningOrder } from "../mime/letter.ts";
 import { ContentKey } from "../mime/key.ts";
-import type { Opener } from "../mime/open.ts";
 import { certificationRequest } from "../mime/request.ts";
-import type { Signer, Verified } from "../mime/sign.ts";
-import type { Language } from "../mime/words.ts";
+import type { Verified } from "../mime/sign.ts";
+import type { Identity, Grant, Release, OpeningProof, Declared, Channel } from "./client-types.ts";
 import { call, isBroken, type Body } from "./transport.ts";
 import {
   SIGNED_TYPE,
@@ -32,98 +29,9 @@ import {
 } from "./wire.ts";
 
 export { enrolGateway } from "./client-enrol.ts";
+export type { Identity, Grant, Release, OpeningProof, DeclaredRecipient, Declared, Channel } from "./client-types.ts";
 export { ticketHash } from "./ticket.ts";
 export type { RecallOutcome, SessionStatus } from "./wire.ts";
-
-/** A mailbox that acts: its signing key, and the keys that open what is sealed to it. */
-export interface Identity {
-  readonly signer: Signer;
-  readonly openers: readonly Opener[];
-}
-
-/** What the broker gives for one recipient (S3). The key is to be wiped by who asked. */
-export interface Grant {
-  readonly recipient: Mailbox;
-  readonly key: ContentKey;
-  readonly ticket: Buffer;
-  /** What the broker made of the wishes, by its limits. */
-  readonly expiresAt: Date;
-  /** T1; left out where the sender is not told of a delay. */
-  readonly warnAt?: Date | undefined;
-  /** Undefined for a recipient who is not enrolled. */
-  readonly encryptionCertificate: Certificate | undefined;
-}
-
-/** What the broker gives for a ticket (S7). The key is to be wiped by who asked. */
-export interface Release {
-  /** Undefined for the enclosed form, whose key travels inside. */
-  readonly key: ContentKey | undefined;
-  readonly sender: Mailbox;
-  readonly recipient: Mailbox;
-  readonly messageId: string;
-  readonly commit: string;
-  readonly contentId: string;
-  readonly hold: KeyHold;
-  readonly signing: SigningOrder;
-  readonly expiresAt: Date;
-  /** By the broker's clock: what the sender's certificate was revoked for later does not touch the letter. */
-  readonly declaredAt: Date;
-  readonly nextTicket: Buffer;
-  /** Marks the opened copy where it is filed, hex. */
-  readonly filing: string;
-  /** Whether nobody got the key before. */
-  readonly isFirst: boolean;
-  /** Milliseconds in which no other gateway gets the key. */
-  readonly claimedFor: number;
-}
-
-/** What proves that a letter was opened. */
-export interface OpeningProof {
-  /** The recipient's signed receipt, DER. */
-  readonly receipt: Buffer;
-  /** The value behind the commitment where the receipt does not hold it (signing `outer`). */
-  readonly openingValue: Buffer | undefined;
-}
-
-export interface DeclaredRecipient {
-  readonly address: Mailbox;
-  readonly commit: string;
-  /** Names the content in the recipient's receipt, hex. */
-  readonly contentId: string;
-  readonly hold: KeyHold;
-  readonly signing: SigningOrder;
-  /** T1: when the sender wants to be told that the letter is not opened yet. */
-  readonly warnAt?: Date | undefined;
-  /** Whether the delivery receipt is mailed; it is where left out. */
-  readonly receipt?: boolean | undefined;
-}
-
-export interface Declared {
-  /** Names the declaration, 128 random bits or more in base64url; sent again with the same name it is answered as before. */
-  readonly letter: string;
-  readonly sender: Mailbox;
-  readonly messageId: string;
-  readonly expiresAt: Date;
-  readonly confirm: "next-session" | "same-session";
-  /** Of the mails to the sender; English where left out. */
-  readonly language?: Language | undefined;
-  readonly recipients: readonly DeclaredRecipient[];
-}
-
-/** A gateway's channel to its broker. */
-export interface Channel {
-  readonly url: string;
-  readonly root: Certificate;
-  readonly certificate: Certificate;
-  readonly key: KeyObject;
-  /** Milliseconds for one call. */
-  readonly timeout: number;
-  /** Names this gateway among those that work for the same mailboxes; a random name where left out. */
-  readonly holder?: string;
-  /** What the broker's root revoked, as far as it is known. */
-  revoked?(): RevokedSerials;
-  now(): Date;
-}
 
 /** Few kept-alive connections, however many mailboxes stand behind the gateway: a new one per call costs twenty times as much. */
 const CONNECTIONS = 8;

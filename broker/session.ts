@@ -141,6 +141,11 @@ export function warnAtOf(row: Pick<Declaration, "terms" | "declaredAt" | "expire
   return at < row.expiresAt ? at : undefined;
 }
 
+/** T1 or T2, whichever the sweep has to look at first. */
+export function firstLook(row: Waiting | Released | Confirmed): number {
+  return ("delay" in row ? undefined : warnAtOf(row)) ?? row.expiresAt;
+}
+
 export function proofOf(row: Pick<Confirmed, "proof">): Proof {
   return JSON.parse(row.proof) as Proof;
 }

@@ -1,6 +1,7 @@
 /** One transaction a step in the embedded table, its audit, and what the witness learns of it. */
 import { randomUUID } from "node:crypto";
-import { entryHash } from "./audit.ts";
+import { entryHash, type AuditLog } from "./audit.ts";
+import { auditLogIn } from "./table-embedded-copy.ts";
 import type { EmbeddedFile } from "./table-embedded-file.ts";
 import type { Mark, Witness } from "./witness.ts";
 
@@ -64,6 +65,14 @@ export class EmbeddedSteps {
       hash,
     );
     this.#audited = entry.n;
+  }
+
+  async *auditLogs(): AsyncGenerator<AuditLog> {
+    yield auditLogIn(this.file);
+  }
+
+  async auditHead(): Promise<string> {
+    return String(this.file.row("SELECT hash FROM head")?.["hash"] ?? "");
   }
 
   protected putText(kind: string, name: string, text: string): string {

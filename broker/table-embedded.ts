@@ -1,11 +1,10 @@
 /** The session table in one file on this machine (SQLite): one transaction for each step of a row, its audit and its outbox entry. */
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { Fault } from "../mime/fault.ts";
-import type { AuditLog } from "./audit.ts";
-import { termsOf, warnAtOf, type Confirmed, type NewRow, type Released, type Session, type SessionHash, type Waiting } from "./session.ts";
+import { termsOf, firstLook, type Confirmed, type NewRow, type Released, type Session, type SessionHash, type Waiting } from "./session.ts";
 import { EmbeddedFile, type Value } from "./table-embedded-file.ts";
 import { EmbeddedRegistry } from "./table-embedded-registry.ts";
-import { auditLogIn, restoreInto, storedIn } from "./table-embedded-copy.ts";
+import { restoreInto, storedIn } from "./table-embedded-copy.ts";
 import type { Stored } from "./table-copy.ts";
 import { checkedHash, confirmedOf, releasedOf, sessionOf, waitingOf } from "./table-row.ts";
 import type { Claim, ConfirmOrder, OutboxEntry, Outcome, Outcomes, RecallOrder, ReleaseOrder, Table, TableOptions } from "./table.ts";
@@ -17,11 +16,6 @@ export async function openEmbeddedTable(path: string, options: TableOptions): Pr
 
 /** How many due rows the sweep settles in one transaction. */
 const BATCH = 100;
-
-/** T1 or T2, whichever the sweep has to look at first. */
-function firstLook(row: Waiting | Released | Confirmed): number {
-  return ("delay" in row ? undefined : warnAtOf(row)) ?? row.expiresAt;
-}
 
 const INSERT = `INSERT INTO session (session, state, gateway, sender, recipient, messageId, "commit", ticketHash, terms, declaredAt, expiresAt,
   vanishAt, wrappedKey, ticket, declaredMac, due) VALUES (?, 'declared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
@@ -293,14 +287,6 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
   #receipt(entry: OutboxEntry): Buffer | undefined {
     const row = this.file.row("SELECT bytes FROM receipt WHERE session = ? AND evidence = ?", entry.session, entry.evidence);
     return row && (row["bytes"] as Buffer);
-  }
-
-  async *auditLogs(): AsyncGenerator<AuditLog> {
-    yield auditLogIn(this.file);
-  }
-
-  async auditHead(): Promise<string> {
-    return String(this.file.row("SELECT hash FROM head")?.["hash"] ?? "");
   }
 
   async *stored(): AsyncGenerator<Stored> {
