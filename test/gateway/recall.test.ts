@@ -90,7 +90,7 @@ async function sent(): Promise<Office> {
 /** The same, with a next hop that is not there: the copies wait in the spool. */
 async function waiting(): Promise<Office> {
   const office = await open();
-  const id = await office.send(LETTER, [BOB, CAROL]);
+  const id = await office.send(LETTER.replace("The secret text", "A letter of its own"), [BOB, CAROL]);
   await house.heard.lines.until(({ event, letter }) => event === "letter.announced" && letter === id, 2); // after its first attempt
   return office;
 }
