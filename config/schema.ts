@@ -4,7 +4,7 @@ import { z } from "zod";
 import { parseDomain, parseMailbox } from "../mime/address.ts";
 import { parsed, path, time } from "./parsed.ts";
 import { policySchema } from "./schema-policy.ts";
-import { octets } from "./units.ts";
+import { duration, octets } from "./units.ts";
 
 const mailbox = parsed(parseMailbox);
 const size = (standard: string) => parsed(octets).prefault(standard);

@@ -3,7 +3,6 @@ import { join } from "node:path";
 import type { Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import { atDesk } from "./filter.ts";
-import { handOf } from "./hand.ts";
 import { Letters } from "./letters.ts";
 import { recall, type Recalled, type RecallOrder } from "./recall.ts";
 import { FOLDERS, withBroker, type Status } from "./status.ts";
@@ -18,7 +17,7 @@ export async function recallHere(
 ): Promise<readonly Recalled[] | undefined> {
   const letters = new Letters(join(config.data, FOLDERS.letters));
   return atDesk(config, log, signal, async ({ broker, identities }) => {
-    const parts = { hand: handOf(broker), letters, log, identityOf: identities.of.bind(identities), now: () => new Date() };
+    const parts = { hand: broker, letters, log, identityOf: identities.of.bind(identities), now: () => new Date() };
     return recall(parts, order, signal);
   });
 }
@@ -26,7 +25,7 @@ export async function recallHere(
 /** Adds what the broker says. @throws Fault `unavailable`, `forbidden` */
 export async function askBroker(config: GatewayConfig, status: Status, log: Log, signal: AbortSignal): Promise<Status> {
   return atDesk(config, log, signal, async ({ broker, identities }) =>
-    withBroker(status, { hand: handOf(broker), identityOf: identities.of.bind(identities) }, signal),
+    withBroker(status, { hand: broker, identityOf: identities.of.bind(identities) }, signal),
   );
 }
 

@@ -10,7 +10,6 @@ import { parseMailbox, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { Attempts } from "./attempts.ts";
 import { command, isCommand } from "./control.ts";
-import { handOf, type Hand } from "./hand.ts";
 import { Identities, openChannel } from "./identity.ts";
 import { receive, type InboundParts } from "./inbound.ts";
 import { Journal } from "./journal.ts";
@@ -105,12 +104,11 @@ export async function startGateway(
       await relay.resume();
       const outbound = { ...sealingParts({ config, broker, policy, directory, identities, log, now }), spool, relay };
       const identityOf = identities.of.bind(identities);
-      const hand = { recall: async (...order: Parameters<Hand["recall"]>) => handOf(broker).recall(...order) };
       const { control: address } = submission;
       const { name } = config;
       const { language } = config.policy;
       const holdBack = (sessions: ReadonlySet<string>) => relay.holdBack(sessions);
-      const control = address && { address, language, hand, letters, holdBack, log, identityOf, now, spool, relay, name };
+      const control = address && { address, language, hand: broker, letters, holdBack, log, identityOf, now, spool, relay, name };
       const isTrusted = networksOf(submission.trustedNetworks);
       const household = { name: "the network", identities: config.mailboxes.map(({ address }) => address) };
       const parts = {

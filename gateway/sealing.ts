@@ -18,7 +18,6 @@ import { plainCopy } from "./plain.ts";
 import { expiryOf, type Policy } from "./policy.ts";
 import type { ToSeal } from "./settle.ts";
 import type { SubmittedRecipient } from "./submission.ts";
-import type { Language } from "./words.ts";
 
 /** What sealing needs. */
 export interface SealingParts {
@@ -145,14 +144,8 @@ function sealedFor(copy: Copy, grant: Grant | undefined, trace: HeaderField, aut
   return { ...sealed, recipient: copy.recipient, ticket: grant.ticket, commit: copy.letter.commit };
 }
 
-/** What a broker may be asked for beside what it always needs to know. */
-export type Wished = Declared & {
-  readonly language?: Language;
-  readonly recipients: readonly (Declared["recipients"][number] & { readonly warnAt?: Date; readonly receipt?: boolean })[];
-};
-
 /** What is as the broker has it by itself is left out. */
-function declaration({ author, messageId }: Accepted, copies: readonly Copy[], now: Date): Wished {
+function declaration({ author, messageId }: Accepted, copies: readonly Copy[], now: Date): Declared {
   const [first] = copies;
   if (!first) throw new Fault("internal", "a declaration without recipients");
   const { confirm, language } = first.form;

@@ -9,7 +9,6 @@ import { openWithPrivateKey } from "../../mime/open.ts";
 import { decodedWords } from "../../gateway/subject.ts";
 import { openHouse, type House, type Member } from "../broker/house.ts";
 import { startHop } from "./hop.ts";
-import type { Wished } from "../../gateway/sealing.ts";
 import { openAs, openOffice, recipientOf, type Office, type OfficeOptions } from "./outbound-place.ts";
 
 const BOB = "bob@b.example";
@@ -103,7 +102,7 @@ test("recipients whose terms differ are declared apart, each with the time and t
   const open = await office({ rules: { expiry: "10d", rules } });
   open.broker.fail = new Fault("internal", "far enough");
   for (const address of [BOB, CAROL, DAVE]) await expect(open.send(letter(), [address])).rejects.toThrow();
-  const asked = open.broker.declared as readonly Wished[];
+  const asked = open.broker.declared;
   const now = house.now().getTime();
   const days = (time: Date | undefined): number => Math.round(((time?.getTime() ?? 0) - now) / duration("1d"));
   expect(asked.map(({ expiresAt }) => days(expiresAt))).toEqual([10, 2, 10]);

@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { ticketHash, type Identity } from "../../broker/client.ts";
 import { command, isCommand, type ControlParts } from "../../gateway/control.ts";
-import { handOf, type Hand, type RecallOutcome, type SessionStatus } from "../../gateway/hand.ts";
+import type { Hand, RecallOutcome, SessionStatus } from "../../gateway/hand.ts";
 import { recordNotice, type Told } from "../../gateway/receipts.ts";
 import { recall } from "../../gateway/recall.ts";
 import { withBroker } from "../../gateway/status.ts";
@@ -309,7 +309,3 @@ describe("what the broker signed about a letter is recorded:", () => {
 });
 
 const LETTER_MAIL = Buffer.from("From: x\r\n\r\n");
-
-test("a client that cannot recall says so in words", () => {
-  expect(() => handOf({})).toThrow(expect.objectContaining({ code: "forbidden", advice: expect.stringContaining("no recalls") }));
-});
