@@ -201,7 +201,14 @@ export class BrokerClient {
 
   async #signed(path: string, identity: Identity, signal: AbortSignal, body: object): Promise<Verified> {
     const signed = signBody(body, identity.signer, this.#channel.now());
-    return verifyAsBroker(await this.#call("POST", path, { type: SIGNED_TYPE, bytes: signed }, signal), this.trust);
+    const answer = await this.#call("POST", path, { type: SIGNED_TYPE, bytes: signed }, signal);
+    try {
+      return verifyAsBroker(answer, this.trust);
+    } catch (cause) {
+      const { revoked: _revoked, ...trust } = this.trust;
+      verifyAsBroker(answer, trust); // throws, unless all that is wrong is a revocation: that is the operator's to mend, and letters wait
+      throw new Fault("unavailable", "the broker's own certificate is revoked", { cause });
+    }
   }
 
   async #json<T>(path: string, schema: z.ZodType<T>, body: object, signal: AbortSignal): Promise<T> {

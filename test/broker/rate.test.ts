@@ -100,7 +100,7 @@ test("an address that guesses tokens, or shows no certificate of ours, is slowed
 const portOf = (place: House): number => Number(new URL(place.url).port);
 
 test("a thousand idle connections and two hundred slow ones hold no honest request up, and are closed when their time is over", async () => {
-  house = await openHouse(undefined, undefined, { header: duration("3s"), request: duration("3s") });
+  house = await openHouse(undefined, undefined, { header: duration("3s"), request: duration("1h") });
   const a = await house.gateway("a.example");
   const port = portOf(house);
   const closed: Promise<unknown>[] = [];

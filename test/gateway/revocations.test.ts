@@ -7,7 +7,7 @@ import { revoke } from "../../broker/revoke.ts";
 import { serialOf } from "../../mime/certificate.ts";
 import { Revocations } from "../../gateway/revocations.ts";
 import { BrokerClient } from "../../broker/client.ts";
-import { DAY, forever, openHouse, type House, type Member } from "../broker/house.ts";
+import { DAY, forever, openHouse, ticketOf, type House, type Member } from "../broker/house.ts";
 import { heardLog } from "../broker/happenings.ts";
 import { temporaryFolder } from "../servers/process.ts";
 
@@ -131,5 +131,13 @@ test("the client's trust has what is revoked now, not what was revoked when it w
   expect(client.trust.revoked?.size).toBe(0);
   revoked = new Map([["40ab", house.now()]]);
   expect(client.trust.revoked?.size).toBe(1);
+  await client.close();
+});
+
+test("of a broker whose own certificate is revoked no answer is taken, and letters wait for its operator", async () => {
+  const { signer } = house.broker;
+  const client = new BrokerClient({ ...bob.gateway.channel, revoked: () => new Map([[serialOf(signer.certificate), house.now()]]) });
+  const ticket = await ticketOf(house, alice, "bob@b.example");
+  await expect(client.present(ticket, bob.identity, forever)).rejects.toMatchObject({ code: "unavailable", retry: "later" });
   await client.close();
 });
