@@ -9,6 +9,21 @@ interface Failures {
   readonly last: number;
 }
 
+/** Attempts of one place whose password is being checked. */
+interface Undecided {
+  count: number;
+  /** Resolves with the next decision. */
+  readonly next: Promise<void>;
+  readonly decided: () => void;
+}
+
+export interface Attempt {
+  succeeded(): void;
+  failed(): void;
+  /** It could not be told; counts as nothing. */
+  undecided(): void;
+}
+
 /** After this without a failure all is forgotten. */
 const FORGOTTEN_MS = 60 * 60_000;
 const MOST_REMEMBERED = 20_000;
@@ -25,6 +40,7 @@ export class Attempts {
   readonly #limits: AttemptLimits;
   readonly #clock: () => number;
   readonly #failures = new Recent<Failures>(MOST_REMEMBERED);
+  readonly #undecided = new Map<string, Undecided>();
   readonly #known = new Recent<true>(MOST_REMEMBERED);
 
   /** @param clock milliseconds, by a clock that nobody sets */
@@ -34,32 +50,58 @@ export class Attempts {
   }
 
   /**
-   * Begins an attempt; it counts as a failure until it succeeded, so that a thousand at once are no way around.
-   * @returns how it ended, to be told; undefined where it must wait
+   * Begins an attempt, once so few others of its place are undecided that all of them may fail: a thousand at once are no way around,
+   * and an honest client with many connections only waits its turn.
+   * @returns how it ended, to be told once; undefined where it must come again later
    */
-  begin(address: string, name: string): { succeeded(): void; undecided(): void } | undefined {
+  async begin(address: string, name: string): Promise<Attempt | undefined> {
     const user = name.slice(0, LONGEST_NAME);
     const place = JSON.stringify([placeOf(address)]);
     const pair = JSON.stringify([placeOf(address), user]);
     const anywhere = JSON.stringify({ user });
-    const { failures, userFailures } = this.#limits;
-    const isHunted = (this.#of(anywhere)?.count ?? 0) >= userFailures;
-    const isKnown = this.#known.get(pair) === true;
-    if (this.#mustWait(pair, isHunted && !isKnown ? 1 : failures)) return undefined;
-    if (!isKnown && this.#mustWait(place, failures)) return undefined;
-    const counted = [place, pair, anywhere];
-    for (const key of counted) this.#change(key, 1);
-    const undo = (): void => {
-      for (const key of counted) this.#change(key, -1);
-    };
+    for (;;) {
+      const { failures, userFailures } = this.#limits;
+      const isKnown = this.#known.get(pair) === true;
+      const isHunted = !isKnown && (this.#of(anywhere)?.count ?? 0) >= userFailures;
+      if (this.#mustWait(pair, isHunted ? 1 : failures)) return undefined;
+      if (!isKnown && this.#mustWait(place, failures)) return undefined;
+      const left = isHunted ? 1 : failures - (this.#of(isKnown ? pair : place)?.count ?? 0);
+      const undecided = this.#undecided.get(place);
+      if ((undecided?.count ?? 0) < Math.max(left, 1)) break;
+      await undecided?.next;
+    }
+    this.#open(place);
+    const end = (): void => this.#close(place);
     return {
-      undecided: undo,
+      undecided: end,
       succeeded: () => {
-        undo();
         this.#failures.delete(pair);
         this.#known.set(pair, true);
+        end();
+      },
+      failed: () => {
+        for (const key of [place, pair, anywhere]) {
+          this.#failures.set(key, { count: (this.#of(key)?.count ?? 0) + 1, last: this.#clock() });
+        }
+        end();
       },
     };
+  }
+
+  #open(place: string): void {
+    const before = this.#undecided.get(place);
+    if (before) before.count++;
+    else this.#undecided.set(place, { count: 1, ...signal() });
+  }
+
+  /** Lets those look again who wait for a decision. */
+  #close(place: string): void {
+    const before = this.#undecided.get(place);
+    if (!before) return;
+    const count = before.count - 1;
+    if (count > 0) this.#undecided.set(place, { count, ...signal() });
+    else this.#undecided.delete(place);
+    before.decided();
   }
 
   #of(key: string): Failures | undefined {
@@ -73,11 +115,10 @@ export class Attempts {
     const { firstPause, longestPause } = this.#limits;
     return this.#clock() - found.last < Math.min(firstPause * 2 ** Math.min(found.count - free, 30), longestPause);
   }
+}
 
-  #change(key: string, by: 1 | -1): void {
-    const before = this.#of(key);
-    const count = (before?.count ?? 0) + by;
-    if (count <= 0) this.#failures.delete(key);
-    else this.#failures.set(key, { count, last: by > 0 ? this.#clock() : (before?.last ?? this.#clock()) });
-  }
+function signal(): Pick<Undecided, "next" | "decided"> {
+  let decided = (): void => undefined;
+  const next = new Promise<void>((resolve) => (decided = resolve));
+  return { next, decided };
 }

@@ -177,7 +177,7 @@ function smtpError({ code, text }: Reply): Error {
 }
 
 async function authenticate(parts: DoorParts, name: string, password: string, session: SMTPServerSession): Promise<Submitter | undefined> {
-  const attempt = parts.attempts.begin(session.remoteAddress, name);
+  const attempt = await parts.attempts.begin(session.remoteAddress, name);
   if (!attempt) {
     parts.log.warn({ event: "submission.authentication-put-off", session: session.id, remote: session.remoteAddress });
     throw new Refused("put-off");
@@ -187,7 +187,8 @@ async function authenticate(parts: DoorParts, name: string, password: string, se
     throw thrown;
   });
   if (submitter) attempt.succeeded();
-  else parts.log.warn({ event: "submission.authentication-failed", session: session.id, remote: session.remoteAddress });
+  else attempt.failed();
+  if (!submitter) parts.log.warn({ event: "submission.authentication-failed", session: session.id, remote: session.remoteAddress });
   return submitter;
 }
 
