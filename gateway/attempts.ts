@@ -9,21 +9,21 @@ interface Failures {
   readonly last: number;
 }
 
-/** An attempt that runs; it is told once how it ended. */
+/** Attempts of one place whose password is being checked. */
+interface Undecided {
+  count: number;
+  /** Resolves with the next decision. */
+  readonly next: Promise<void>;
+  readonly decided: () => void;
+}
+
 export interface Attempt {
   succeeded(): void;
   failed(): void;
+  /** It could not be told; counts as nothing. */
   undecided(): void;
 }
 
-/** Attempts of one place that run, and those that wait for them. */
-interface Line {
-  running: number;
-  readonly waiting: (() => void)[];
-}
-
-/** So many wait at one place; more are put off at once. */
-const MOST_WAITING = 20;
 /** After this without a failure all is forgotten. */
 const FORGOTTEN_MS = 60 * 60_000;
 const MOST_REMEMBERED = 20_000;
@@ -40,8 +40,8 @@ export class Attempts {
   readonly #limits: AttemptLimits;
   readonly #clock: () => number;
   readonly #failures = new Recent<Failures>(MOST_REMEMBERED);
+  readonly #undecided = new Map<string, Undecided>();
   readonly #known = new Recent<true>(MOST_REMEMBERED);
-  readonly #lines = new Map<string, Line>();
 
   /** @param clock milliseconds, by a clock that nobody sets */
   constructor(limits: AttemptLimits, clock: () => number = () => performance.now()) {
@@ -50,53 +50,58 @@ export class Attempts {
   }
 
   /**
-   * Begins an attempt. As many as may still fail for free are decided at a time; others of the place wait until one of them has ended, so
-   * that a thousand at once are no way around, and ten good ones at once no failures.
-   * @returns to be told how it ended; undefined where it is put off
+   * Begins an attempt, once so few others of its place are undecided that all of them may fail: a thousand at once are no way around,
+   * and an honest client with many connections only waits its turn.
+   * @returns how it ended, to be told once; undefined where it must come again later
    */
   async begin(address: string, name: string): Promise<Attempt | undefined> {
     const user = name.slice(0, LONGEST_NAME);
     const place = JSON.stringify([placeOf(address)]);
     const pair = JSON.stringify([placeOf(address), user]);
     const anywhere = JSON.stringify({ user });
-    const { failures, userFailures } = this.#limits;
-    for (let first = true; ; first = false) {
-      const isHunted = (this.#of(anywhere)?.count ?? 0) >= userFailures;
+    for (;;) {
+      const { failures, userFailures } = this.#limits;
       const isKnown = this.#known.get(pair) === true;
-      if (this.#mustWait(pair, isHunted && !isKnown ? 1 : failures)) return undefined;
+      const isHunted = !isKnown && (this.#of(anywhere)?.count ?? 0) >= userFailures;
+      if (this.#mustWait(pair, isHunted ? 1 : failures)) return undefined;
       if (!isKnown && this.#mustWait(place, failures)) return undefined;
-      const key = isKnown ? pair : place;
-      const room = Math.max(1, failures - (this.#of(key)?.count ?? 0));
-      const line = this.#lines.get(key) ?? { running: 0, waiting: [] };
-      if (line.running < room) {
-        line.running++;
-        this.#lines.set(key, line);
-        return this.#attempt(key, line, [place, pair, anywhere], pair);
-      }
-      if (line.waiting.length >= MOST_WAITING) return undefined;
-      await new Promise<void>((resolve) => (first ? line.waiting.push(resolve) : line.waiting.unshift(resolve)));
+      const left = isHunted ? 1 : failures - (this.#of(isKnown ? pair : place)?.count ?? 0);
+      const undecided = this.#undecided.get(place);
+      if ((undecided?.count ?? 0) < Math.max(left, 1)) break;
+      await undecided?.next;
     }
-  }
-
-  #attempt(key: string, line: Line, counted: readonly string[], pair: string): Attempt {
-    const end = (): void => {
-      line.running--;
-      const next = line.waiting.splice(0); // each looks anew whether there is room for it
-      if (line.running === 0 && next.length === 0) this.#lines.delete(key);
-      for (const go of next) go();
-    };
+    this.#open(place);
+    const end = (): void => this.#close(place);
     return {
       undecided: end,
-      failed: () => {
-        for (const one of counted) this.#failures.set(one, { count: (this.#of(one)?.count ?? 0) + 1, last: this.#clock() });
-        end();
-      },
       succeeded: () => {
         this.#failures.delete(pair);
         this.#known.set(pair, true);
         end();
       },
+      failed: () => {
+        for (const key of [place, pair, anywhere]) {
+          this.#failures.set(key, { count: (this.#of(key)?.count ?? 0) + 1, last: this.#clock() });
+        }
+        end();
+      },
     };
+  }
+
+  #open(place: string): void {
+    const before = this.#undecided.get(place);
+    if (before) before.count++;
+    else this.#undecided.set(place, { count: 1, ...signal() });
+  }
+
+  /** Lets those look again who wait for a decision. */
+  #close(place: string): void {
+    const before = this.#undecided.get(place);
+    if (!before) return;
+    const count = before.count - 1;
+    if (count > 0) this.#undecided.set(place, { count, ...signal() });
+    else this.#undecided.delete(place);
+    before.decided();
   }
 
   #of(key: string): Failures | undefined {
@@ -110,4 +115,10 @@ export class Attempts {
     const { firstPause, longestPause } = this.#limits;
     return this.#clock() - found.last < Math.min(firstPause * 2 ** Math.min(found.count - free, 30), longestPause);
   }
+}
+
+function signal(): Pick<Undecided, "next" | "decided"> {
+  let decided = (): void => undefined;
+  const next = new Promise<void>((resolve) => (decided = resolve));
+  return { next, decided };
 }

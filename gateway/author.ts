@@ -20,8 +20,8 @@ const SENDERS = ["sender", "resent-from", "resent-sender"];
 
 /** @throws Fault `malformed`, `forbidden` with words for the sender */
 export function authorOf(fields: readonly HeaderField[], submitter: Submitter): Mailbox {
-  for (const { name, raw } of fields)
-    if (name === "") demandOwnNames(submitter, raw.toString("utf8"), "A line of the header that is no field"); // some readers take such a line for a field
+  if (fields.some((item, at) => hidesSender(item, at)))
+    throw refused("The header has a line that looks like a From or Sender field and is none.");
   const from = onlyOr(fields, "from", "The message has more than one From field; a registered letter has one author.") ?? "";
   const [author, ...others] = addressesIn("From", from);
   if (!author || others.length > 0) throw refused("The message needs exactly one author in its From field.");
@@ -35,6 +35,25 @@ export function authorOf(fields: readonly HeaderField[], submitter: Submitter): 
   }
   return author;
 }
+
+/**
+ * A line that is no field here and that another reader may take for one: with white space before or inside its name, or invisible
+ * characters. An mbox separator on top is none of them, nor is any other line that old mail has among its fields.
+ */
+function hidesSender({ name, raw }: HeaderField, at: number): boolean {
+  const text = raw.toString("utf8");
+  const colon = text.indexOf(":");
+  if (name !== "" || colon < 0) return false;
+  const read = text
+    .slice(0, colon)
+    .normalize("NFKC")
+    .replaceAll(/[\s\p{Cf}\p{Cc}]+/gu, "")
+    .toLowerCase();
+  return read === "from" || SENDERS.includes(read) || (at > 0 && /^from[ \t]/iu.test(text) && !isSeparator(text));
+}
+
+/** `From alice@a.example Thu Jan  1 00:00:00 1970`: what stands between the messages of an mbox (RFC 4155). */
+const isSeparator = (line: string): boolean => /^From .{0,400} \d\d:\d\d/u.test(line);
 
 /** The value of a field that stands once. @throws Fault `malformed` with the advice where it stands more often */
 export function onlyOr(fields: readonly HeaderField[], name: string, advice: string): string | undefined {
