@@ -99,7 +99,7 @@ function openDirectory(
 ): Directory {
   const isEnrolled: Directory["isEnrolled"] = async (mailbox, signal) => {
     const certificate = await lookUp(mailbox, signal);
-    await cache.keep(mailbox, certificate);
+    await cache.keep(mailbox, certificate).catch(() => undefined); // a letter is not refused because a copy cannot be kept
     return certificate !== undefined;
   };
   return { ...remembering(isEnrolled, now), cached: (mailbox) => cache.find(mailbox) };

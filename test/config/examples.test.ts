@@ -15,7 +15,7 @@ const KINDS = [
 
 const textOf = (kind: string): string => readFileSync(join(CONFIG, `${kind}.example.yaml`), "utf8");
 /** Settings that have no default to show: what stands there is an example. */
-const EXAMPLES_ONLY = /^\s*# (?:\s*- name:|\s*password:|\s*identities:|\s*aliases:|\s*ca:|dayKeys:|\s*control:)/u;
+const EXAMPLES_ONLY = /^\s*# (?:\s*- name:|\s*password:|\s*identities:|\s*aliases:|\s*ca:|dayKeys:|\s*warnAfter:|\s*control:)/u;
 /** A line `# key: value` or `#   key: value`, as settings are written and sentences are not. */
 const SETTING = /^(\s*)# ((?: {2})*[a-zA-Z]+:(?: .*)?)$/u;
 const isSentence = (line: string): boolean =>
