@@ -24,7 +24,7 @@ export interface Chaos {
 }
 
 const SENDERS = 8;
-/** A backlog may take its time, a letter that is stuck may not. A killed Dovecot leaves locks that the next one believes in for up to two minutes. */
+/** A backlog may take its time, a letter that is stuck may not. A killed Dovecot may leave locks that the next one believes in for a while. */
 const STILL_MS = 200_000;
 const FIGURES_EVERY_MS = 60_000;
 
