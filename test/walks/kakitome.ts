@@ -46,8 +46,13 @@ export interface Process {
 
 /** Starts a long-running command. @param environment added to that of the test process */
 export function startKakitome(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Process {
+  return startNode([COMMAND, ...args], environment);
+}
+
+/** Starts Node.js with these arguments. @param environment added to that of the test process */
+export function startNode(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Process {
   const env = { ...process.env, ...environment };
-  const child = spawn(process.execPath, [COMMAND, ...args], { stdio: ["ignore", "pipe", "pipe"], detached: true, env });
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"], detached: true, env });
   const group = child.pid ?? 0;
   killAtExit(group);
   const lines: LogLine[] = [];
