@@ -2,18 +2,18 @@
 import { createHash, randomBytes } from "node:crypto";
 import { ticketHash, type OpeningProof } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
-import { reasonOf, type Log } from "../config/log.ts";
+import type { Log } from "../config/log.ts";
 import { Fault } from "../mime/fault.ts";
 import { readSealed, type SealedMessage } from "../mime/message.ts";
-import type { Journal, Stage } from "./journal.ts";
+import { file, keep, leave, type FilingParts } from "./filing.ts";
+import { receivePlain } from "./inbound-plain.ts";
+import type { Stage } from "./journal.ts";
 import type { Mailbox, Seen } from "./mailbox.ts";
 import { recalledNote } from "./recalled-note.ts";
-import { MARKER_FIELD, open, type Opening, type OpeningParts } from "./opening.ts";
+import { MARKER_FIELD, open, type OpeningParts } from "./opening.ts";
 import type { Language } from "./words.ts";
 
-export interface InboundParts extends OpeningParts {
-  readonly journal: Journal;
-  readonly log: Log;
+export interface InboundParts extends OpeningParts, FilingParts {
   /** Of notes in the mailbox. */
   readonly language: Language;
 }
@@ -35,7 +35,7 @@ export async function receive(parts: InboundParts, mailbox: Mailbox, seen: Seen,
     await leave(parts, mailbox, seen, createHash("sha256").update(mail).digest("hex"), thrown); // it has no ticket to be named by
     return;
   }
-  if (!sealed) return; // mail that is not ours is never touched
+  if (!sealed) return receivePlain(parts, mailbox, seen, mail);
   const session = ticketHash(sealed.shell.ticket);
   const letter = { parts, mailbox, seen, sealed, mail, session, log: parts.log.with({ session: session.slice(0, 12) }) };
   await parts.journal.alone(session, () => receiveLetter(letter, signal));
@@ -56,17 +56,6 @@ async function receiveLetter(letter: Walk, signal: AbortSignal): Promise<void> {
     if (fault.retry === "later" || fault.code === "unauthenticated") throw fault;
     await leave(parts, mailbox, seen, session, thrown);
   }
-}
-
-/** Leaves a letter where it is, flagged; why is for the log and for `kakitome status`, and no mail goes out. */
-async function leave(parts: InboundParts, mailbox: Mailbox, { uid }: Seen, session: string, thrown: unknown): Promise<void> {
-  const { code: fault } = Fault.from(thrown);
-  const reason = reasonOf(thrown);
-  parts.log.warn({ event: "letter.not-opened", session: session.slice(0, 12), uid, mailbox: parts.own.address.address, fault, reason });
-  await mailbox.flagNotOpened(uid);
-  const before = await parts.journal.find(parts.own.address.address, session);
-  if (before?.stage === "filed") return; // the letter is in its reader's hands; only its confirmation was refused
-  await keep(parts, session, "", { stage: "failed", fault, reason });
 }
 
 interface Walk {
@@ -126,15 +115,6 @@ async function fileRecalled({ parts, mailbox, seen, mail, session, log }: Walk, 
   await mailbox.retire(seen.uid);
 }
 
-/** Files the opened copy once. After a crash, or where another gateway had the key before, the copy may be there already. */
-async function file(mailbox: Mailbox, seen: Seen, { letter, marker, claimedUntil }: Opening, isFirst: boolean): Promise<void> {
-  const header = { name: MARKER_FIELD, value: marker };
-  if (!isFirst && (await mailbox.hasOpened(header))) return;
-  if (performance.now() > claimedUntil) throw new Fault("unavailable", "opening took so long that another gateway may be at the letter");
-  await mailbox.append(letter, seen);
-  if (!isFirst) await mailbox.keepOne(header); // what an earlier connection had sent may have arrived after the search
-}
-
 /** The proof as the journal keeps it: base64. The opening value is no secret once the letter is open, and the letter is filed already. */
 function encoded({ receipt, openingValue }: OpeningProof): { receipt: string; openingValue?: string } {
   return { receipt: receipt.toString("base64"), ...(openingValue && { openingValue: openingValue.toString("base64") }) };
@@ -145,8 +125,4 @@ function decoded({ receipt, openingValue }: { readonly receipt: string; readonly
     receipt: Buffer.from(receipt, "base64"),
     openingValue: openingValue === undefined ? undefined : Buffer.from(openingValue, "base64"),
   };
-}
-
-async function keep(parts: InboundParts, session: string, messageId: string, stage: Stage): Promise<void> {
-  await parts.journal.put({ ...stage, session, mailbox: parts.own.address.address, messageId, at: parts.now().toISOString() });
 }

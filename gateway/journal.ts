@@ -6,17 +6,19 @@ import { Serial, claimFolder, readRecord, readRecords, removeDurably, writeDurab
 /**
  * `recalling`: its sender recalled it, and a note of that goes into the mailbox. `recalled`: the note is there.
  * `begun`: a key may have been asked for. `filed`: the opened letter is in the mailbox. `confirmed`: and the broker knows. `failed`: left as it is.
+ * `opened`: plain S/MIME, which has no ticket, and the opened mail is in the mailbox.
  */
 export type Stage =
   | { readonly stage: "begun" }
   | { readonly stage: "filed"; readonly nextTicket: string; readonly receipt: string; readonly openingValue?: string }
   | { readonly stage: "confirmed"; readonly evidence: string }
+  | { readonly stage: "opened" }
   | { readonly stage: "recalling"; /** Finds the note again. */ readonly marker: string }
   | { readonly stage: "recalled" }
   | { readonly stage: "failed"; readonly fault: string; readonly reason: string };
 
 export type JournalEntry = Stage & {
-  /** SHA-256 of the ticket, hex. */
+  /** SHA-256 of the ticket, hex; of the envelope where that has none. */
   readonly session: string;
   /** Mailbox whose letter it is. */
   readonly mailbox: string;
@@ -69,7 +71,8 @@ export class Journal {
   /** Forgets what was done with sessions before a time, ISO 8601: their letters cannot be opened again by anyone. */
   async forget(before: string): Promise<void> {
     for (const { mailbox, session, at, stage } of await this.all(() => undefined)) {
-      if (at < before && ["confirmed", "failed", "recalled"].includes(stage)) await removeDurably(this.#path(mailbox, session, SESSION));
+      if (at < before && ["confirmed", "failed", "opened", "recalled"].includes(stage))
+        await removeDurably(this.#path(mailbox, session, SESSION));
     }
   }
 

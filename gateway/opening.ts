@@ -66,7 +66,12 @@ export async function open(
     log.info({ event: "letter.opened", step: "S8", octets: opened.payload.body.length });
     const { payload, entity, original, openingValue } = opened;
     return {
-      letter: restore(payload, entity, parts.own.deliver, resultFields(parts, opened, session, isFiled ? release.filing : undefined)), // S9
+      letter: restore(
+        payload,
+        entity,
+        parts.own.deliver,
+        resultFields(parts, opened, { session, marker: isFiled ? release.filing : undefined }),
+      ), // S9
       sender: payload.from.address,
       messageId: release.messageId,
       nextTicket: release.nextTicket,
@@ -90,10 +95,20 @@ function bindingOf(parts: OpeningParts, release: Release) {
   return { hold, signing, contentId, sender, messageId, commit, expiresAt, recipients, trust };
 }
 
-/** What this gateway found out, on top of the opened letter (RFC 8601 §2.2, RFC 7281 §3). */
-function resultFields(parts: OpeningParts, { signer, payload }: OpenedLetter, session: string, marker: string | undefined): HeaderField[] {
-  const identifier = signer.mailboxes.find((name) => name === payload.from.key) ?? payload.from.key;
-  const words = [`${parts.name};`, "smime=pass", `body.smime-identifier=${identifier}`, `body.smime-serial=${signer.x509.serialNumber}`];
-  const results = [field("Authentication-Results", folded(words, "Authentication-Results: ".length)), field(SESSION_FIELD, session)];
-  return marker === undefined ? results : [...results, field(MARKER_FIELD, marker)];
+/**
+ * What this gateway found out, on top of the opened letter (RFC 8601 §2.2, RFC 7281 §3).
+ * @param names.session where there was one @param names.marker where the letter goes into a mailbox
+ */
+export function resultFields(
+  { name }: Pick<OpeningParts, "name">,
+  { signer, payload }: OpenedLetter,
+  { session, marker }: { readonly session?: string; readonly marker?: string | undefined },
+): HeaderField[] {
+  const identifier = signer.mailboxes.find((mailbox) => mailbox === payload.from.key) ?? payload.from.key;
+  const words = [`${name};`, "smime=pass", `body.smime-identifier=${identifier}`, `body.smime-serial=${signer.x509.serialNumber}`];
+  return [
+    field("Authentication-Results", folded(words, "Authentication-Results: ".length)),
+    ...(session === undefined ? [] : [field(SESSION_FIELD, session)]),
+    ...(marker === undefined ? [] : [field(MARKER_FIELD, marker)]),
+  ];
 }

@@ -58,7 +58,10 @@ export function openLetter(
       throw new Fault("signature-invalid", "the letter was declared in another order of signing");
     const outside = sealed.outside && verifyBy(sealed.outside.signature, sealed.outside.content, binding); // before any key is used
     const innermost = open(sealed, secrets);
-    const opened = binding.signing === "outer" ? bare(innermost, outside) : signed(innermost, binding);
+    const opened =
+      binding.signing === "outer"
+        ? bare(innermost, outside)
+        : openSigned(innermost, (signature, payload) => verifyBy(signature, payload, binding));
     demand(opened, binding);
     return opened;
   } catch (cause) {
@@ -81,13 +84,17 @@ function verifyBy(signature: Buffer, content: Buffer, { sender, trust }: Binding
   return verified;
 }
 
-function signed(innermost: Buffer, binding: Binding): OpenedLetter {
+/**
+ * The payload of a signed letter that stood in an envelope, once its signature has verified.
+ * @throws Fault `signature-invalid`, `malformed`
+ */
+export function openSigned(innermost: Buffer, verified: (signature: Buffer, payload: Buffer) => Verified): OpenedLetter {
   const entity = parseEntity(innermost);
   if (entity.contentType.type !== "multipart/signed") throw new Fault("signature-invalid", "the letter is not signed");
   const [payload, file, ...foreign] = splitMultipart(entity);
   if (!payload || !file || foreign.length > 0) throw new Fault("malformed", "not a payload with its signature");
   const signature = decodedBody(parseEntity(file));
-  const original = verifyBy(signature, payload, binding);
+  const original = verified(signature, payload);
   // No signature covers what stands around these two, and CBC lets anybody alter it; so it must be what our writer makes of them.
   if (!signedMultipart(payload, signature, entity.contentType.parameters.get("boundary")).equals(innermost))
     throw new Fault("malformed", "something stands around the signed payload");

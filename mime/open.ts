@@ -137,6 +137,18 @@ export function openWithPrivateKey(der: Buffer, openers: readonly Opener[]): Buf
   }
 }
 
+/** Whether an AuthEnvelopedData is sealed to one of the certificates, by what it says; no key is used. */
+export function isSealedTo(der: Buffer, openers: readonly Opener[]): boolean {
+  try {
+    const { recipientInfo } = read(der);
+    const identifier =
+      recipientInfo.tag === KARI ? recipientInfo.children?.at(-1)?.children?.[0]?.children?.[0] : recipientInfo.children?.[1];
+    return identifier !== undefined && named(identifier, openers) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
 /** The content key that a RecipientInfo holds for one of the openers. @throws anything; the caller makes one word of it */
 export function contentKeyFor(recipientInfo: Element, openers: readonly Opener[]): Buffer {
   return recipientInfo.tag === KARI ? byAgreement(recipientInfo, openers) : byTransport(recipientInfo, openers);

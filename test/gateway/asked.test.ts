@@ -2,14 +2,13 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { duration } from "../../config/units.ts";
 import { decodedBody, parseEntity, splitMultipart } from "../../mime/entity.ts";
-import type { Certificate } from "../../mime/certificate.ts";
 import { Fault } from "../../mime/fault.ts";
 import { splitMessage, valueOf } from "../../mime/headers.ts";
 import { openWithPrivateKey } from "../../mime/open.ts";
 import { decodedWords } from "../../gateway/subject.ts";
 import { openHouse, type House, type Member } from "../broker/house.ts";
 import { startHop } from "./hop.ts";
-import { openAs, openOffice, recipientOf, type Office, type OfficeOptions } from "./outbound-place.ts";
+import { certificateOf, openAs, openOffice, recipientOf, type Office, type OfficeOptions } from "./outbound-place.ts";
 
 const BOB = "bob@b.example";
 const CAROL = "carol@b.example";
@@ -31,12 +30,6 @@ afterEach(async () => {
   for (let stop = running.pop(); stop; stop = running.pop()) await stop();
 });
 afterAll(() => house?.stop());
-
-function certificateOf({ identity }: Member): Certificate {
-  const [opener] = identity.openers;
-  if (!opener) throw new Error("no certificate");
-  return opener.certificate;
-}
 
 async function office(options: OfficeOptions = {}, port?: number): Promise<Office> {
   const open = await openOffice(house, alice, port, options);

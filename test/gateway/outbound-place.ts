@@ -159,6 +159,13 @@ export async function openOffice(
   return office;
 }
 
+/** What letters to this member are encrypted to. */
+export function certificateOf({ identity }: Member): Certificate {
+  const [opener] = identity.openers;
+  if (!opener) throw new Error("no certificate");
+  return opener.certificate;
+}
+
 /** A recipient as the policy left it. */
 export function recipientOf(address: string, decision: "seal" | "pass" = "seal"): SubmittedRecipient {
   return {
