@@ -10,6 +10,8 @@ export interface Mail {
   /** Unique too, and no secret. */
   readonly messageId: string;
   readonly recipients: readonly string[];
+  /** In place of one that holds the token. */
+  readonly subject?: string;
 }
 
 /** What one attempt ended with. */
@@ -20,8 +22,8 @@ const REPLY_WITHIN_MS = 30_000;
 
 const kindOf = (reply: string): Answer => (reply.startsWith("2") ? "250" : reply.startsWith("5") ? "5xx" : "4xx");
 
-function textOf({ token, messageId, recipients }: Mail): string {
-  const head = [`From: ${ALICE}`, `To: ${recipients.join(", ")}`, `Subject: crash ${token}`, `Message-ID: ${messageId}`];
+function textOf({ token, messageId, recipients, subject = `crash ${token}` }: Mail): string {
+  const head = [`From: ${ALICE}`, `To: ${recipients.join(", ")}`, `Subject: ${subject}`, `Message-ID: ${messageId}`];
   return [...head, "Date: Thu, 01 Jan 2026 00:00:00 +0000", "", `The text of the letter: ${token}`].join("\r\n");
 }
 

@@ -54,6 +54,8 @@ export interface PlaceOptions {
   readonly b?: object;
   readonly mailbox?: object;
   readonly largest?: string;
+  /** The gateways' control address. */
+  readonly control?: string;
   /** Mailboxes of gateway B. */
   readonly recipients?: readonly string[];
   /** Lines of main.cf. */
@@ -97,6 +99,7 @@ export async function startPlace(options: PlaceOptions = {}): Promise<Place> {
         ],
         ...door,
         largest: options.largest ?? "35MiB",
+        ...(options.control !== undefined && { control: options.control }),
       },
       mailboxes: addresses.map((address) => ({ address, imap: imap(address), ...options.mailbox })),
       relay: { host: "127.0.0.1", port: postfix.port, tls: "none" },
