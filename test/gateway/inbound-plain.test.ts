@@ -15,6 +15,7 @@ import { certificateOf } from "./outbound-place.ts";
 
 const BOB = "bob@b.example";
 const TEXT = "The secret text.";
+const SEALED = "application/pkcs7-mime; smime-type=authEnveloped-data";
 
 let house: House;
 let dovecot: DovecotServer;
@@ -104,9 +105,7 @@ describe.each<PowerCut>([
 
 describe("is left where it is and flagged, with nothing of its text shown,", () => {
   const relaid = (mail: Buffer, envelope: Buffer): Buffer =>
-    base64Entity("application/pkcs7-mime; smime-type=authEnveloped-data", envelope, "attachment", [
-      ...splitMessage(mail).fields.slice(0, 1),
-    ]);
+    base64Entity(SEALED, envelope, "attachment", splitMessage(mail).fields.slice(0, 1));
 
   test.each<[string, () => Buffer]>([
     ["where another authority's Alice wrote it", () => written(stranger, bob)],
