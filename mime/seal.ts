@@ -1,14 +1,5 @@
 /** Sealing (S4): AuthEnvelopedData for a key that the broker holds back, and for the holder of a certificate (RFC 5083, RFC 5084, docs/protocol.md section 2). */
-import {
-  constants,
-  createCipheriv,
-  createHash,
-  diffieHellman,
-  generateKeyPairSync,
-  publicEncrypt,
-  randomBytes,
-  type KeyObject,
-} from "node:crypto";
+import { constants, createCipheriv, createECDH, createHash, publicEncrypt, randomBytes, type KeyObject } from "node:crypto";
 import type { Certificate } from "./certificate.ts";
 import {
   TAG,
@@ -162,9 +153,9 @@ function keyAgreement(contentKey: Buffer, key: KeyObject, recipient: Buffer): Bu
   if (key.asymmetricKeyDetails?.namedCurve !== "prime256v1") {
     throw new Fault("no-certificate", "the recipient's key is on another curve than P-256");
   }
-  const ephemeral = generateKeyPairSync("ec", { namedCurve: "prime256v1" });
-  const kek = agreedKey(diffieHellman({ privateKey: ephemeral.privateKey, publicKey: key }), WRAP_ALGORITHM, undefined);
-  const point = ephemeral.publicKey.export({ type: "spki", format: "der" }).subarray(-65);
+  const ephemeral = createECDH("prime256v1"); // two to three times as fast as a pair of KeyObjects (npm run bench -- --only seal)
+  const point = ephemeral.generateKeys();
+  const kek = agreedKey(ephemeral.computeSecret(pointOf(key)), WRAP_ALGORITHM, undefined);
   const originatorKey = encode(
     contextTag(1, "constructed"),
     sequence(oid(OID.ecPublicKey)),
@@ -179,6 +170,18 @@ function keyAgreement(contentKey: Buffer, key: KeyObject, recipient: Buffer): Bu
   );
   kek.fill(0);
   return info;
+}
+
+const points = new WeakMap<KeyObject, Buffer>();
+
+/** The point of a public key on P-256, uncompressed (SEC 1 §2.3.3). */
+function pointOf(key: KeyObject): Buffer {
+  const known = points.get(key);
+  if (known) return known;
+  const { x = "", y = "" } = key.export({ format: "jwk" });
+  const point = Buffer.concat([Buffer.from([4]), Buffer.from(x, "base64url"), Buffer.from(y, "base64url")]);
+  points.set(key, point);
+  return point;
 }
 
 /** The key-encryption key out of an agreed secret: X9.63 KDF with SHA-256 over ECC-CMS-SharedInfo (RFC 5753 §7.2). The secret is wiped. */

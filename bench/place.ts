@@ -1,0 +1,97 @@
+/** The sender's side on this machine: a broker on Redis with `appendfsync always`, a gateway, a sink behind it; every process is the built command. */
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { stringify } from "yaml";
+import { Talk } from "../test/gateway/talk.ts";
+import { freePort } from "../test/servers/ports.ts";
+import { temporaryFolder } from "../test/servers/process.ts";
+import { startRedis } from "../test/servers/redis.ts";
+import { must, startKakitome } from "../test/walks/kakitome.ts";
+import type { Target } from "./load.ts";
+import { startSink, type Sink } from "./sink.ts";
+
+const ALICE = "alice@a.example";
+const BOB = "bob@b.example";
+const PASSWORD = "alice-secret";
+
+export interface SendingPlace {
+  readonly sink: Sink;
+  readonly target: Target;
+  stop(): Promise<void>;
+}
+
+export async function startSending(): Promise<SendingPlace> {
+  const folder = await temporaryFolder("bench");
+  const [redis, sink] = await Promise.all([startRedis(), startSink()]);
+  const url = `https://127.0.0.1:${await freePort()}`;
+  const home = join(folder, "broker");
+  const brokerFile = join(home, "broker.yaml");
+  const relay = { host: "127.0.0.1", port: sink.port, tls: "none" };
+  const relayFlags = ["--relay", `127.0.0.1:${sink.port}`, "--relay-tls", "none"];
+  must(["init", "broker", "--dir", home, "--url", url, "--receipts-from", "receipts@broker.example", ...relayFlags]);
+  writeFileSync(join(home, "redis.password"), redis.password, { mode: 0o600 });
+  const table = { redis: `redis://default@127.0.0.1:${redis.port}`, passwordFile: "redis.password" };
+  const limits = { perGateway: { burst: 1_000_000, perSecond: 1_000_000 } };
+  writeFileSync(
+    brokerFile,
+    stringify({
+      url,
+      listen: url.slice("https://".length),
+      data: "data",
+      table,
+      limits,
+      receipts: { from: "receipts@broker.example", relay },
+    }),
+  );
+  const broker = startKakitome(["broker", "run", "--config", brokerFile]);
+  await broker.until("broker.started", ({ event }) => event === "broker.started");
+
+  const port = await freePort();
+  const gatewayFile = join(folder, "gateway.yaml");
+  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", join(folder, "door.key.pem")];
+  const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"];
+  execFileSync("openssl", ["req", "-x509", "-days", "2", ...key, "-out", join(folder, "door.crt.pem"), ...subject], { stdio: "ignore" });
+  writeFileSync(
+    gatewayFile,
+    stringify({
+      name: "gateway.a.example",
+      data: "gateway",
+      broker: { url },
+      submission: {
+        listen: [{ address: `127.0.0.1:${port}`, tls: "implicit" }],
+        certificate: "door.crt.pem",
+        key: "door.key.pem",
+        limits: { perMinute: 1_000_000 },
+      },
+      mailboxes: [{ address: ALICE }, { address: BOB }],
+      relay,
+    }),
+  );
+  must(["user", "add", "alice", "--identity", ALICE, "--config", gatewayFile], `${PASSWORD}\n`);
+  const invite = must(["broker", "invite", "--config", brokerFile, "--for", "a.example", "--for", "b.example", "--json"]);
+  const { token, fingerprint } = JSON.parse(invite) as { token: string; fingerprint: string };
+  must(["enrol", "--config", gatewayFile, "--broker", url, "--fingerprint", fingerprint, "--token", token]);
+  const gateway = startKakitome(["gateway", "run", "--config", gatewayFile]);
+  for (const address of [ALICE, BOB]) await gateway.until(address, (log) => log.event === "mailbox.enrolled" && log["mailbox"] === address);
+  const ca = readFileSync(join(folder, "door.crt.pem"), "utf8");
+  return {
+    sink,
+    target: {
+      from: ALICE,
+      to: BOB,
+      async connect() {
+        const talk = await Talk.openTls(port, ca);
+        await talk.say("EHLO client.a.example");
+        const reply = await talk.login("alice", PASSWORD);
+        if (!reply.startsWith("235")) throw new Error(reply);
+        return talk;
+      },
+    },
+    async stop() {
+      await gateway.stop();
+      await broker.stop();
+      await Promise.all([redis.stop(), sink.stop()]);
+    },
+  };
+}
