@@ -1,21 +1,7 @@
 /** Opening (S8): the inverse of sealing, strict in every parameter; whatever fails, the outside learns one word, `cannot-open`. */
-import { constants, createDecipheriv, createPublicKey, diffieHellman, privateDecrypt, type KeyObject } from "node:crypto";
+import { constants, createDecipheriv, createECDH, privateDecrypt, type ECDH, type KeyObject } from "node:crypto";
 import type { Certificate } from "./certificate.ts";
-import {
-  Cursor,
-  TAG,
-  contextTag,
-  encode,
-  integerOf,
-  isOid,
-  octetsOf,
-  oid,
-  parse,
-  parseGeneralizedTime,
-  sequence,
-  type Element,
-  type Limits,
-} from "./der.ts";
+import { Cursor, TAG, contextTag, integerOf, isOid, octetsOf, parse, parseGeneralizedTime, type Element, type Limits } from "./der.ts";
 import { Fault } from "./fault.ts";
 import type { ContentKey } from "./key.ts";
 import { OID } from "./oids.ts";
@@ -225,8 +211,8 @@ function byAgreement(recipientInfo: Element, openers: readonly Opener[]): Buffer
   const wrapped = octetsOf(recipient.take(TAG.octetString));
   recipient.end();
   if (key.asymmetricKeyDetails?.namedCurve !== "prime256v1") throw new Fault("malformed", "another curve");
-  const publicKey = createPublicKey({ key: spkiOf(Buffer.from(point)), format: "der", type: "spki" }); // refuses a point off the curve
-  const kek = agreedKey(diffieHellman({ privateKey: key, publicKey }), wrapAlgorithm.encoding, ukm && octetsOf(ukm));
+  const secret = agreementOf(key).computeSecret(Buffer.from(point)); // refuses a point off the curve
+  const kek = agreedKey(secret, wrapAlgorithm.encoding, ukm && octetsOf(ukm));
   return unwrap(kek, wrapped);
 }
 
@@ -240,7 +226,18 @@ function demandCurve(algorithm: Element): void {
   parts.end();
 }
 
-/** SubjectPublicKeyInfo of a point on P-256; an absent curve in the envelope means the recipient's own (RFC 5753 §3.1.1). */
-function spkiOf(point: Buffer): Buffer {
-  return sequence(sequence(oid(OID.ecPublicKey), oid(OID.prime256v1)), encode(TAG.bitString, Buffer.from([0]), point));
+const agreements = new WeakMap<KeyObject, ECDH>();
+
+/** A private key on P-256, ready to agree: without it a KeyObject of every originator's point takes longer than the agreement itself. */
+function agreementOf(key: KeyObject): ECDH {
+  const known = agreements.get(key);
+  if (known) return known;
+  const agreement = createECDH("prime256v1");
+  const der = key.export({ type: "sec1", format: "der" });
+  const [, scalar] = parse(der).children ?? []; // RFC 5915 §3
+  if (!scalar) throw new Fault("internal", "a private key without its scalar");
+  agreement.setPrivateKey(scalar.content);
+  der.fill(0);
+  agreements.set(key, agreement);
+  return agreement;
 }
