@@ -30,7 +30,8 @@ function read(der: Buffer): Parts {
   const content = new Cursor(data.take(TAG.sequence));
   const attributes = data.optional(contextTag(1, "constructed"));
   data.end();
-  if (version !== 2) throw new Fault("malformed", "an unknown version"); // with attributes it is 2 (RFC 5652 §6.1)
+  const isKnown = version === 2 || (version === 0 && !attributes); // with attributes it is 2 (RFC 5652 §6.1)
+  if (!isKnown) throw new Fault("malformed", "an unknown version");
   if (!isOid(content.take(TAG.oid), OID.data)) throw new Fault("malformed", "not id-data inside");
   const algorithm = new Cursor(content.take(TAG.sequence));
   if (!isOid(algorithm.take(TAG.oid), OID.aes256Cbc)) throw new Fault("malformed", "not AES-256-CBC");

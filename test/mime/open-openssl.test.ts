@@ -5,6 +5,7 @@ import { createPrivateKey } from "node:crypto";
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { parseCertificate } from "../../mime/certificate.ts";
 import { ContentKey } from "../../mime/key.ts";
+import { openEnclosed } from "../../mime/open-enclosed.ts";
 import { openWithKey, openWithPrivateKey, type Opener } from "../../mime/open.ts";
 import { faceOf, faultOf } from "./faults.ts";
 import { openSsl, type OpenSsl } from "./openssl.ts";
@@ -41,6 +42,13 @@ describe("opened here", () => {
   ])("%s", (_why, options) => {
     expect(open(sealedBy(...options)).equals(TEXT)).toBe(true);
   });
+});
+
+test.each([
+  ["RSA-OAEP with SHA-256 (version 0)", ["-recip", "rsa.pem", ...OAEP]],
+  ["P-256 with SHA-256 (version 2)", ["-recip", "bob.pem", ...AGREED]],
+])("the enclosed form of another writer, without attributes, by %s", (_why, options) => {
+  expect(openEnclosed(sealedBy("-aes-256-cbc", ...options), [parties.bob.opener, rsa]).equals(TEXT)).toBe(true);
 });
 
 describe("refused here, in the one way", () => {
