@@ -106,7 +106,11 @@ function hostPort(flag: string, text: string): HostPort {
 /** The example with these answers in it: every other setting stays where it is explained. */
 function textOf(order: Order, options: Options): string {
   const document = parseDocument(readFileSync(join(import.meta.dirname, "..", "config", "gateway.example.yaml"), "utf8"));
-  document.commentBefore = document.commentBefore?.replace(/^[^\n]*/u, " Made by kakitome init gateway. Every setting is here; the ones behind a '#' show their default.") ?? null;
+  document.commentBefore =
+    document.commentBefore?.replace(
+      /^[^\n]*/u,
+      " Made by kakitome init gateway. Every setting is here; the ones behind a '#' show their default.",
+    ) ?? null;
   document.setIn(["name"], order.name);
   document.setIn(["data"], "data");
   document.setIn(["broker", "url"], order.broker);
@@ -151,7 +155,8 @@ function setMailboxes(document: Document, { mailboxes, imap }: Order, options: O
   for (const [at, address] of mailboxes.entries()) {
     if (at > 0) {
       const next = pattern.clone();
-      if (isMap(next)) for (const pair of next.items) if (typeof pair.key === "object" && pair.key) Object.assign(pair.key, { commentBefore: undefined });
+      if (isMap(next))
+        for (const pair of next.items) if (typeof pair.key === "object" && pair.key) Object.assign(pair.key, { commentBefore: undefined });
       document.addIn(["mailboxes"], next);
     }
     document.setIn(["mailboxes", at, "address"], address);

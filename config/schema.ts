@@ -3,6 +3,7 @@ import { isIP, isIPv4 } from "node:net";
 import { z } from "zod";
 import { parseDomain, parseMailbox } from "../mime/address.ts";
 import { parsed, path, time } from "./parsed.ts";
+import { clients } from "./schema-clients.ts";
 import { oauth } from "./schema-oauth.ts";
 import { policySchema } from "./schema-policy.ts";
 import { duration, octets } from "./units.ts";
@@ -291,6 +292,8 @@ export const gatewaySchema = z
     /** What happens to recipients, and how letters travel (schema-policy.ts). */
     policy: policySchema.prefault({}),
     relay: gatewayRelay.optional(),
+    /** What mail clients are told of their servers. */
+    clients: clients.prefault({}),
     /** How long is remembered what was done with a letter that came in. */
     retention: time("30d"),
     retry: z.strictObject({ first: time("10s"), longest: time("30m"), giveUpAfter: time("2d") }).prefault({}),

@@ -9,12 +9,14 @@ import { readSecret } from "../config/secrets.ts";
 import { parseMailbox, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { Attempts } from "./attempts.ts";
+import { autoconfig, listed, mobileconfig, muttrc } from "./client-formats.ts";
 import { command, isCommand } from "./control.ts";
 import { Identities, openChannel } from "./identity.ts";
 import { receive, type InboundParts } from "./inbound.ts";
 import { Journal } from "./journal.ts";
 import { Learned } from "./learned.ts";
 import { Letters } from "./letters.ts";
+import { openDiscovery } from "./discovery.ts";
 import { brokerDirectory } from "./directory.ts";
 import type { Login } from "./login.ts";
 import { TokenSources } from "./oauth.ts";
@@ -32,6 +34,9 @@ import { Users } from "./users.ts";
 import { Visits, networksOf } from "./visits.ts";
 import { watch } from "./watcher.ts";
 
+/** Settings of a mail client in the formats that there are. */
+export const CLIENT_FORMATS = { autoconfig, mobileconfig, listed, muttrc } as const;
+export { settingsFor } from "./client-settings.ts";
 export { explainPolicy } from "./explain.ts";
 export { openFilter, sealFilter } from "./filter.ts";
 export { enrol } from "./identity.ts";
@@ -86,6 +91,10 @@ export async function startGateway(
     const ports = config.submission && config.relay ? await openSubmission() : [];
     const watchers = config.mailboxes.map((own) => watchMailbox(own));
     running.onStop(async () => void (await Promise.all(watchers)));
+    if (config.clients.listen) {
+      const discovery = await openDiscovery(config, config.clients.listen, log);
+      running.onStop(() => discovery.stop());
+    }
     log.info({ event: "gateway.started", name: config.name, mailboxes: config.mailboxes.length });
     return { ports, stop: () => running.stop() };
 
