@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { Option, type Command } from "commander";
-import { isMap, parseDocument, type Document } from "yaml";
+import { isMap, parseDocument, type Document, type YAMLMap } from "yaml";
 import { makeDoorCertificate } from "../broker/main.ts";
 import { checkGateway } from "../config/load.ts";
 import { parseMailbox } from "../mime/address.ts";
@@ -153,17 +153,20 @@ function setMailboxes(document: Document, { mailboxes, imap }: Order, options: O
   const pattern = document.getIn(["mailboxes", 0]);
   if (!isMap(pattern)) throw new Fault("internal", "the example has no mailbox");
   for (const [at, address] of mailboxes.entries()) {
-    if (at > 0) {
-      const next = pattern.clone();
-      if (isMap(next))
-        for (const pair of next.items) if (typeof pair.key === "object" && pair.key) Object.assign(pair.key, { commentBefore: undefined });
-      document.addIn(["mailboxes"], next);
-    }
+    if (at > 0) document.addIn(["mailboxes"], withoutComments(pattern));
     document.setIn(["mailboxes", at, "address"], address);
     setAccount(document, ["mailboxes", at, "imap"], imap, options.imapTls);
     document.setIn(["mailboxes", at, "imap", "user"], address);
     document.setIn(["mailboxes", at, "imap", "passwordFile"], passwordFileOf(address));
   }
+}
+
+/** The first mailbox explains its settings; the others need not. */
+function withoutComments(pattern: YAMLMap): unknown {
+  const next = pattern.clone();
+  const pairs = isMap(next) ? next.items : [];
+  for (const { key } of pairs) if (typeof key === "object" && key) Object.assign(key, { commentBefore: undefined });
+  return next;
 }
 
 /** Addresses may hold what a path must not. */

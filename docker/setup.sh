@@ -4,6 +4,8 @@ set -eu
 umask 077
 place=${PLACE:-}
 broker=${BROKER:-broker:8443} redis=${REDIS:-redis:6379} smtp=${SMTP:-postfix:25} imap=${IMAP:-dovecot:143}
+# The listener that HEALTHCHECK asks.
+health() { ! kakitome --help | grep -q ' readyz ' || printf 'health: { listen: "%s" }\n' "127.0.0.1:9464" >> "$1"; }
 secret() { head -c 18 /dev/urandom | base64 | tr '+/' '-_'; }
 
 [ ! -f "$place/broker/broker.yaml" ] || { echo "Everything is there already."; exit 0; }
@@ -13,7 +15,7 @@ kakitome init broker --dir "$place/broker" --url "https://$broker" --listen "${B
 password=$(secret)
 printf '%s\n' "$password" > "$place/broker/redis.password"
 sed -i "s|^table: embedded\$|table: { redis: \"redis://default@$redis\", passwordFile: redis.password }|" "$place/broker/broker.yaml"
-printf 'health: { listen: "%s" }\n' "${BROKER_HEALTH:-127.0.0.1:9464}" >> "$place/broker/broker.yaml"
+health "$place/broker/broker.yaml"
 # What the broker demands of its table: every step on the disk before it is answered, and nothing thrown away.
 cat > "$place/redis/redis.conf" <<CONF
 requirepass $password
@@ -29,7 +31,7 @@ for office in a:alice b:bob; do
   address=$person@$name.example folder=$place/gateway-$name
   kakitome init gateway --dir "$folder" --name "gateway.$name.example" --broker "https://$broker" --mailbox "$address" \
     --imap "$imap" --imap-tls none --relay "$smtp" --relay-tls none --listen "0.0.0.0:${SUBMISSION:-587}" --json > /dev/null
-  printf 'health: { listen: "%s" }\n' "127.0.0.1:${GATEWAY_HEALTH:-9464}" >> "$folder/gateway.yaml"
+  health "$folder/gateway.yaml"
   password=$(secret)
   printf '%s\n' "$password" > "$folder/$address.password"
   printf '%s:{PLAIN}%s\n' "$address" "$password" >> "$place/mail/users"

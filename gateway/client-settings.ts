@@ -22,7 +22,7 @@ export interface ClientSettings {
 }
 
 /** Stands for the address in what is told to everybody (the autoconfig format's own word). */
-export const ANYONE = "%EMAILADDRESS%";
+const ANYONE = "%EMAILADDRESS%";
 
 /** For one mailbox of the configuration. @throws Fault `malformed`: not ours, or no place to submit at, and what to write */
 export function settingsFor(config: GatewayConfig, address: Mailbox): ClientSettings {

@@ -12,10 +12,9 @@ beforeEach(async () => {
   folder = join(await temporaryFolder("init"), "gateway");
 });
 
-const order = (...more: string[]): string[] => [
-  ...["init", "gateway", "--dir", folder, "--name", "gateway.a.example", "--broker", "https://broker.example:8443"],
-  ...["--mailbox", "alice@a.example", "--mailbox", "carol@a.example", "--imap", "imap.a.example:993", ...more],
-];
+const FIXED = ["--name", "gateway.a.example", "--broker", "https://broker.example:8443", "--imap", "imap.a.example:993"];
+const MAILBOXES = ["--mailbox", "alice@a.example", "--mailbox", "carol@a.example"];
+const order = (...more: string[]): string[] => ["init", "gateway", "--dir", folder, ...FIXED, ...MAILBOXES, ...more];
 
 test("writes the example with the answers in it: it loads, and every setting stays explained", () => {
   const said = must(order("--relay", "mail.a.example:587", "--relay-user", "gateway"));
