@@ -23,6 +23,7 @@ export {
   backupTable,
   inviteGateway,
   issueServerCertificate,
+  makeDoorCertificate,
   restoreTable,
   revokeAt,
   rotateMasterKey,

@@ -7,7 +7,7 @@ import type { RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
 import { newKey } from "../mime/request.ts";
 import { firstBroken } from "./audit.ts";
-import { issue } from "./authority.ts";
+import { createRoot, issue } from "./authority.ts";
 import { accept, backup, restore, type Unopened } from "./backup.ts";
 import { invite } from "./enrol.ts";
 import { FILES, rotateSession } from "./init.ts";
@@ -95,4 +95,25 @@ export async function issueServerCertificate(
   const order = { profile: "server" as const, publicKey: createPublicKey(key), commonName: hosts[0] ?? "", hosts, notBefore: now };
   const certificate = await issue(root, { ...order, notAfter: new Date(now.getTime() + config.certificates.lifetime) });
   return { key: key.export({ type: "pkcs8", format: "pem" }).toString(), certificate: certificate.pem };
+}
+
+/** For a door whose certificate clients may check, until the administrator has one of a public authority. */
+export interface DoorCertificate {
+  readonly key: string;
+  /** The door's certificate, and the one that clients are told to trust; its key exists no more. */
+  readonly certificate: string;
+  readonly authority: string;
+}
+
+const DOOR_YEARS = 5;
+
+/** Makes a TLS server certificate under an authority of its own, whose key is forgotten at once: it can sign for nobody else. */
+export async function makeDoorCertificate(host: string, now: Date): Promise<DoorCertificate> {
+  const notAfter = new Date(now);
+  notAfter.setFullYear(notAfter.getFullYear() + DOOR_YEARS);
+  const root = await createRoot(`Door of ${host}`, now, notAfter);
+  const key = newKey();
+  const order = { profile: "server" as const, publicKey: createPublicKey(key), commonName: host, hosts: [host], notBefore: now, notAfter };
+  const { pem } = await issue(root, order);
+  return { key: key.export({ type: "pkcs8", format: "pem" }).toString(), certificate: pem, authority: root.certificate.pem };
 }

@@ -1,4 +1,4 @@
-/** `kakitome init broker`: keys, certificates and a configuration for a new broker. */
+/** `kakitome init broker|gateway`: keys, certificates and a configuration for a new broker; the gateway is in init-gateway.ts. */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
@@ -6,6 +6,8 @@ import { stringify } from "yaml";
 import { initBroker } from "../broker/main.ts";
 import { checkBroker } from "../config/load.ts";
 import { Fault } from "../mime/fault.ts";
+import { addInitGateway } from "./init-gateway.ts";
+import { serviceSteps, writeUnit } from "./unit.ts";
 
 interface Options {
   dir: string;
@@ -17,9 +19,9 @@ interface Options {
 }
 
 export function addInit(program: Command): void {
-  program
-    .command("init")
-    .description("make what a new installation needs")
+  const init = program.command("init").description("make what a new installation needs");
+  addInitGateway(init);
+  init
     .command("broker")
     .description("make a broker's root, certificates, master key and configuration")
     .option("--dir <folder>", "where", "broker")
@@ -47,9 +49,11 @@ export function addInit(program: Command): void {
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       const root = await initBroker(checked.data, { url: checked.url, receiptsFrom: checked.receipts.from, now: new Date() });
       writeFileSync(file, head + stringify(config), { mode: 0o600 });
+      const unit = writeUnit("broker", folder, file);
       console.log(`Configuration: ${file}`);
       console.log(`Fingerprint:   ${root.fingerprint}`);
       console.log(`Start:         kakitome broker run --config ${file}`);
       console.log(`Invite:        kakitome broker invite --config ${file} --for DOMAIN-OR-ADDRESS`);
+      for (const line of serviceSteps(unit, folder)) console.log(`As a service:  ${line}`);
     });
 }

@@ -2,6 +2,7 @@
 /** The command `kakitome`: one subcommand a file; a fault is one line on standard error and exit code 1. */
 import { Command, CommanderError } from "commander";
 import { Fault } from "../mime/fault.ts";
+import { addCompletion } from "./completion.ts";
 
 type Add = (program: Command) => void;
 
@@ -20,6 +21,7 @@ const SUBCOMMANDS: Readonly<Record<string, () => Promise<Add>>> = {
   verify: async () => (await import("./verify.ts")).addVerify,
   seal: async () => (await import("./filter.ts")).addFilters,
   open: async () => (await import("./filter.ts")).addFilters,
+  "client-config": async () => (await import("./client-config.ts")).addClientConfig,
   certificate: async () => (await import("./certificate.ts")).addCertificate,
 };
 
@@ -31,6 +33,7 @@ const program = new Command("kakitome")
 const wanted = SUBCOMMANDS[process.argv[2] ?? ""];
 const loading = wanted ? [wanted()] : Object.values(SUBCOMMANDS).map((load) => load());
 for (const add of new Set(await Promise.all(loading))) add(program);
+addCompletion(program);
 
 try {
   await program.parseAsync();

@@ -29,6 +29,11 @@ export function loadGateway(file: string): GatewayConfig {
   return load(file, gatewaySchema);
 }
 
+/** Checks what would be written to a gateway's file. @throws Fault `malformed` as `loadGateway` */
+export function checkGateway(file: string, text: string): GatewayConfig {
+  return load(file, gatewaySchema, text);
+}
+
 /** Which of the two a file is, by the key that only a gateway has. @throws Fault `malformed`. */
 export function loadEither(file: string): { kind: "broker"; config: BrokerConfig } | { kind: "gateway"; config: GatewayConfig } {
   const document = parseDocument(read(file));

@@ -3,6 +3,8 @@ import { isIP, isIPv4 } from "node:net";
 import { z } from "zod";
 import { parseDomain, parseMailbox } from "../mime/address.ts";
 import { parsed, path, time } from "./parsed.ts";
+import { clients } from "./schema-clients.ts";
+import { oauth } from "./schema-oauth.ts";
 import { policySchema } from "./schema-policy.ts";
 import { duration, octets } from "./units.ts";
 
@@ -46,6 +48,16 @@ const always = { when: ({ value }: { value: unknown }): boolean => typeof value 
 const bothOrNone = (value: { user?: string | undefined; passwordFile?: string | undefined }): boolean =>
   (value.user === undefined) === (value.passwordFile === undefined);
 const relay = z.strictObject(account).refine(bothOrNone, { ...always, message: "user and passwordFile belong together" });
+
+/** A user has one of the two. */
+const hasOneProof = ({ passwordFile, oauth: token }: { passwordFile?: string | undefined; oauth?: unknown }): boolean =>
+  (passwordFile === undefined) !== (token === undefined);
+const gatewayRelay = z
+  .strictObject({ ...account, oauth: oauth.optional() })
+  .refine((value) => (value.user === undefined ? !value.passwordFile && !value.oauth : hasOneProof(value)), {
+    ...always,
+    message: "user and passwordFile belong together, or user and oauth",
+  });
 
 /** A token bucket. */
 const rate = (burst: number, perSecond: number) =>
@@ -176,6 +188,8 @@ const user = z.strictObject({
 const imap = z
   .strictObject({
     ...account,
+    /** Instead of passwordFile: a token from the provider's server (schema-oauth.ts). */
+    oauth: oauth.optional(),
     watch: z.string().min(1).default("INBOX"),
     /** Where opened letters are filed. */
     opened: z.string().min(1).default("INBOX"),
@@ -184,9 +198,9 @@ const imap = z
     /** How often a server without IDLE is asked. */
     poll: time("30s"),
   })
-  .refine(({ user: name, passwordFile }) => name !== undefined && passwordFile !== undefined, {
+  .refine((value) => value.user !== undefined && hasOneProof(value), {
     ...always,
-    message: "user and passwordFile are needed",
+    message: "user and passwordFile are needed, or user and oauth",
   });
 
 const ownMailbox = z.strictObject({
@@ -266,6 +280,8 @@ export const gatewaySchema = z
         mostRecipients: z.int().min(1).max(1_000).default(100),
         /** From here the gateway's own mailboxes may send without AUTH: a mail server in front that knows its users. */
         trustedNetworks: z.array(network).default([]),
+        /** Mail of all other senders, and of nobody, from these networks: refuse it, or pass it on as it is (a content filter). */
+        others: z.enum(["refuse", "pass"]).default("refuse"),
         /** A mail of a sender to this address is a command, such as `recall <message-id>` in its Subject; it goes nowhere. */
         control: mailbox.optional(),
         limits: doorLimits.prefault({}),
@@ -275,7 +291,9 @@ export const gatewaySchema = z
     mailboxes: z.array(ownMailbox).min(1),
     /** What happens to recipients, and how letters travel (schema-policy.ts). */
     policy: policySchema.prefault({}),
-    relay: relay.optional(),
+    relay: gatewayRelay.optional(),
+    /** What mail clients are told of their servers. */
+    clients: clients.prefault({}),
     /** How long is remembered what was done with a letter that came in. */
     retention: time("30d"),
     retry: z.strictObject({ first: time("10s"), longest: time("30m"), giveUpAfter: time("2d") }).prefault({}),

@@ -3,6 +3,7 @@ import { ImapFlow, type MessageStructureObject } from "imapflow";
 import type { ImapConfig } from "../config/schema.ts";
 import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
+import { LoginRefused, withLogin, type Login, type Proof } from "./login.ts";
 
 /** A message as it is seen before it is fetched. */
 export interface Seen {
@@ -18,10 +19,13 @@ const NOT_OPENED = "$KakitomeNotOpened";
 
 export interface MailboxAccess {
   readonly config: ImapConfig;
-  readonly password: string;
+  readonly login: Login;
   /** PEM of the authorities to trust instead of the system's. */
   readonly ca: string | undefined;
 }
+
+/** The server said no to the login itself. */
+const isRefusal = (cause: unknown): boolean => cause instanceof Error && Reflect.get(cause, "authenticationFailed") === true;
 
 /** The library says `false` where the server refused or the line broke. */
 function demandDone(answer: unknown): void {
@@ -45,7 +49,12 @@ export class Mailbox {
    * Connects, authenticates and opens the watched folder. Without TLS only where the configuration says `none`.
    * @param changed called whenever the folder may hold something new, and when the connection ends
    */
-  static async open({ config, password, ca }: MailboxAccess, changed: () => void): Promise<Mailbox> {
+  static async open(access: MailboxAccess, changed: () => void): Promise<Mailbox> {
+    const where = `the mailbox ${access.config.user} at ${access.config.host}`;
+    return withLogin(access.login, where, (proof) => Mailbox.#open(access, proof, changed));
+  }
+
+  static async #open({ config, ca }: MailboxAccess, proof: Proof, changed: () => void): Promise<Mailbox> {
     const client = new ImapFlow({
       host: config.host,
       port: config.port,
@@ -53,7 +62,7 @@ export class Mailbox {
       ...(config.tls === "starttls" && { doSTARTTLS: true }),
       ...(config.tls === "none" && { doSTARTTLS: false }),
       tls: { rejectUnauthorized: true, ...(ca !== undefined && { ca }) }, // whatever NODE_TLS_REJECT_UNAUTHORIZED says
-      auth: { user: config.user ?? "", pass: password },
+      auth: { user: config.user ?? "", ...proof },
       logger: false,
       disableAutoIdle: true,
       missingIdleCommand: "NOOP",
@@ -66,6 +75,7 @@ export class Mailbox {
       await client.mailboxOpen(config.watch);
     } catch (cause) {
       client.close();
+      if (isRefusal(cause)) throw new LoginRefused(cause);
       throw new Fault("unavailable", `the mailbox ${config.user} at ${config.host} cannot be opened`, { cause });
     }
     return new Mailbox(client, config, changed);

@@ -4,18 +4,22 @@ import { join } from "node:path";
 import { Lifecycle, pause, type Running } from "../config/lifecycle.ts";
 import { lockFolder } from "../config/lock.ts";
 import { reasonOf, type Log } from "../config/log.ts";
-import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
+import type { GatewayConfig, ImapConfig, OwnMailbox } from "../config/schema.ts";
 import { readSecret } from "../config/secrets.ts";
 import { parseMailbox, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { Attempts } from "./attempts.ts";
+import { autoconfig, listed, mobileconfig, muttrc } from "./client-formats.ts";
 import { command, isCommand } from "./control.ts";
 import { Identities, openChannel } from "./identity.ts";
 import { receive, type InboundParts } from "./inbound.ts";
 import { Journal } from "./journal.ts";
 import { Learned } from "./learned.ts";
 import { Letters } from "./letters.ts";
+import { openDiscovery } from "./discovery.ts";
 import { brokerDirectory } from "./directory.ts";
+import type { Login } from "./login.ts";
+import { TokenSources } from "./oauth.ts";
 import { consign } from "./outbound.ts";
 import { openPolicy } from "./policy.ts";
 import { receiveReceipt } from "./receipts.ts";
@@ -25,10 +29,14 @@ import { sealingParts } from "./sealing.ts";
 import { Spool } from "./spool.ts";
 import { FOLDERS } from "./status.ts";
 import { openDoor, type Submission } from "./submission.ts";
+import { UNASKED, passThrough, type Transit } from "./transit.ts";
 import { Users } from "./users.ts";
 import { Visits, networksOf } from "./visits.ts";
 import { watch } from "./watcher.ts";
 
+/** Settings of a mail client in the formats that there are. */
+export const CLIENT_FORMATS = { autoconfig, mobileconfig, listed, muttrc } as const;
+export { settingsFor } from "./client-settings.ts";
 export { explainPolicy } from "./explain.ts";
 export { openFilter, sealFilter } from "./filter.ts";
 export { enrol } from "./identity.ts";
@@ -37,8 +45,6 @@ export { readStatus, type Status } from "./status.ts";
 export { askBroker, recallHere, recallWords } from "./commands.ts";
 export { hashPassword } from "./users.ts";
 
-/** What RCPT says of the control address: what is written there goes nowhere. */
-const NOBODY = { decision: "pass", standing: "none" } as const;
 /** Base64 in two layers, headers and a notice: what a letter of the largest size can grow to, and room. */
 const GROWTH = 2.2;
 const LARGEST_RECEIVED_OCTETS = 200 << 20;
@@ -78,9 +84,17 @@ export async function startGateway(
     const preparing = identities.prepare(broker, running.signal);
     running.onStop(() => preparing);
 
+    const tokens = new TokenSources(now);
+    const loginOf = ({ user = "", passwordFile = "", oauth }: Pick<ImapConfig, "user" | "passwordFile" | "oauth">): Login =>
+      oauth ? { tokens: tokens.of(oauth, user) } : { pass: readSecret(passwordFile).reveal() };
+
     const ports = config.submission && config.relay ? await openSubmission() : [];
     const watchers = config.mailboxes.map((own) => watchMailbox(own));
     running.onStop(async () => void (await Promise.all(watchers)));
+    if (config.clients.listen) {
+      const discovery = await openDiscovery(config, config.clients.listen, log);
+      running.onStop(() => discovery.stop());
+    }
     log.info({ event: "gateway.started", name: config.name, mailboxes: config.mailboxes.length });
     return { ports, stop: () => running.stop() };
 
@@ -91,10 +105,7 @@ export async function startGateway(
         ...hop,
         name: config.name,
         ca: pemAt(hop.ca),
-        auth:
-          hop.user !== undefined && hop.passwordFile !== undefined
-            ? { user: hop.user, pass: readSecret(hop.passwordFile).reveal() }
-            : undefined,
+        auth: hop.user === undefined ? undefined : { user: hop.user, login: loginOf(hop) },
       };
       const directory = brokerDirectory(config, broker, now);
       const policy = openPolicy(config.policy, directory);
@@ -116,9 +127,10 @@ export async function startGateway(
         visits: new Visits(submission.limits, isTrusted),
         attempts: new Attempts(submission.limits),
         trusted: (address: string) => (isTrusted(address) ? household : undefined),
+        passOn: submission.others === "pass" ? (transit: Transit) => passThrough({ now, name, relay }, transit) : undefined,
         policy: {
           decide: async (mailbox: Mailbox, signal: AbortSignal) =>
-            mailbox.key === submission.control?.key ? NOBODY : policy.decide(mailbox, signal),
+            mailbox.key === submission.control?.key ? UNASKED : policy.decide(mailbox, signal),
         },
         log,
         demandSigner: (mailbox: OwnMailbox["address"]) => void identities.of(mailbox),
@@ -144,8 +156,7 @@ export async function startGateway(
 
     async function watchMailbox(own: OwnMailbox): Promise<void> {
       if (!own.imap) return;
-      const password = readSecret(own.imap.passwordFile ?? "").reveal();
-      const access = { config: own.imap, password, ca: pemAt(own.imap.ca) };
+      const access = { config: own.imap, login: loginOf(own.imap), ca: pemAt(own.imap.ca) };
       const inbound: InboundParts = {
         broker,
         brokerUrl: config.broker.url,

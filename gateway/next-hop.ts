@@ -1,15 +1,19 @@
 /** The line to the next hop (S5): one pool of SMTP connections, and what the hop's answers mean for a letter. */
 import { createTransport, type Transporter } from "nodemailer";
 import { Fault } from "../mime/fault.ts";
+import type { Forwarded } from "./forwarded.ts";
+import type { Login } from "./login.ts";
 import { isPermanent, statusIn } from "./reply.ts";
-import type { Consignment, Spooled } from "./spool.ts";
+import type { Consignment } from "./spool.ts";
+import { HopPool } from "./strict-hop.ts";
+import { TOKEN_METHOD, loginByToken, type Exchange } from "./smtp-token.ts";
 
 export interface NextHop {
   readonly host: string;
   readonly port: number;
   readonly tls: "implicit" | "starttls" | "none";
   readonly ca: string | undefined;
-  readonly auth: { readonly user: string; readonly pass: string } | undefined;
+  readonly auth: { readonly user: string; readonly login: Login } | undefined;
   /** How we greet. */
   readonly name: string;
   /** Milliseconds until a silent hop counts as gone; RFC 5321 §4.5.3.2 where left out. */
@@ -23,24 +27,29 @@ const TIMEOUTS = { connect: 30_000, greeting: 60_000, answer: 10 * 60_000 };
 export const CONNECTIONS = 5;
 
 export function connectTo({ host, port, tls, ca, auth, name, timeouts = TIMEOUTS }: NextHop): Transporter {
-  return createTransport({
+  const pool = new HopPool({
     host,
     port,
     name,
-    pool: true,
     maxConnections: CONNECTIONS,
     maxMessages: 1_000,
     secure: tls === "implicit",
     requireTLS: tls === "starttls", // never falls back to clear text
     ignoreTLS: tls === "none",
     tls: { rejectUnauthorized: true, ...(ca !== undefined && { ca }) }, // whatever NODE_TLS_REJECT_UNAUTHORIZED says
-    ...(auth && { auth }),
+    ...(auth && authOptions(auth)),
     connectionTimeout: timeouts.connect,
     greetingTimeout: timeouts.greeting,
     socketTimeout: timeouts.answer,
-    disableFileAccess: true,
-    disableUrlAccess: true,
   });
+  return createTransport(pool, { disableFileAccess: true, disableUrlAccess: true });
+}
+
+/** A password as the library knows it; a token by our own exchange, for either mechanism. */
+function authOptions({ user, login }: NonNullable<NextHop["auth"]>) {
+  if ("pass" in login) return { auth: { user, pass: login.pass } };
+  const exchange = (about: Exchange): Promise<void> => loginByToken(login.tokens, user, about);
+  return { auth: { type: "custom" as const, method: TOKEN_METHOD, user }, customAuth: { [TOKEN_METHOD]: exchange } };
 }
 
 /** RFC 4954 §6: ours to mend, not the letter's fault. */
@@ -69,13 +78,31 @@ export function answerIn(thrown: unknown): Answer {
   };
 }
 
-/** The SMTP envelope of a copy, with its DSN parameters (RFC 3461 §4). */
-export function envelopeOf({ entry }: Spooled, consignment: Consignment) {
+/** What stands in MAIL for all copies of a mail. */
+export interface EnvelopeOf {
+  readonly sender: string;
+  readonly envelopeId?: string | undefined;
+  readonly returns?: "FULL" | "HDRS" | undefined;
+  readonly forwarded?: Forwarded | undefined;
+}
+
+/** What stands in RCPT. */
+interface EnvelopeTo extends Pick<Consignment, "recipient" | "notify"> {
+  readonly originalRecipient?: string | undefined;
+}
+
+/** The SMTP envelope for one recipient, with its DSN parameters (RFC 3461 §4) for a hop that announces them, as with XFORWARD. */
+export function envelopeOf(mail: EnvelopeOf, { recipient, notify, originalRecipient }: EnvelopeTo) {
   const dsn = {
-    ...(entry.envelopeId !== undefined && { id: entry.envelopeId }),
-    ...(entry.returns !== undefined && { return: entry.returns === "FULL" ? ("full" as const) : ("headers" as const) }),
-    ...(consignment.notify.length > 0 && { notify: consignment.notify.map((word) => word.toLowerCase()) }),
-    ...(consignment.originalRecipient !== undefined && { recipient: consignment.originalRecipient }),
+    ...(mail.envelopeId !== undefined && { id: mail.envelopeId }),
+    ...(mail.returns !== undefined && { return: mail.returns === "FULL" ? ("full" as const) : ("headers" as const) }),
+    ...(notify.length > 0 && { notify: notify.map((word) => word.toLowerCase()) }),
+    ...(originalRecipient !== undefined && { recipient: originalRecipient }),
   };
-  return { from: entry.sender, to: consignment.recipient, ...(Object.keys(dsn).length > 0 && { dsn }) };
+  return {
+    from: mail.sender,
+    to: recipient,
+    ...(mail.forwarded && { forwarded: mail.forwarded }),
+    ...(Object.keys(dsn).length > 0 && { dsn }),
+  };
 }

@@ -75,7 +75,12 @@ async function passOn(
 ): Promise<void> {
   if (recipients.length === 0) return;
   const fields = message.fields.filter(({ name }) => name !== "bcc" && name !== "return-path");
-  await parts.relay.passOn(submission, recipients, joinMessage([received(parts, submission, id), ...fields], message.body), messageId);
+  await parts.relay.passOn(
+    { ...submission, sender: submission.sender.address },
+    recipients,
+    joinMessage([received(parts, submission, id), ...fields], message.body),
+    messageId,
+  );
 }
 
 /** Tells the sender, once each, who gets nothing, and that a letter goes without the broker. */
@@ -135,6 +140,7 @@ function entryOf(parts: OutboundParts, submission: Submission, id: string, seale
     register: { letter, signatures: base64Of(signaturesOf(sealed)) },
     ...(submission.envelopeId !== undefined && { envelopeId: submission.envelopeId }),
     ...(submission.returns !== undefined && { returns: submission.returns }),
+    ...(submission.forwarded && { forwarded: submission.forwarded }),
   };
 }
 

@@ -10,9 +10,9 @@ import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
 import { failureNotice } from "./bounce.ts";
 import type { Letters } from "./letters.ts";
-import { answerIn, connectTo, CONNECTIONS, envelopeOf, type NextHop } from "./next-hop.ts";
+import { answerIn, connectTo, CONNECTIONS, envelopeOf, type EnvelopeOf, type NextHop } from "./next-hop.ts";
 import { isFinished, type Consignment, type Progress, type Spool, type Spooled } from "./spool.ts";
-import type { Submission, SubmittedRecipient } from "./submission.ts";
+import type { SubmittedRecipient } from "./submission.ts";
 import type { Language } from "./words.ts";
 
 export interface RelayParts {
@@ -99,10 +99,10 @@ export class Relay {
    * the sender gets a notice for each of them.
    * @throws Fault where no recipient was taken: `unavailable`, or `forbidden` with the next hop's words where it refuses for good
    */
-  async passOn(submission: Submission, recipients: readonly SubmittedRecipient[], message: Buffer, messageId: string): Promise<void> {
+  async passOn(mail: EnvelopeOf, recipients: readonly SubmittedRecipient[], message: Buffer, messageId: string): Promise<void> {
     const refusals: { recipient: SubmittedRecipient; cause: unknown }[] = [];
     for (const recipient of recipients) {
-      const envelope = { from: submission.sender.address, to: recipient.mailbox.address, use8BitMime: true };
+      const envelope = { ...envelopeOf(mail, { ...recipient, recipient: recipient.mailbox.address }), use8BitMime: true };
       await this.#transport.sendMail({ envelope, raw: message }).catch((cause: unknown) => refusals.push({ recipient, cause }));
     }
     const [first] = refusals;
@@ -115,7 +115,8 @@ export class Relay {
       });
     }
     this.#parts.log.info({ event: "message.passed-unsealed", recipients: recipients.length - refusals.length });
-    const entry = { sender: submission.sender.address, messageId, acceptedAt: this.#parts.now().toISOString() };
+    const { sender, envelopeId } = mail;
+    const entry = { sender, messageId, acceptedAt: this.#parts.now().toISOString(), ...(envelopeId !== undefined && { envelopeId }) };
     for (const { recipient, cause } of refusals) {
       const { status, answer } = answerIn(cause);
       const { mailbox, notify, originalRecipient } = recipient;
@@ -187,7 +188,7 @@ export class Relay {
     if (spooled.progress[at]?.stage !== "waiting") return; // it was recalled meanwhile
     spooled.sending.add(at);
     try {
-      await this.#transport.sendMail({ envelope: envelopeOf(spooled, consignment), raw: message });
+      await this.#transport.sendMail({ envelope: envelopeOf(entry, consignment), raw: message });
     } catch (thrown) {
       const { code, status, answer, isFinal } = answerIn(thrown);
       const tooOld = age > retry.giveUpAfter;

@@ -17,6 +17,7 @@ import {
   unlessMissing,
   writeDurably,
 } from "./durable.ts";
+import type { Forwarded } from "./forwarded.ts";
 import type { Letter } from "./letters.ts";
 
 /** One recipient's copy. */
@@ -42,6 +43,8 @@ export interface Entry {
   readonly acceptedAt: string;
   readonly envelopeId?: string;
   readonly returns?: "FULL" | "HDRS";
+  /** What the mail server in front said of its client. */
+  readonly forwarded?: Forwarded;
   /** What the register of sent letters has to hold before the first copy leaves; absent for notices. */
   readonly register?: { readonly letter: Letter; /** By session, DER as base64. */ readonly signatures: Readonly<Record<string, string>> };
   readonly consignments: readonly Consignment[];

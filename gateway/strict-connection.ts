@@ -85,6 +85,20 @@ export class StrictConnection extends SMTPConnection {
     return !this._closing && !this._closed;
   }
 
+  override _isDisabled(command: string): boolean {
+    return super._isDisabled(command) || (command === "XFORWARD" && !this._server.isTrusted(this._originalRemoteAddress));
+  }
+
+  /** The library takes what is said of another client for our own client's; here only the next hop hears of it (forwarded.ts). */
+  override handler_XFORWARD(command: Buffer, callback: () => void): void {
+    const { remoteAddress, remotePort, clientHostname, hostNameAppearsAs } = this;
+    super.handler_XFORWARD(command, () => {
+      Object.assign(this, { remoteAddress, remotePort, clientHostname, hostNameAppearsAs });
+      Object.assign(this.session, { remoteAddress, remotePort, clientHostname, hostNameAppearsAs });
+      callback();
+    });
+  }
+
   override _armTimeout(socket?: Socket): void {
     if (socket) this.#top = socket; // the deadlines of phases stand in for the library's idle timeout, which each octet prolongs
   }

@@ -11,17 +11,27 @@ import type { Visits } from "./visits.ts";
 /** A client that was turned away gets this long to take its answer. */
 const LINGER_MS = 1_000;
 
+interface StrictParts {
+  readonly limits: DoorLimits;
+  readonly visits: Visits;
+  readonly log: Log;
+  isTrusted(address: string): boolean;
+}
+
 export class StrictServer extends SMTPServer {
   readonly limits: DoorLimits;
   readonly #visits: Visits;
   readonly #log: Log;
+  /** Whether a mail server in front is at this address, which may say who its client was (XFORWARD). */
+  readonly isTrusted: (address: string) => boolean;
   readonly #leaving = new WeakMap<Socket, () => void>();
 
-  constructor(options: SMTPServerOptions, { limits, visits, log }: { limits: DoorLimits; visits: Visits; log: Log }) {
+  constructor(options: SMTPServerOptions, { limits, visits, log, isTrusted }: StrictParts) {
     super(options);
     this.limits = limits;
     this.#visits = visits;
     this.#log = log;
+    this.isTrusted = isTrusted;
   }
 
   override connect(socket: Socket, options?: SMTPConnectionOptions | null): void {

@@ -12,7 +12,9 @@ import type { Admitted, Policy } from "./policy.ts";
 import { AUTHENTICATION_FAILED, Refused, accepted, replyFor, type Reply } from "./reply.ts";
 import { demandShape } from "./shape.ts";
 import { StrictServer } from "./strict-server.ts";
-import type { Submitter, Users } from "./users.ts";
+import { takeForwarded, type Forwarded } from "./forwarded.ts";
+import { UNASKED, type Transit } from "./transit.ts";
+import { maySendAs, type Submitter, type Users } from "./users.ts";
 import type { Visits } from "./visits.ts";
 
 /** One recipient of a submission, as RCPT TO and the policy made it. */
@@ -34,6 +36,8 @@ export interface Submission {
   readonly message: Buffer;
   /** The trace protocol word (RFC 3848). */
   readonly protocol: string;
+  /** What the mail server in front said of its client; for the next hop only. */
+  readonly forwarded?: Forwarded | undefined;
 }
 
 export interface Door {
@@ -55,6 +59,8 @@ export interface DoorParts {
   readonly attempts: Attempts;
   /** Who needs no AUTH at this address: a mail server in front, for the gateway's own mailboxes. */
   trusted(address: string): Submitter | undefined;
+  /** Passes on what a mail server in front brings of other senders; without it they are refused. @returns an id for the log */
+  passOn?: ((transit: Transit, signal: AbortSignal) => Promise<string>) | undefined;
   readonly policy: Pick<Policy, "decide">;
   readonly log: Log;
   /** Whether letters of this mailbox can be signed right now. @throws Fault */
@@ -70,8 +76,10 @@ const NOTHING_FOR_MS = 5 * 60_000; // RFC 5321 §4.5.3.2.7
 /** What the gateway remembers of a transaction beside the library's own session. */
 interface Transaction {
   readonly submitter: Submitter;
-  readonly sender: Mailbox;
+  /** Undefined for somebody else's mail, which only passes through. */
+  readonly sender: Mailbox | undefined;
   readonly recipients: Map<string, SubmittedRecipient>;
+  readonly forwarded: Forwarded | undefined;
 }
 
 /** Opens one door. `stop` refuses new connections, sends idle clients away and lets letters that are coming in be accepted. */
@@ -108,7 +116,8 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
       minVersion: "TLSv1.2",
       authMethods: ["PLAIN", "LOGIN"],
       authOptional: true, // `begin` demands it, for it knows whom the network speaks for
-      disabledCommands: ["XCLIENT", "XFORWARD", "WIZ", "SHELL", "KILL", "HELP"],
+      useXForward: true, // from trusted networks only (strict-connection.ts)
+      disabledCommands: ["XCLIENT", "WIZ", "SHELL", "KILL", "HELP"],
       size: door.largest,
       hideDSN: false,
       hideENHANCEDSTATUSCODES: true, // the library would put a second, generic code before ours
@@ -134,8 +143,7 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
           receiving.add(session.id);
           const message = await collect(stream, door.largest);
           demandShape(message, door.limits, door.name);
-          const id = await parts.consign(submissionOf(session, transactions.get(session), message), signal);
-          return accepted(id);
+          return accepted(await take(parts, session, transactions.get(session), message, signal));
         };
         void answer(session, "DATA", step, callback).finally(() => {
           receiving.delete(session.id);
@@ -143,7 +151,7 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
         });
       },
     },
-    { limits: door.limits, visits: parts.visits, log: parts.log },
+    { limits: door.limits, visits: parts.visits, log: parts.log, isTrusted: (address) => parts.trusted(address) !== undefined },
   );
   server.on("error", (error) => parts.log.warn({ event: "submission.connection", reason: reasonOf(error) }));
   const port = await listen(server, door.listen);
@@ -204,10 +212,14 @@ function submitterOf({ trusted }: DoorParts, session: SMTPServerSession): Submit
 
 function begin(parts: DoorParts, session: SMTPServerSession, { address }: SMTPServerAddress): Transaction {
   const submitter = submitterOf(parts, session);
-  const sender = mailboxOf(address);
+  const forwarded = takeForwarded(session);
+  const recipients = new Map<string, SubmittedRecipient>();
+  const sender = address === "" && parts.passOn ? undefined : mailboxOf(address);
+  const passes = parts.passOn && !session.user && !(sender && maySendAs(submitter, sender));
+  if (!sender || passes) return { submitter, sender: undefined, recipients, forwarded };
   demandIdentity(submitter, sender, "MAIL FROM");
   parts.demandSigner(sender);
-  return { submitter, sender, recipients: new Map() };
+  return { submitter, sender, recipients, forwarded };
 }
 
 function mailboxOf(address: string): Mailbox {
@@ -229,22 +241,32 @@ async function addRecipient(
 ): Promise<void> {
   if (!transaction) throw new Fault("internal", "RCPT without MAIL");
   const mailbox = mailboxOf(address);
-  const admitted = await parts.policy.decide(mailbox, signal);
+  const admitted = transaction.sender ? await parts.policy.decide(mailbox, signal) : UNASKED;
   transaction.recipients.set(mailbox.key, { mailbox, ...admitted, notify: dsn?.notify ?? [], originalRecipient: dsn?.orcpt });
 }
 
-function submissionOf(session: SMTPServerSession, transaction: Transaction | undefined, message: Buffer): Submission {
+/** The walk that is meant for the transaction. @returns the id under which it was accepted */
+function take(
+  parts: DoorParts,
+  session: SMTPServerSession,
+  transaction: Transaction | undefined,
+  message: Buffer,
+  signal: AbortSignal,
+): Promise<string> {
   if (!transaction) throw new Fault("internal", "DATA without MAIL");
-  const { dsn } = session.envelope;
-  return {
-    submitter: transaction.submitter,
-    sender: transaction.sender,
+  const { submitter, sender, forwarded } = transaction;
+  const { dsn, mailFrom } = session.envelope;
+  const common = {
     recipients: [...transaction.recipients.values()],
     envelopeId: dsn?.envid ?? undefined,
     returns: dsn?.ret === "FULL" || dsn?.ret === "HDRS" ? dsn.ret : undefined,
     message,
     protocol: session.transmissionType,
-  };
+    forwarded,
+  } as const;
+  if (sender) return parts.consign({ ...common, submitter, sender }, signal);
+  if (!parts.passOn) throw new Fault("internal", "somebody else's mail at a door that passes nothing on");
+  return parts.passOn({ ...common, sender: mailFrom ? mailFrom.address : "" }, signal);
 }
 
 /** Reads DATA to its end; beyond the limit it keeps nothing more, so that the client still gets its answer. */

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const rooms = ["mime", "config", "broker", "gateway", "cli"];
-const copied = [".lua", ".yaml"];
+const copied = [".lua", ".yaml", ".service"];
 
 function run(command, args) {
   const done = spawnSync(command, args, { cwd: root, stdio: ["ignore", 2, 2] });
@@ -56,7 +56,7 @@ export function install() {
   writeFileSync(stamp, digest);
 }
 
-/** Compiles the rooms into dist/ and copies what the compiler leaves: the Redis functions and the example configurations. */
+/** Compiles the rooms into dist/ and copies what the compiler leaves: the Redis functions the example configurations and the units. */
 export function build() {
   const sources = rooms.flatMap(sourcesBelow).sort((a, b) => (a < b ? -1 : 1));
   const dist = join(root, "dist");

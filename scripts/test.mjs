@@ -20,6 +20,9 @@ const packages = {
   openssl: "openssl",
   "s-nail": "s-nail",
   strace: "strace",
+  xmllint: "libxml2-utils",
+  mandoc: "mandoc",
+  "systemd-analyze": "systemd",
 };
 
 function isThere(command) {

@@ -45,7 +45,7 @@ const CLIENTS: readonly Client[] = [
     name: "the relay to its next hop",
     protocol: "smtp",
     work(port, tls) {
-      const auth = { user: USER, pass: PASSWORD };
+      const auth = { user: USER, login: { pass: PASSWORD } };
       const transport = connectTo({
         host: "127.0.0.1",
         port,
@@ -73,7 +73,7 @@ const CLIENTS: readonly Client[] = [
     protocol: "imap",
     async work(port, tls) {
       const config = { host: "127.0.0.1", port, tls, user: USER, passwordFile: "", watch: "INBOX", opened: "INBOX", sealed: "remove" };
-      const access = { config: { ...config, poll: 1_000 as never }, password: PASSWORD, ca: certificates.ca };
+      const access = { config: { ...config, poll: 1_000 as never }, login: { pass: PASSWORD }, ca: certificates.ca };
       const mailbox = await Mailbox.open(access, () => undefined);
       running.push(() => mailbox.close());
     },

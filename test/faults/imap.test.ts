@@ -183,7 +183,7 @@ async function play(cell: Cell): Promise<Outcome> {
   const inbound = { ...desk.parts, log: heard.log };
   const watching = watch(
     {
-      access: { config, password: PASSWORD, ca: undefined },
+      access: { config, login: { pass: PASSWORD }, ca: undefined },
       address: BOB,
       journal: desk.journal,
       log: heard.log,

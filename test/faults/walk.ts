@@ -175,7 +175,7 @@ class Walk {
     };
     const watching = watch(
       {
-        access: { config, password: PASSWORD, ca: undefined },
+        access: { config, login: { pass: PASSWORD }, ca: undefined },
         address: BOB,
         journal: inbound.journal,
         log,

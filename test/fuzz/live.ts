@@ -143,7 +143,7 @@ async function imapTarget(): Promise<Target> {
     poll: duration("1s"),
   };
   const visit = async (): Promise<void> => {
-    const mailbox = await Mailbox.open({ config, password: "x", ca: undefined }, () => undefined);
+    const mailbox = await Mailbox.open({ config, login: { pass: "x" }, ca: undefined }, () => undefined);
     try {
       for (const { uid } of await mailbox.seenAbove(0)) {
         await mailbox.fetch(uid);

@@ -10,6 +10,7 @@ import { standardPolicy } from "../../config/schema-policy.ts";
 import { Attempts } from "../../gateway/attempts.ts";
 import { Policy } from "../../gateway/policy.ts";
 import { openDoor, type Submission } from "../../gateway/submission.ts";
+import type { Transit } from "../../gateway/transit.ts";
 import { Users } from "../../gateway/users.ts";
 import { Visits, networksOf } from "../../gateway/visits.ts";
 import { heardLog, type HeardLog } from "../broker/happenings.ts";
@@ -24,6 +25,8 @@ export interface TestDoor {
   readonly tlsPort: number;
   readonly ca: string;
   readonly taken: Submission[];
+  /** Of other senders. */
+  readonly passed: Transit[];
   readonly heard: HeardLog;
   /** What the next consignments do instead of succeeding. */
   consign: (submission: Submission) => Promise<string>;
@@ -65,6 +68,8 @@ export interface DoorOptions {
   readonly limits?: Partial<DoorLimits>;
   readonly trustedNetworks?: readonly Network[];
   readonly visits?: Visits;
+  /** Whether mail of other senders is passed on. */
+  readonly others?: boolean;
 }
 
 export async function openTestDoor({ mostRecipients = 5, ...options }: DoorOptions = {}): Promise<TestDoor> {
@@ -97,6 +102,7 @@ export async function openTestDoor({ mostRecipients = 5, ...options }: DoorOptio
     log: heard.log,
     demandSigner: (mailbox: Mailbox) => door.demandSigner(mailbox),
     consign: (submission: Submission) => door.consign(submission),
+    passOn: options.others ? async (transit: Transit) => `passed-${door.passed.push(transit)}` : undefined,
   };
   const about = {
     name: "gateway.a.example",
@@ -115,6 +121,7 @@ export async function openTestDoor({ mostRecipients = 5, ...options }: DoorOptio
     tlsPort: openTls.port,
     ca,
     taken: [],
+    passed: [],
     heard,
     consign: keep,
     demandSigner: () => undefined,

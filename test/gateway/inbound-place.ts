@@ -120,7 +120,7 @@ export async function openDesk(
       await client.append(watch, mail, flags, date);
     },
     async look(how) {
-      const mailbox = await Mailbox.open({ config, password: PASSWORD, ca: undefined }, () => undefined);
+      const mailbox = await Mailbox.open({ config, login: { pass: PASSWORD }, ca: undefined }, () => undefined);
       const failures: unknown[] = [];
       const slots = new Slots(how?.atOnce ? Number.POSITIVE_INFINITY : 1);
       const looks = (await everySeen(mailbox)).map((seen) => slots.run(() => receive(parts, mailbox, seen, forever)));

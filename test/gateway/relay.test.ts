@@ -178,7 +178,7 @@ describe("what is wrong with us and not with the letter is no reason to give it 
     const user = { name: "gateway", password: "right-password" };
     const { port, attempts } = await hop({ user });
     const nextHop = { host: "127.0.0.1", port, tls: "none" as const, ca: undefined, name: "gateway.a.example" };
-    const wrong = await desk(port, { nextHop: { ...nextHop, auth: { user: user.name, pass: "wrong-password" } } });
+    const wrong = await desk(port, { nextHop: { ...nextHop, auth: { user: user.name, login: { pass: "wrong-password" } } } });
     const spooled = await wrong.put();
     wrong.relay.take(spooled);
     const [refused] = await house.heard.lines.until(
@@ -187,7 +187,10 @@ describe("what is wrong with us and not with the letter is no reason to give it 
     await wrong.stop();
     expect(refused).toMatchObject({ code: 535, final: false });
     expect(await rows(spooled)).toEqual(["declared"]);
-    const right = await desk(port, { folder: wrong.folder, nextHop: { ...nextHop, auth: { user: user.name, pass: user.password } } });
+    const right = await desk(port, {
+      folder: wrong.folder,
+      nextHop: { ...nextHop, auth: { user: user.name, login: { pass: user.password } } },
+    });
     await right.relay.resume();
     await attempts.until(() => true);
     await right.relay.close();

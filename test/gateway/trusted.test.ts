@@ -77,6 +77,70 @@ describe("from a trusted network", () => {
   });
 });
 
+describe("XFORWARD", () => {
+  const FORWARD = "XFORWARD NAME=client.example ADDR=203.0.113.9 PORT=[UNAVAILABLE] HELO=a+2Bb SOURCE=REMOTE";
+
+  test("is offered and taken from a trusted network only, and not after the login of somebody from elsewhere", async () => {
+    const [inside, outside] = [await Talk.open(open.port), await Talk.open(closed.port)];
+    expect(await inside.say("EHLO postfix.a.example")).toContain("XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE");
+    expect(await outside.say("EHLO postfix.a.example")).not.toContain("XFORWARD");
+    await outside.secure(closed.ca);
+    await outside.login("alice", PASSWORD);
+    expect(await outside.say(FORWARD)).toMatch(/^500 /u);
+    for (const talk of [inside, outside]) talk.close();
+  });
+
+  test("goes with the one transaction behind it, and changes nothing about who is trusted", async () => {
+    const talk = await plain(open);
+    const before = open.taken.length;
+    expect(await talk.say(FORWARD)).toMatch(/^250 /u);
+    for (let round = 0; round < 2; round++) {
+      expect(await talk.say(`MAIL FROM:<${ALICE}>`)).toMatch(/^250 /u);
+      expect(await talk.say(FORWARD)).toMatch(/^503 /u);
+      await talk.say("RCPT TO:<bob@b.example>");
+      await talk.data(`From: ${ALICE}\r\n\r\nHello.`);
+    }
+    const [first, second] = open.taken.slice(before).map(({ forwarded }) => forwarded);
+    expect(first).toEqual({ NAME: "client.example", ADDR: "203.0.113.9", PORT: "[UNAVAILABLE]", HELO: "a+b", SOURCE: "REMOTE" });
+    expect(second).toBeUndefined();
+    talk.close();
+  });
+
+  test.each([["ADDR=nowhere"], ["LOGIN=alice"], ["NAME=a+0D+0Ab"], [""]])("with %s is refused", async (attribute) => {
+    const talk = await plain(open);
+    expect(await talk.say(`XFORWARD ${attribute}`)).toMatch(/^501 /u);
+    talk.close();
+  });
+});
+
+describe("a door that passes other senders' mail on", () => {
+  let filter: TestDoor;
+  beforeAll(async () => {
+    filter = await openTestDoor({ trustedNetworks: [{ address: "127.0.0.0", prefix: 8, family: "ipv4" }], others: true });
+  });
+  afterAll(() => filter?.stop());
+
+  test.each([["ceo@elsewhere.example"], [""]])("takes <%s>, asks no policy about its recipients, and does not seal", async (sender) => {
+    const talk = await plain(filter);
+    expect(await talk.say(`MAIL FROM:<${sender}> RET=HDRS ENVID=e+2B1`)).toMatch(/^250 /u);
+    expect(await talk.say("RCPT TO:<nobody@unenrolled.example> NOTIFY=NEVER")).toMatch(/^250 /u);
+    expect(await talk.data("From: whoever@elsewhere.example\r\n\r\nHello.")).toMatch(/^250 /u);
+    expect(filter.taken).toEqual([]);
+    expect(filter.passed.at(-1)).toMatchObject({ sender, envelopeId: "e+1", returns: "HDRS", recipients: [{ notify: ["NEVER"] }] });
+    talk.close();
+  });
+
+  test("still seals what its own mailboxes send, and whoever logs in is bound to their identities", async () => {
+    const talk = await plain(filter);
+    await talk.say(`MAIL FROM:<${ALICE}>`);
+    expect(await talk.say("RCPT TO:<nobody@unenrolled.example>")).toMatch(/^550 /u);
+    await talk.secure(filter.ca);
+    await talk.login("carol", PASSWORD);
+    expect(await talk.say("MAIL FROM:<ceo@elsewhere.example>")).toMatch(/^550 5\.7\.1 /u);
+    talk.close();
+  });
+});
+
 describe("a list of networks", () => {
   const isTrusted = networksOf([
     { address: "192.0.2.0", prefix: 25, family: "ipv4" },

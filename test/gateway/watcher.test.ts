@@ -86,7 +86,7 @@ async function start(port: number, onSealed?: (mailbox: Mailbox, seen: Seen) => 
     },
   });
   const parts = {
-    access: { config: await imapConfig(port, extra), password: "secret", ca: undefined },
+    access: { config: await imapConfig(port, extra), login: { pass: "secret" }, ca: undefined },
     address: BOB,
     journal,
     log: createLog(lines),

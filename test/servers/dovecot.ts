@@ -12,6 +12,8 @@ export interface DovecotServer {
   readonly imapPort: number;
   readonly imapsPort: number;
   readonly lmtpPort: number;
+  /** Where Postfix asks about passwords. */
+  readonly saslPort: number;
   readonly folder: string;
   /** Path of its self-signed certificate (PEM), for localhost and 127.0.0.1. */
   readonly ca: string;
@@ -40,12 +42,21 @@ interface Ports {
   readonly imap: number;
   readonly imaps: number;
   readonly lmtp: number;
+  readonly sasl: number;
 }
 
-export async function startDovecot(options: { users: Record<string, string> }): Promise<DovecotServer> {
+export interface DovecotOptions {
+  readonly users: Record<string, string>;
+  /** XOAUTH2 and OAUTHBEARER too, with JSON Web Tokens that are signed with this key (HS256) and name the user as `email`. */
+  readonly tokenKey?: Buffer;
+  /** SASL mechanisms beside PLAIN and LOGIN where there is a key; both unless given. */
+  readonly tokenMechanisms?: string;
+}
+
+export async function startDovecot(options: DovecotOptions): Promise<DovecotServer> {
   const account = findAccount();
   const folder = await temporaryFolder("dovecot", "shared");
-  const ports: Ports = { imap: await freePort(), imaps: await freePort(), lmtp: await freePort() };
+  const ports: Ports = { imap: await freePort(), imaps: await freePort(), lmtp: await freePort(), sasl: await freePort() };
   const configuration = join(folder, "dovecot.conf");
   const certificate = join(folder, "tls.crt");
   const users = Object.entries(options.users).map(([address, password]) => `${address}:{PLAIN}${password}\n`);
@@ -53,7 +64,9 @@ export async function startDovecot(options: { users: Record<string, string> }): 
   await mkdir(join(folder, "run"), { mode: 0o755 });
   await mkdir(join(folder, "mail"), { mode: 0o700 });
   await writeFile(join(folder, "users"), users.join(""), { mode: 0o600 });
-  await writeFile(configuration, configurationOf(folder, ports, account));
+  if (options.tokenKey) await writeTokenKey(folder, options.tokenKey);
+  const tokens = options.tokenKey ? tokenLogin(folder, options.tokenMechanisms ?? "xoauth2 oauthbearer") : "";
+  await writeFile(configuration, `${configurationOf(folder, ports, account)}${tokens}`);
   makeCertificate(certificate, join(folder, "tls.key"));
   if (account.become.length > 0) execFileSync("chown", ["-R", `${account.uid}:${account.gid}`, folder]);
 
@@ -74,6 +87,7 @@ export async function startDovecot(options: { users: Record<string, string> }): 
     imapPort: ports.imap,
     imapsPort: ports.imaps,
     lmtpPort: ports.lmtp,
+    saslPort: ports.sasl,
     folder,
     ca: certificate,
     maildir: (user) => join(folder, "mail", user),
@@ -97,6 +111,26 @@ function findAccount(): Account {
   if (uid !== 0) return { user, group: ask("-gn"), uid, gid, become: [] };
   const nobody = { user, group: ask("-gn"), uid: Number(ask("-u")), gid: Number(ask("-g")) };
   return { ...nobody, become: ["setpriv", `--reuid=${nobody.uid}`, `--regid=${nobody.gid}`, "--clear-groups"] };
+}
+
+/** Where Dovecot's file dictionary finds the key of tokens that name none. */
+async function writeTokenKey(folder: string, key: Buffer): Promise<void> {
+  const keys = join(folder, "keys", "default", "HS256");
+  await mkdir(keys, { recursive: true });
+  await writeFile(join(keys, "default"), key.toString("base64"));
+  const check = ["introspection_mode = local", `local_validation_key_dict = fs:posix:prefix=${folder}/keys/`, "username_attribute = email"];
+  await writeFile(join(folder, "oauth2.conf.ext"), `${check.join("\n")}\n`);
+}
+
+function tokenLogin(folder: string, mechanisms: string): string {
+  return `
+auth_mechanisms = plain login ${mechanisms}
+passdb {
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = ${folder}/oauth2.conf.ext
+}
+`;
 }
 
 function makeCertificate(certificate: string, key: string): void {
@@ -168,6 +202,11 @@ service imap-login {
   inet_listener imaps {
     port = ${ports.imaps}
     ssl = yes
+  }
+}
+service auth {
+  inet_listener sasl {
+    port = ${ports.sasl}
   }
 }
 service lmtp {

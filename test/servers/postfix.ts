@@ -24,6 +24,10 @@ export interface PostfixOptions {
   transport: string;
   /** Lines of main.cf to add or to replace. */
   settings?: Record<string, string>;
+  /** Lines of main.cf as a page of the documentation has them, behind all others. */
+  main?: string;
+  /** Lines of master.cf behind its own services. */
+  services?: string;
 }
 
 /** Postfix's master(8) runs as root only. */
@@ -47,8 +51,8 @@ export async function startPostfix(options: PostfixOptions): Promise<PostfixServ
     await mkdir(join(folder, name));
     await chmod(join(folder, name), 0o755); // Whatever the umask says.
   }
-  await writeFile(join(etc, "main.cf"), linesOf({ ...mainSettings(folder), ...ownSettings(options) }));
-  await writeFile(join(etc, "master.cf"), masterServices(port));
+  await writeFile(join(etc, "main.cf"), `${linesOf({ ...mainSettings(folder), ...ownSettings(options) })}${options.main ?? ""}`);
+  await writeFile(join(etc, "master.cf"), `${masterServices(port)}${options.services ?? ""}`);
   await utimes(join(etc, "main.cf"), 0, 0); // Postfix waits, 2 seconds in all, for a file just written to stay as it is.
   run("chown", "postfix", join(folder, "data"));
   run("postfix", "check"); // Makes the folders of the queue.

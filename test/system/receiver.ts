@@ -34,7 +34,7 @@ export async function openReceiver(
   const stopping = new AbortController();
   const watching = watch(
     {
-      access: { config, password: PASSWORD, ca: undefined },
+      access: { config, login: { pass: PASSWORD }, ca: undefined },
       address: member.mailbox.address,
       journal: desk.journal,
       log: heard.log,

@@ -60,6 +60,8 @@ export interface PlaceOptions {
   readonly recipients?: readonly string[];
   /** Lines of main.cf. */
   readonly postfix?: Record<string, string>;
+  /** Further lines of main.cf and master.cf. */
+  readonly services?: (dovecot: DovecotServer) => { readonly main: string; readonly services: string };
 }
 
 /** @param options what a test wants otherwise */
@@ -70,6 +72,7 @@ export async function startPlace(options: PlaceOptions = {}): Promise<Place> {
     domains: ["a.example", "b.example"],
     transport: `lmtp:inet:127.0.0.1:${dovecot.lmtpPort}`,
     settings: options.postfix ?? {},
+    ...options.services?.(dovecot),
   });
   const door = doorCertificate(folder);
   const broker = await openBroker(folder, redis, postfix.port);

@@ -1,0 +1,98 @@
+/** `kakitome init gateway`: from nothing to a configuration that loads, a door that TLS clients can check, and a unit with these paths. */
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeEach, describe, expect, test } from "@jest/globals";
+import { loadGateway } from "../../config/load.ts";
+import { temporaryFolder } from "../servers/process.ts";
+import { kakitome, must } from "../walks/kakitome.ts";
+
+let folder: string;
+beforeEach(async () => {
+  folder = join(await temporaryFolder("init"), "gateway");
+});
+
+const FIXED = ["--name", "gateway.a.example", "--broker", "https://broker.example:8443", "--imap", "imap.a.example:993"];
+const MAILBOXES = ["--mailbox", "alice@a.example", "--mailbox", "carol@a.example"];
+const order = (...more: string[]): string[] => ["init", "gateway", "--dir", folder, ...FIXED, ...MAILBOXES, ...more];
+
+test("writes the example with the answers in it: it loads, and every setting stays explained", () => {
+  const said = must(order("--relay", "mail.a.example:587", "--relay-user", "gateway"));
+  const file = join(folder, "gateway.yaml");
+  const config = loadGateway(file);
+  expect(config).toMatchObject({
+    name: "gateway.a.example",
+    relay: { host: "mail.a.example", port: 587, tls: "starttls", user: "gateway" },
+  });
+  expect(config.mailboxes.map(({ address, imap }) => [address.address, imap?.user, imap?.port])).toEqual([
+    ["alice@a.example", "alice@a.example", 993],
+    ["carol@a.example", "carol@a.example", 993],
+  ]);
+  const comments = (text: string): number => text.split("\n").filter((line) => line.includes("# ")).length;
+  const example = readFileSync(join(import.meta.dirname, "..", "..", "config", "gateway.example.yaml"), "utf8");
+  expect(comments(readFileSync(file, "utf8"))).toBeGreaterThanOrEqual(comments(example) - 3); // the two of relay's password and authority
+  for (const step of [
+    "alice@a.example.password",
+    "relay.password",
+    "kakitome user add alice@a.example",
+    "kakitome enrol",
+    "systemctl enable",
+  ])
+    expect(said).toContain(step);
+});
+
+test("keys and configuration can be read by their owner alone, and the door's certificate holds for its name", () => {
+  must(order("--relay", "mail.a.example:587"));
+  const open = readdirSync(folder).filter((name) => (statSync(join(folder, name)).mode & 0o077) !== 0);
+  expect(open.toSorted()).toEqual(["door-ca.crt.pem", "door.crt.pem", "kakitome-gateway.service"]);
+  const check = ["verify", "-CAfile", join(folder, "door-ca.crt.pem"), "-purpose", "sslserver", "-verify_hostname"];
+  const verify = (name: string) => spawnSync("openssl", [...check, name, join(folder, "door.crt.pem")]).status;
+  expect([verify("gateway.a.example"), verify("other.example")]).toEqual([0, 2]);
+});
+
+test("the unit names these paths, is one that systemd takes, and stays closed", () => {
+  const { unit, config } = JSON.parse(must(order("--relay", "mail.a.example:587", "--json"))) as { unit: string; config: string };
+  expect(readFileSync(unit, "utf8")).toContain(`gateway run --config ${config}\n`);
+  expect(execFileSync("systemd-analyze", ["verify", "--man=no", unit], { encoding: "utf8" })).toBe("");
+});
+
+test("behind Postfix it stands as the page says", () => {
+  const said = must(order("--postfix"));
+  const { submission, relay } = loadGateway(join(folder, "gateway.yaml"));
+  expect(submission).toMatchObject({ listen: [{ address: { host: "127.0.0.1", port: 10_025 } }], others: "pass" });
+  expect(submission?.trustedNetworks).toEqual([{ address: "127.0.0.1", prefix: 32, family: "ipv4" }]);
+  expect(relay).toEqual({ host: "127.0.0.1", port: 10_026, tls: "none" });
+  expect(said).toContain("docs/install-postfix.md");
+});
+
+test("a second time changes nothing", () => {
+  must(order("--relay", "mail.a.example:587"));
+  const before = readFileSync(join(folder, "door.key.pem"), "utf8");
+  expect(kakitome(order("--relay", "mail.a.example:587"))).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("is there already"),
+  });
+  expect(readFileSync(join(folder, "door.key.pem"), "utf8")).toBe(before);
+});
+
+test("takes a certificate that is there", () => {
+  writeFileSync(join(folder, "..", "own.crt"), "x");
+  must(order("--relay", "mail.a.example:587", "--certificate", join(folder, "..", "own.crt"), "--key", join(folder, "..", "own.key")));
+  expect(readdirSync(folder).toSorted()).toEqual(["gateway.yaml", "kakitome-gateway.service"]);
+  expect(loadGateway(join(folder, "gateway.yaml")).submission?.certificate).toBe(join(folder, "..", "own.crt"));
+});
+
+describe("says in one line what is wrong, and makes nothing:", () => {
+  const without = (flag: string): string[] => order().filter((word, at, all) => word !== flag && all[at - 1] !== flag);
+  test.each([
+    ["nobody can be asked", () => without("--name"), /^missing: --name <host>, --relay <host:port>$/mu],
+    ["a next hop without a port", () => order("--relay", "mail.a.example"), /--relay mail\.a\.example: write host:port/u],
+    ["a broker without TLS", () => [...without("--broker"), "--broker", "http://b.example", "--relay", "m.a.example:25"], /https/u],
+    ["no mail address", () => [...order("--relay", "m.a.example:25"), "--mailbox", "carol"], /carol/u],
+    ["a certificate without its key", () => order("--relay", "m.a.example:25", "--certificate", "x.pem"), /belong together/u],
+  ])("%s", (_why, args, words) => {
+    const { status, stderr } = kakitome(args());
+    expect({ status, stderr }).toMatchObject({ status: 1, stderr: expect.stringMatching(words) });
+    expect(existsSync(folder)).toBe(false);
+  });
+});
