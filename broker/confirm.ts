@@ -6,7 +6,7 @@ import { verifyReceipt } from "../mime/receipt.ts";
 import { authenticate, type Actor, type Broker } from "./broker.ts";
 import { confirmedFacts, demandConfirmed, demandReleased, type ConfirmedFacts } from "./facts.ts";
 import { sessionGone, sessionIn } from "./release.ts";
-import { sessionHash, termsOf, type Confirmed, type Proof, type Released, type Session } from "./session.ts";
+import { namesOf, sessionHash, termsOf, type Confirmed, type Proof, type Released, type Session } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
 import { confirmBody, signBody, type ConfirmBody } from "./wire.ts";
 
@@ -44,7 +44,7 @@ export async function confirm(broker: Broker, gateway: GatewayRecord, signed: Bu
   });
   if (!row) throw sessionGone("there is nothing to confirm for this mailbox");
   demandConfirmed(broker.masterKey, row);
-  broker.log.info({ event: "session.confirmed", step: "S10", session: row.ticketHash.slice(0, 12) });
+  broker.log.info({ event: "session.confirmed", step: "S10", ...namesOf(row) });
   if (termsOf(row).receipt !== false) broker.receiptWaits({ evidence: row.evidence, session: row.session });
   const answer = { request: body.request, evidence: row.evidence, confirmedAt: new Date(row.confirmedAt).toISOString() };
   return signBody(answer, broker.signer, broker.now());

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { createTransport, type Transporter } from "nodemailer";
 import { haltAt } from "../config/halt.ts";
-import { reasonOf } from "../config/log.ts";
+import { reasonOf, type Log } from "../config/log.ts";
 import { pause } from "../config/lifecycle.ts";
 import { Slots } from "../config/slots.ts";
 import type { Milliseconds } from "../config/units.ts";
@@ -10,6 +10,7 @@ import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Broker } from "./broker.ts";
 import { demandTrue, reportMail, subjectOf } from "./report.ts";
+import { namesOf } from "./session.ts";
 import type { OutboxEntry } from "./table.ts";
 
 /** Hands one mail over. @throws whatever the next hop says */
@@ -134,7 +135,8 @@ export class Outbox {
   }
 
   async #deliver(entry: OutboxEntry, count: number): Promise<void> {
-    const { table, log } = this.#broker;
+    const { table } = this.#broker;
+    let log = this.#broker.log.with({ evidence: entry.evidence });
     try {
       const at = this.#broker.now().getTime();
       if (!(await table.claim(entry, { holder: this.#holder, until: at + CLAIM_MS }, at))) {
@@ -142,12 +144,13 @@ export class Outbox {
         return;
       }
       const row = await table.find(entry.session);
+      if (row) log = log.with(namesOf(row));
       const kept = await table.receipt(entry);
       const subject = row && subjectOf(row, entry.evidence);
       if (!row || (subject === "over" && !kept)) {
         await table.done(entry);
         this.#attempts.delete(entry.evidence);
-        log.info({ event: "receipt.over", evidence: entry.evidence }); // what was delayed is not any more
+        log.info({ event: "receipt.over" }); // what was delayed is not any more
         return;
       }
       if (subject === undefined) throw new Fault("internal", "an outbox entry without its row");
@@ -165,27 +168,27 @@ export class Outbox {
       haltAt("k8");
       await table.done(entry);
       this.#attempts.delete(entry.evidence);
-      log.info({ event: "receipt.sent", step: "S11", session: row.ticketHash.slice(0, 12), evidence: entry.evidence });
+      log.info({ event: "receipt.sent", step: "S11" });
     } catch (thrown) {
-      await this.#failed(entry, count + 1, thrown);
+      await this.#failed(entry, count + 1, thrown, log);
     }
   }
 
-  async #failed(entry: OutboxEntry, count: number, thrown: unknown): Promise<void> {
-    const { table, log } = this.#broker;
+  async #failed(entry: OutboxEntry, count: number, thrown: unknown, log: Log): Promise<void> {
+    const { table } = this.#broker;
     const wait = Math.min(this.#times.retryFirst * 2 ** (count - 1), this.#times.retryLongest);
     this.#attempts.set(entry.evidence, { entry, count, notBefore: performance.now() + wait });
     this.wake();
     if (!isFinal(thrown)) {
-      log.warn({ event: "receipt.waits", evidence: entry.evidence, attempt: count, reason: reasonOf(thrown) });
+      log.warn({ event: "receipt.waits", attempt: count, reason: reasonOf(thrown) });
       return;
     }
-    log.error({ event: "receipt.refused", evidence: entry.evidence, reason: reasonOf(thrown) });
+    log.error({ event: "receipt.refused", reason: reasonOf(thrown) });
     try {
       await table.done(entry); // refused for good; its bytes stay in the table for the retention time
       this.#attempts.delete(entry.evidence);
     } catch (cause) {
-      log.warn({ event: "receipt.waits", evidence: entry.evidence, attempt: count, reason: reasonOf(cause) });
+      log.warn({ event: "receipt.waits", attempt: count, reason: reasonOf(cause) });
     }
   }
 }

@@ -96,6 +96,7 @@ export const presentBody = z.strictObject({
   /** Names the working gateway: of several that watch one mailbox, one opens a letter. */
   holder: id,
 });
+export type PresentBody = z.output<typeof presentBody>;
 
 export const releaseBody = z.strictObject({
   request: z.string(),

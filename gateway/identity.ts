@@ -118,6 +118,14 @@ export class Identities {
     return own.identity;
   }
 
+  /** Each mailbox with its certificates; undefined where it has none yet. */
+  all(): readonly { readonly address: string; readonly certificates: readonly Certificate[] | undefined }[] {
+    return this.#own.map(({ mailbox, identity }) => ({
+      address: mailbox.address.address,
+      certificates: identity && [identity.signer.certificate, ...identity.openers.slice(0, 1).map(({ certificate }) => certificate)],
+    }));
+  }
+
   /** Loads what is there and enrols the rest; tries again until everything is done or the signal aborts. */
   async prepare(broker: BrokerClient, signal: AbortSignal): Promise<void> {
     for (let wait = 1_000; !signal.aborted; wait = Math.min(wait * 2, 60_000)) {

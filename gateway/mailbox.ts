@@ -10,6 +10,8 @@ export interface Seen {
   readonly octets: number;
   readonly flags: readonly string[];
   readonly internalDate: Date | undefined;
+  /** As the header says it; undefined where there is none. */
+  readonly messageId: string | undefined;
   readonly structure: MessageStructureObject | undefined;
 }
 
@@ -88,7 +90,7 @@ export class Mailbox {
   seenAbove(uid: number): Promise<Seen[]> {
     return this.#try("list messages", async () => {
       const found: Seen[] = [];
-      const query = { uid: true, size: true, flags: true, internalDate: true, bodyStructure: true };
+      const query = { uid: true, size: true, flags: true, internalDate: true, bodyStructure: true, envelope: true };
       for await (const message of this.#client.fetch(`${uid + 1}:*`, query, { uid: true })) {
         if (message.uid <= uid) continue; // `n:*` always names the last message (RFC 3501 §6.4.8)
         found.push({
@@ -96,6 +98,7 @@ export class Mailbox {
           octets: message.size ?? 0,
           flags: [...(message.flags ?? [])],
           internalDate: message.internalDate === undefined ? undefined : new Date(message.internalDate),
+          messageId: message.envelope?.messageId,
           structure: message.bodyStructure,
         });
       }

@@ -165,7 +165,7 @@ export async function startGateway(
           log,
           largest: Math.max(LARGEST_RECEIVED_OCTETS, (config.submission?.largest ?? 0) * GROWTH),
           onSealed: (mailbox, seen, signal) => receive(inbound, mailbox, seen, signal),
-          onReport: (mailbox, seen) => receiveReceipt({ broker, letters, log }, mailbox, seen),
+          onReport: (mailbox, seen) => receiveReceipt({ broker, letters, log, now }, mailbox, seen),
           onSigned: (mailbox, seen) => learned.receive(mailbox, seen),
         },
         running.signal,

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { ticketHash, type BrokerClient, type Declared, type Grant, type Identity } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
-import { reasonOf, type Log } from "../config/log.ts";
+import { letterOf, reasonOf, type Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import type { Mailbox } from "../mime/address.ts";
 import type { Certificate } from "../mime/certificate.ts";
@@ -75,7 +75,7 @@ export async function sealFor(
 ): Promise<Sealed> {
   const { message, author, messageId } = accepted;
   if (recipients.length === 0) return { message, author, messageId, copies: [] };
-  const log = parts.log.with({ letter: id });
+  const log = parts.log.with({ letter: letterOf(messageId), accepted: id });
   const identity = parts.identityOf(author);
   const copies = signCopies({ message, identity, brokerUrl: parts.brokerUrl, time: parts.now() }, recipients);
   log.info({ event: "letter.declared", step: "S1", recipients: copies.length });

@@ -94,7 +94,7 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
       callback(null, await step());
     } catch (thrown) {
       const reply = replyFor(thrown);
-      parts.log.warn({ event: "submission.refused", phase, code: reply.code, session: session.id, reason: reasonOf(thrown) });
+      parts.log.warn({ event: "submission.refused", phase, code: reply.code, connection: session.id, reason: reasonOf(thrown) });
       callback(smtpError(reply));
     }
   };
@@ -178,7 +178,7 @@ function smtpError({ code, text }: Reply): Error {
 async function authenticate(parts: DoorParts, name: string, password: string, session: SMTPServerSession): Promise<Submitter | undefined> {
   const attempt = await parts.attempts.begin(session.remoteAddress, name);
   if (!attempt) {
-    parts.log.warn({ event: "submission.authentication-put-off", session: session.id, remote: session.remoteAddress });
+    parts.log.warn({ event: "submission.authentication-put-off", connection: session.id, remote: session.remoteAddress });
     throw new Refused("put-off");
   }
   const submitter = await parts.users.authenticate(name, password).catch((thrown: unknown) => {
@@ -188,7 +188,7 @@ async function authenticate(parts: DoorParts, name: string, password: string, se
   if (submitter) attempt.succeeded();
   else {
     attempt.failed();
-    parts.log.warn({ event: "submission.authentication-failed", session: session.id, remote: session.remoteAddress });
+    parts.log.warn({ event: "submission.authentication-failed", connection: session.id, remote: session.remoteAddress });
   }
   return submitter;
 }
