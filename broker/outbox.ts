@@ -63,8 +63,6 @@ const CLAIM_MS = 2 * 60_000;
 export interface OutboxTimes {
   readonly retryFirst: Milliseconds;
   readonly retryLongest: Milliseconds;
-  /** Names this broker among those on one table; a random name where left out. */
-  readonly holder?: string;
 }
 
 /** What this broker knows of an entry that is not done. */
@@ -73,6 +71,9 @@ interface Attempt {
   readonly count: number;
   /** By a clock that nobody sets; infinite while it is under way. */
   readonly notBefore: number;
+  /** When this process first knew of it, by the same clock. */
+  readonly since: number;
+  readonly reason?: string;
 }
 
 /** As many as the mailer has connections. */
@@ -88,16 +89,25 @@ export class Outbox {
   readonly #holder: string;
   #news = new AbortController();
 
-  constructor(broker: Broker, mailer: ReceiptMailer, times: OutboxTimes) {
+  /** @param times may change. @param holder names this broker among those on one table */
+  constructor(broker: Broker, mailer: ReceiptMailer, times: OutboxTimes, holder = randomBytes(16).toString("hex")) {
     this.#broker = broker;
     this.#mailer = mailer;
     this.#times = times;
-    this.#holder = times.holder ?? randomBytes(16).toString("hex");
+    this.#holder = holder;
+  }
+
+  /** What waits, as far as this process knows, and what the mail server said to the oldest. */
+  get waiting(): { readonly receipts: number; readonly oldestMs: number; readonly reason: string | undefined } {
+    const [oldest] = [...this.#attempts.values()].sort((a, b) => a.since - b.since);
+    const oldestMs = oldest ? performance.now() - oldest.since : 0;
+    return { receipts: this.#attempts.size, oldestMs, reason: oldest?.reason };
   }
 
   /** Without an entry it only looks anew for what is due. */
   wake(entry?: OutboxEntry): void {
-    if (entry && !this.#attempts.has(entry.evidence)) this.#attempts.set(entry.evidence, { entry, count: 0, notBefore: 0 });
+    if (entry && !this.#attempts.has(entry.evidence))
+      this.#attempts.set(entry.evidence, { entry, count: 0, notBefore: 0, since: performance.now() });
     this.#news.abort();
   }
 
@@ -108,9 +118,10 @@ export class Outbox {
     while (!signal.aborted) {
       this.#news = new AbortController();
       if (performance.now() >= nextLook) nextLook = performance.now() + (await this.#look());
-      for (const { entry, count, notBefore } of this.#attempts.values()) {
+      for (const attempt of this.#attempts.values()) {
+        const { entry, count, notBefore } = attempt;
         if (notBefore > performance.now()) continue;
-        this.#attempts.set(entry.evidence, { entry, count, notBefore: Number.POSITIVE_INFINITY });
+        this.#attempts.set(entry.evidence, { ...attempt, notBefore: Number.POSITIVE_INFINITY });
         const delivery: Promise<void> = this.#slots
           .run(() => (signal.aborted ? Promise.resolve() : this.#deliver(entry, count)))
           .finally(() => underWay.delete(delivery));
@@ -177,7 +188,8 @@ export class Outbox {
   async #failed(entry: OutboxEntry, count: number, thrown: unknown, log: Log): Promise<void> {
     const { table } = this.#broker;
     const wait = Math.min(this.#times.retryFirst * 2 ** (count - 1), this.#times.retryLongest);
-    this.#attempts.set(entry.evidence, { entry, count, notBefore: performance.now() + wait });
+    const since = this.#attempts.get(entry.evidence)?.since ?? performance.now();
+    this.#attempts.set(entry.evidence, { entry, count, notBefore: performance.now() + wait, since, reason: reasonOf(thrown) });
     this.wake();
     if (!isFinal(thrown)) {
       log.warn({ event: "receipt.waits", attempt: count, reason: reasonOf(thrown) });

@@ -2,7 +2,6 @@
 import type { TLSSocket } from "node:tls";
 import type { HttpBindings } from "@hono/node-server";
 import { Hono, type Context } from "hono";
-import type { Running } from "../config/lifecycle.ts";
 import { parseCertificate, verifyChain, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { OID } from "../mime/oids.ts";
@@ -10,7 +9,7 @@ import type { Broker } from "./broker.ts";
 import { confirm } from "./confirm.ts";
 import { declare, markDispatched, withdraw } from "./declare.ts";
 import { enrolGateway, enrolMailbox, lookUp } from "./enrol.ts";
-import { answerFaults, bodyOf, limitedBody, openListener, type ServerLimits } from "./listener.ts";
+import { answerFaults, bodyOf, limitedBody, openListener, type Listening, type ServerLimits, type Tls } from "./listener.ts";
 import { Buckets, networkOf } from "./rate.ts";
 import { recall, status } from "./recall.ts";
 import { release } from "./release.ts";
@@ -97,12 +96,13 @@ async function channelOf(broker: Broker, call: Call, limits: { perGateway: Bucke
 }
 
 /** Listens. @param tls key and certificate of this host, PEM */
-export function startServer(
+export async function startServer(
   broker: Broker,
   listen: { host: string; port: number },
   tls: { key: string; cert: string },
   limits: ServerLimits,
-): Promise<Running & { readonly port: number }> {
-  const options = { ...tls, ca: broker.root.certificate.pem, requestCert: true, rejectUnauthorized: false };
-  return openListener(routes(broker, limits), listen, options, limits);
+): Promise<Listening> {
+  const withClients = (shown: Tls): Tls => ({ ...shown, ca: broker.root.certificate.pem, requestCert: true, rejectUnauthorized: false });
+  const listening = await openListener(routes(broker, limits), listen, withClients(tls), limits);
+  return { ...listening, renew: (shown, renewed) => listening.renew(shown && withClients(shown), renewed) };
 }

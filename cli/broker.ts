@@ -16,6 +16,7 @@ import {
 import { stopRequested } from "../config/lifecycle.ts";
 import { loadBroker } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
+import { reloadOnHangup } from "../config/reload.ts";
 import { REVOCATION_REASONS, type RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
 
@@ -45,11 +46,15 @@ export function addBroker(program: Command): void {
   const broker = program.command("broker").description("the key holder");
   broker
     .command("run")
-    .description("serve until SIGTERM or SIGINT")
+    .description("serve until SIGTERM or SIGINT; SIGHUP reads the configuration anew")
     .option("--config <file>", "configuration", "broker.yaml")
     .action(async ({ config }: { config: string }) => {
-      const running = await startBroker(loadBroker(config), createLog());
+      const [loaded, log] = [loadBroker(config), createLog()];
+      const starting = startBroker(loaded, log);
+      const done = reloadOnHangup(loaded.data, log, starting, async () => (await starting).reload(loadBroker(config)));
+      const running = await starting;
       await stopRequested();
+      done();
       await running.stop();
     });
   broker

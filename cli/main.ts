@@ -14,6 +14,8 @@ const SUBCOMMANDS: Readonly<Record<string, () => Promise<Add>>> = {
   gateway: async () => (await import("./gateway.ts")).addGateway,
   user: async () => (await import("./user.ts")).addUser,
   config: async () => (await import("./config.ts")).addConfig,
+  reload: async () => (await import("./reload.ts")).addReload,
+  readyz: async () => (await import("./readyz.ts")).addReadyz,
   recall: async () => (await import("./recall.ts")).addRecall,
   status: async () => (await import("./status.ts")).addStatus,
   policy: async () => (await import("./policy.ts")).addPolicy,

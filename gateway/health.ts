@@ -27,7 +27,7 @@ export interface HealthParts {
 const LEAST_FREE_OCTETS = 128 << 20;
 
 /** In the order in which a letter needs them. */
-export const DEPENDENCIES = ["broker", "identities", "spool", "next-hop", "imap"] as const;
+const DEPENDENCIES = ["broker", "identities", "spool", "next-hop", "imap"] as const;
 
 export function checksOf(parts: HealthParts): Check[] {
   const looks: Readonly<Record<(typeof DEPENDENCIES)[number], Check["look"]>> = {

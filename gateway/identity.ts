@@ -65,6 +65,8 @@ export async function enrol(
 interface OpenChannel {
   readonly broker: BrokerClient;
   readonly revocations: Revocations;
+  /** The channel's certificate as it counts now. */
+  channel(): Certificate;
 }
 
 /** Opens the channel to the broker. @throws Fault `malformed`: the gateway was not enrolled yet */
@@ -77,17 +79,18 @@ export async function openChannel(config: GatewayConfig, log: Log, now: () => Da
   const pinned = parseCertificate(root);
   const revocations = new Revocations({ folder: config.data, root: pinned, log, now });
   await revocations.load();
+  const shown = parseCertificate(certificate);
   const broker = new BrokerClient({
     url: config.broker.url,
     root: pinned,
     revoked: () => revocations.revoked,
-    certificate: parseCertificate(certificate),
+    certificate: shown,
     key: readPrivateKey(join(folder, FILES.channelKey)),
     timeout: config.broker.timeout,
     holder: holderOf(config.data),
     now,
   });
-  return { broker, revocations };
+  return { broker, revocations, channel: () => shown };
 }
 
 /** Keeps what was learned about one mailbox's keys. */

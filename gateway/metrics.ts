@@ -87,8 +87,6 @@ export interface Gauged {
   now(): Date;
 }
 
-const DAY_MS = 86_400_000;
-
 /** Adds what is read at each scrape. */
 export function addGauges(metrics: Metrics, parts: Gauged): void {
   const { health, standing, spool, relay, identities, now } = parts;
@@ -114,12 +112,17 @@ export function addGauges(metrics: Metrics, parts: Gauged): void {
     const since = [...standing.watchers.values()].filter(({ ready }) => !ready).map((line) => line.since);
     return since.length === 0 ? 0 : Math.max(0, (now().getTime() - Math.min(...since)) / 1_000);
   });
-  metrics.gauge("kakitome_certificate_days_left", "Days until the first certificate of a kind ends.", ["certificate"], async () => {
-    const mailboxes = identities.all().flatMap(({ certificates }) => certificates ?? []);
-    const kinds = { ...parts.certificates(), mailbox: mailboxes };
-    return Object.entries(kinds).flatMap(([certificate, some]) => {
-      const ends = Math.min(...some.map(({ notAfter }) => notAfter.getTime()));
-      return some.length === 0 ? [] : [{ labels: { certificate }, value: (ends - now().getTime()) / DAY_MS }];
-    });
-  });
+  metrics.gauge(
+    "kakitome_certificate_left_seconds",
+    "Time until the first certificate of a kind ends; negative afterwards.",
+    ["certificate"],
+    async () => {
+      const mailboxes = identities.all().flatMap(({ certificates }) => certificates ?? []);
+      const kinds = { ...parts.certificates(), mailbox: mailboxes };
+      return Object.entries(kinds).flatMap(([certificate, some]) => {
+        const ends = Math.min(...some.map(({ notAfter }) => notAfter.getTime()));
+        return some.length === 0 ? [] : [{ labels: { certificate }, value: (ends - now().getTime()) / 1_000 }];
+      });
+    },
+  );
 }

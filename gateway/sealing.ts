@@ -37,16 +37,18 @@ export interface SealingParts {
 /** The sealing parts of a gateway out of its configuration. */
 export function sealingParts(desk: {
   config: GatewayConfig;
+  /** What counts now of the configuration's policy. */
+  rules?: GatewayConfig["policy"];
   broker: BrokerClient;
-  policy: Policy;
+  policy: SealingParts["policy"];
   directory: Directory;
   identities: Identities;
   log: Log;
   now(): Date;
 }): SealingParts {
-  const { config, broker, policy, directory, identities, log, now } = desk;
+  const { config, rules = config.policy, broker, policy, directory, identities, log, now } = desk;
   const identityOf = identities.of.bind(identities);
-  return { broker, policy, directory, log, name: config.name, brokerUrl: config.broker.url, rules: config.policy, identityOf, now };
+  return { broker, policy, directory, log, name: config.name, brokerUrl: config.broker.url, rules, identityOf, now };
 }
 
 /** A recipient's sealed copy with everything that is to be kept of it. */

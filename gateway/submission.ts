@@ -50,7 +50,7 @@ export interface Door {
 
 /** The doors of a gateway share them: what is counted is counted at all of them. */
 export interface DoorParts {
-  readonly users: Users;
+  readonly users: Pick<Users, "authenticate">;
   readonly visits: Visits;
   readonly attempts: Attempts;
   /** Who needs no AUTH at this address: a mail server in front, for the gateway's own mailboxes. */
@@ -74,8 +74,15 @@ interface Transaction {
   readonly recipients: Map<string, SubmittedRecipient>;
 }
 
+export interface OpenDoor extends Running {
+  readonly port: number;
+  /** Shows another certificate from the next handshake on, and counts by other limits; connections stay. */
+  renew(next: Pick<Door, "key" | "certificate" | "largest" | "mostRecipients">): void;
+}
+
 /** Opens one door. `stop` refuses new connections, sends idle clients away and lets letters that are coming in be accepted. */
-export async function openDoor(door: Door, parts: DoorParts): Promise<Running & { readonly port: number }> {
+export async function openDoor(door: Door, parts: DoorParts): Promise<OpenDoor> {
+  let { largest } = door;
   const late = new AbortController();
   const { signal } = late;
   const receiving = new Set<string>();
@@ -132,7 +139,7 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
       onData(stream, session, callback) {
         const step = async (): Promise<string> => {
           receiving.add(session.id);
-          const message = await collect(stream, door.largest);
+          const message = await collect(stream, largest);
           demandShape(message, door.limits, door.name);
           const id = await parts.consign(submissionOf(session, transactions.get(session), message), signal);
           return accepted(id);
@@ -150,6 +157,11 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
   parts.log.info({ event: "submission.listening", port, tls: door.tls });
   return {
     port,
+    renew(next) {
+      largest = next.largest;
+      server.updateSecureContext({ key: next.key, cert: next.certificate });
+      Object.assign(server.options, { size: next.largest, maxRecipients: next.mostRecipients });
+    },
     async stop() {
       const limit = setTimeout(() => late.abort(new Error("stopping")), LONGEST_STOP_MS);
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));

@@ -20,6 +20,7 @@ const packages = {
   openssl: "openssl",
   "s-nail": "s-nail",
   strace: "strace",
+  promtool: "prometheus",
 };
 
 function isThere(command) {

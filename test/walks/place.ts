@@ -52,6 +52,8 @@ export interface PlaceOptions {
   /** Merged into the gateways' files. */
   readonly a?: object;
   readonly b?: object;
+  /** Merged into the broker's. */
+  readonly broker?: object;
   readonly mailbox?: object;
   readonly largest?: string;
   /** Mailboxes of gateway B. */
@@ -70,7 +72,7 @@ export async function startPlace(options: PlaceOptions = {}): Promise<Place> {
     settings: options.postfix ?? {},
   });
   const door = doorCertificate(folder);
-  const broker = await openBroker(folder, redis, postfix.port);
+  const broker = await openBroker(folder, redis, postfix.port, options.broker ?? {});
   const invite = (domain: string) =>
     JSON.parse(must(["broker", "invite", "--config", broker.config, "--for", domain, "--json"])) as { token: string; fingerprint: string };
   const open = async (name: string, addresses: readonly string[], extra: object): Promise<Gateway> => {
@@ -156,7 +158,7 @@ function doorCertificate(folder: string): { certificate: string; key: string } {
   return names;
 }
 
-async function openBroker(folder: string, redis: RedisServer, relayPort: number): Promise<Place["broker"]> {
+async function openBroker(folder: string, redis: RedisServer, relayPort: number, extra: object): Promise<Place["broker"]> {
   const url = `https://127.0.0.1:${await freePort()}`;
   const home = join(folder, "broker");
   const config = join(home, "broker.yaml");
@@ -188,6 +190,7 @@ async function openBroker(folder: string, redis: RedisServer, relayPort: number)
         retryFirst: "500ms",
         retryLongest: "2s",
       },
+      ...extra,
     }),
   );
   const run = async (): Promise<Process> => {
