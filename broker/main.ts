@@ -1,5 +1,4 @@
 /** Wires the broker together from its configuration; nothing is decided here. */
-import { readFileSync } from "node:fs";
 import { Health, startHealth, type HealthPlace } from "../config/health.ts";
 import { Lifecycle, pause, type Running } from "../config/lifecycle.ts";
 import { holderOf } from "../config/holder.ts";
@@ -7,7 +6,6 @@ import { lockFolder } from "../config/lock.ts";
 import { overheard, reasonOf, type Log } from "../config/log.ts";
 import { differences, sorted, type Reloading } from "../config/reload.ts";
 import type { BrokerConfig } from "../config/schema.ts";
-import { readSecret } from "../config/secrets.ts";
 import { Fault } from "../mime/fault.ts";
 import { startAdmin } from "./admin.ts";
 import type { Broker } from "./broker.ts";
@@ -18,12 +16,13 @@ import { LIVE_KEYS, readLive, renewedIn, withLive } from "./live.ts";
 import { masterKeysAt } from "./master-files.ts";
 import { localMasterKey } from "./master-key.ts";
 import { addGauges, Counted } from "./metrics.ts";
-import { fileIn, masterPlaceOf, openTable, rootOf, rootSignerOf } from "./open.ts";
-import { Outbox, smtpMailer } from "./outbox.ts";
+import { fileIn, mailerOf, masterPlaceOf, openTable, rootOf, rootSignerOf } from "./open.ts";
+import { Outbox } from "./outbox.ts";
 import { startServer } from "./server.ts";
 import { sweep } from "./sweep.ts";
 import { Witness } from "./witness.ts";
 
+export { examineBroker } from "./doctor.ts";
 export { initBroker, rootOf };
 export {
   backupTable,
@@ -69,7 +68,7 @@ export async function startBroker(config: BrokerConfig, writtenTo: Log, now: () 
     });
     await table.ready();
     const masters = masterPlaceOf(config);
-    const { relay, retryFirst, retryLongest } = config.receipts;
+    const { retryFirst, retryLongest } = config.receipts;
     const live = readLive(config);
     const limits = { ...config.limits, perGateway: { ...config.limits.perGateway }, perAddress: { ...config.limits.perAddress } };
     const broker: Broker = {
@@ -91,16 +90,7 @@ export async function startBroker(config: BrokerConfig, writtenTo: Log, now: () 
       now,
       receiptWaits: (entry) => outbox.wake(entry),
     };
-    const mailer = smtpMailer({
-      host: relay.host,
-      port: relay.port,
-      tls: relay.tls,
-      ca: relay.ca === undefined ? undefined : readFileSync(relay.ca, "utf8"),
-      auth:
-        relay.user !== undefined && relay.passwordFile !== undefined
-          ? { user: relay.user, pass: readSecret(relay.passwordFile).reveal() }
-          : undefined,
-    });
+    const mailer = mailerOf(config);
     running.onStop(() => mailer.close());
     const times = { retryFirst, retryLongest };
     const outbox = new Outbox(broker, mailer, times, holderOf(config.data));

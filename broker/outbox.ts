@@ -16,6 +16,8 @@ import type { OutboxEntry } from "./table.ts";
 /** Hands one mail over. @throws whatever the next hop says */
 export interface ReceiptMailer {
   send(recipient: string, mail: Buffer): Promise<void>;
+  /** Greets the next hop, with TLS and AUTH as configured, and sends nothing. @throws whatever it says */
+  greet?(): Promise<void>;
   close(): void;
 }
 
@@ -45,6 +47,9 @@ export function smtpMailer(options: {
   return {
     async send(recipient, mail) {
       await transport.sendMail({ envelope: { from: "", to: parseMailbox(recipient).address }, raw: mail });
+    },
+    async greet() {
+      await transport.verify();
     },
     close: () => transport.close(),
   };

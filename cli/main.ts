@@ -14,6 +14,7 @@ const SUBCOMMANDS: Readonly<Record<string, () => Promise<Add>>> = {
   gateway: async () => (await import("./gateway.ts")).addGateway,
   user: async () => (await import("./user.ts")).addUser,
   config: async () => (await import("./config.ts")).addConfig,
+  doctor: async () => (await import("./doctor.ts")).addDoctor,
   reload: async () => (await import("./reload.ts")).addReload,
   readyz: async () => (await import("./readyz.ts")).addReadyz,
   recall: async () => (await import("./recall.ts")).addRecall,

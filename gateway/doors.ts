@@ -55,11 +55,11 @@ export const LIVE_KEYS = [
   ...["certificate", "key", "largest", "mostRecipients", "trustedNetworks", "limits"].map((key) => `submission.${key}`),
 ] as const;
 
-type Configured = GatewayConfig & { readonly submission: NonNullable<GatewayConfig["submission"]> };
+export type Configured = GatewayConfig & { readonly submission: NonNullable<GatewayConfig["submission"]> };
 type Pair = Pick<Door, "key" | "certificate">;
 
 /** The door's key and certificate. @throws Fault `malformed` */
-function pairAt({ submission: { key: keyPath, certificate: path } }: Configured): Pair {
+export function pairAt({ submission: { key: keyPath, certificate: path } }: Configured): Pair {
   const pair = { key: readSecret(keyPath).reveal(), certificate: pemAt(path) ?? "" };
   try {
     createSecureContext({ key: pair.key, cert: pair.certificate });

@@ -15,7 +15,7 @@ import { newKey } from "../mime/request.ts";
 import { Revocations } from "./revocations.ts";
 import { makeFolder, readIfPresent, writeDurably } from "./durable.ts";
 
-const FILES = {
+export const KEY_FILES = {
   root: "broker-ca.pem",
   channelKey: "gateway.key.pem",
   channel: "gateway.crt.pem",
@@ -52,17 +52,17 @@ export async function enrol(
 ): Promise<Certificate> {
   const folder = join(config.data, KEYS);
   await makeFolder(folder);
-  if (await readIfPresent(join(folder, FILES.channel))) throw new Fault("forbidden", `${config.name} is enrolled already (${folder})`);
-  const key = await keptKey(join(folder, FILES.channelKey)); // where the answer is lost, the same token and key get it again
+  if (await readIfPresent(join(folder, KEY_FILES.channel))) throw new Fault("forbidden", `${config.name} is enrolled already (${folder})`);
+  const key = await keptKey(join(folder, KEY_FILES.channelKey)); // where the answer is lost, the same token and key get it again
   const order = { url: config.broker.url, name: config.name, key, ...invitation };
   const { root, certificate } = await enrolGateway(order, signal);
-  await put(join(folder, FILES.root), root.pem);
-  await put(join(folder, FILES.channel), certificate.pem);
+  await put(join(folder, KEY_FILES.root), root.pem);
+  await put(join(folder, KEY_FILES.channel), certificate.pem);
   return certificate;
 }
 
 /** The channel to the broker, and what the broker's root revoked as far as it was known at the last stop. */
-interface OpenChannel {
+export interface OpenChannel {
   readonly broker: BrokerClient;
   readonly revocations: Revocations;
   /** The channel's certificate as it counts now. */
@@ -72,7 +72,7 @@ interface OpenChannel {
 /** Opens the channel to the broker. @throws Fault `malformed`: the gateway was not enrolled yet */
 export async function openChannel(config: GatewayConfig, log: Log, now: () => Date): Promise<OpenChannel> {
   const folder = join(config.data, KEYS);
-  const [root, certificate] = await Promise.all([FILES.root, FILES.channel].map((name) => readIfPresent(join(folder, name))));
+  const [root, certificate] = await Promise.all([KEY_FILES.root, KEY_FILES.channel].map((name) => readIfPresent(join(folder, name))));
   if (!root || !certificate) {
     throw new Fault("malformed", `${config.name} is not enrolled: ask the broker's operator for a token and run "kakitome enrol"`);
   }
@@ -85,7 +85,7 @@ export async function openChannel(config: GatewayConfig, log: Log, now: () => Da
     root: pinned,
     revoked: () => revocations.revoked,
     certificate: shown,
-    key: readPrivateKey(join(folder, FILES.channelKey)),
+    key: readPrivateKey(join(folder, KEY_FILES.channelKey)),
     timeout: config.broker.timeout,
     holder: holderOf(config.data),
     now,
@@ -158,25 +158,25 @@ export class Identities {
 
   async #load(mailbox: OwnMailbox): Promise<Identity | undefined> {
     const [signing, encryption] = await Promise.all(
-      [FILES.signing, FILES.encryption].map((name) => readIfPresent(this.#path(mailbox, name))),
+      [KEY_FILES.signing, KEY_FILES.encryption].map((name) => readIfPresent(this.#path(mailbox, name))),
     );
     if (!signing || !encryption) return undefined;
     const certificate = parseCertificate(signing);
     const wanted = [mailbox.address, ...mailbox.aliases].map(({ key }) => key).sort();
     if ([...certificate.mailboxes].sort().join() !== wanted.join()) return undefined; // aliases changed: new certificates
     return {
-      signer: { key: readPrivateKey(this.#path(mailbox, FILES.signingKey)), certificate },
-      openers: [{ key: readPrivateKey(this.#path(mailbox, FILES.encryptionKey)), certificate: parseCertificate(encryption) }],
+      signer: { key: readPrivateKey(this.#path(mailbox, KEY_FILES.signingKey)), certificate },
+      openers: [{ key: readPrivateKey(this.#path(mailbox, KEY_FILES.encryptionKey)), certificate: parseCertificate(encryption) }],
     };
   }
 
   async #enrol(mailbox: OwnMailbox, broker: BrokerClient, signal: AbortSignal): Promise<Identity> {
     await makeFolder(join(this.#folder, encodeURIComponent(mailbox.address.key)));
-    const signingKey = await keptKey(this.#path(mailbox, FILES.signingKey));
-    const encryptionKey = await keptKey(this.#path(mailbox, FILES.encryptionKey));
+    const signingKey = await keptKey(this.#path(mailbox, KEY_FILES.signingKey));
+    const encryptionKey = await keptKey(this.#path(mailbox, KEY_FILES.encryptionKey));
     const { signing, encryption } = await broker.enrolMailbox({ ...mailbox, signingKey, encryptionKey }, signal);
-    await put(this.#path(mailbox, FILES.encryption), encryption.pem);
-    await put(this.#path(mailbox, FILES.signing), signing.pem);
+    await put(this.#path(mailbox, KEY_FILES.encryption), encryption.pem);
+    await put(this.#path(mailbox, KEY_FILES.signing), signing.pem);
     this.#log.info({ event: "mailbox.enrolled", step: "S0", mailbox: mailbox.address.address });
     return { signer: { key: signingKey, certificate: signing }, openers: [{ key: encryptionKey, certificate: encryption }] };
   }

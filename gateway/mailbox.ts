@@ -73,6 +73,13 @@ export class Mailbox {
     return new Mailbox(client, config, changed);
   }
 
+  /** What the server can, and which folders there are. */
+  async survey(): Promise<{ readonly canIdle: boolean; readonly canExpungeExactly: boolean; readonly folders: readonly string[] }> {
+    const folders = await this.#try("list folders", () => this.#client.list());
+    const canExpungeExactly = this.#client.capabilities.has("UIDPLUS");
+    return { canIdle: this.canIdle, canExpungeExactly, folders: folders.map(({ path }) => path) };
+  }
+
   get usable(): boolean {
     return this.#client.usable;
   }

@@ -24,6 +24,8 @@ import { Standing } from "./standing.ts";
 import { FOLDERS } from "./status.ts";
 import { watch } from "./watcher.ts";
 
+export { examineGateway } from "./doctor.ts";
+export { sendTest } from "./send-test.ts";
 export { explainPolicy } from "./explain.ts";
 export { openFilter, sealFilter } from "./filter.ts";
 export { enrol } from "./identity.ts";

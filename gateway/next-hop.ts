@@ -22,7 +22,8 @@ const TIMEOUTS = { connect: 30_000, greeting: 60_000, answer: 10 * 60_000 };
 /** Transactions at once. */
 export const CONNECTIONS = 5;
 
-export function connectTo({ host, port, tls, ca, auth, name, timeouts = TIMEOUTS }: NextHop): Transporter {
+/** @param more options of the library */
+export function connectTo({ host, port, tls, ca, auth, name, timeouts = TIMEOUTS }: NextHop, more: object = {}): Transporter {
   return createTransport({
     host,
     port,
@@ -40,7 +41,27 @@ export function connectTo({ host, port, tls, ca, auth, name, timeouts = TIMEOUTS
     socketTimeout: timeouts.answer,
     disableFileAccess: true,
     disableUrlAccess: true,
+    ...more,
   });
+}
+
+/** Greets the hop, with TLS and AUTH as configured, and sends nothing. @returns the largest message it takes, where it says so (RFC 1870) */
+export async function examineHop(hop: NextHop): Promise<number | undefined> {
+  let size: number | undefined;
+  const hear = (_entry: unknown, text: unknown): void => {
+    const said = /^250[ -]SIZE (\d{1,15})\s*$/imu.exec(String(text))?.[1];
+    if (said !== undefined) size = Number(said);
+  };
+  const deaf = (): void => undefined;
+  const logger = { level: deaf, trace: hear, debug: hear, info: deaf, warn: deaf, error: deaf, fatal: deaf };
+  const timeouts = { connect: 10_000, greeting: 10_000, answer: 20_000 };
+  const transport = connectTo({ ...hop, timeouts }, { logger, debug: true, pool: false });
+  try {
+    await transport.verify();
+    return size === 0 ? undefined : size;
+  } finally {
+    transport.close();
+  }
 }
 
 /** RFC 4954 §6: ours to mend, not the letter's fault. */

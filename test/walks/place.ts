@@ -154,7 +154,9 @@ function doorCertificate(folder: string): { certificate: string; key: string } {
   const names = { certificate: "door.crt.pem", key: "door.key.pem" };
   const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", join(folder, names.key)];
-  execFileSync("openssl", ["req", "-x509", "-days", "2", ...key, "-out", join(folder, names.certificate), ...subject], { stdio: "ignore" });
+  execFileSync("openssl", ["req", "-x509", "-days", "90", ...key, "-out", join(folder, names.certificate), ...subject], {
+    stdio: "ignore",
+  });
   return names;
 }
 
