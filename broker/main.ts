@@ -1,4 +1,5 @@
 /** Wires the broker together from its configuration; nothing is decided here. */
+import { Endings } from "../config/endings.ts";
 import { Health, startHealth, type HealthPlace } from "../config/health.ts";
 import { Lifecycle, pause, type Running } from "../config/lifecycle.ts";
 import { holderOf } from "../config/holder.ts";
@@ -6,6 +7,7 @@ import { lockFolder } from "../config/lock.ts";
 import { overheard, reasonOf, type Log } from "../config/log.ts";
 import { differences, sorted, type Reloading } from "../config/reload.ts";
 import type { BrokerConfig } from "../config/schema.ts";
+import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { startAdmin } from "./admin.ts";
 import type { Broker } from "./broker.ts";
@@ -30,6 +32,7 @@ export {
   issueServerCertificate,
   restoreTable,
   revokeAt,
+  rotateKey,
   rotateMasterKey,
   rotateSessionKey,
   verifyAudit,
@@ -43,6 +46,7 @@ const EXAMINE_EVERY_MS = 60_000;
 /** What was erased is made unrecoverable. */
 const FORGET_EVERY_MS = 60 * 60_000;
 /** What is not written down yet is noticed as lost only while this process lives. */
+const WARN_EVERY_MS = 60 * 60_000;
 const WITNESS_EVERY_MS = 5_000;
 
 export interface RunningBroker extends Running, Reloading<BrokerConfig> {
@@ -94,11 +98,13 @@ export async function startBroker(config: BrokerConfig, writtenTo: Log, now: () 
     running.onStop(() => mailer.close());
     const times = { retryFirst, retryLongest };
     const outbox = new Outbox(broker, mailer, times, holderOf(config.data));
+    const endings = new Endings(log);
     const workers = [
       outbox.run(running.signal),
       every(SWEEP_EVERY_MS, "table.sweep-waits", () => sweep(broker), broker, running.signal),
       every(FORGET_EVERY_MS, "keys.waiting", () => forgetKeys(broker), broker, running.signal),
       every(EXAMINE_EVERY_MS, "table.not-fit", () => table.ready(), broker, running.signal),
+      every(WARN_EVERY_MS, "certificates.waiting", async () => endings.look(certificates(), now()), broker, running.signal),
       every(WITNESS_EVERY_MS, "witness.waits", async () => witness.keep(), broker, running.signal),
     ];
     running.onStop(async () => void (await Promise.all(workers)));
@@ -133,13 +139,13 @@ export async function startBroker(config: BrokerConfig, writtenTo: Log, now: () 
       },
     };
 
+    function certificates(): Readonly<Record<string, Certificate>> {
+      const [session] = live.sessionKeys;
+      const { server, signer } = live;
+      return { root: broker.root.certificate, server, signing: signer.certificate, ...(session && { session: session.certificate }) };
+    }
+
     async function openHealth(place: HealthPlace): Promise<number> {
-      const certificates = () => ({
-        root: broker.root.certificate,
-        server: live.server,
-        signing: live.signer.certificate,
-        ...(live.sessionKeys[0] && { session: live.sessionKeys[0].certificate }),
-      });
       const health = new Health(checksOf({ table, outbox, certificates, now }), now);
       addGauges(counted.metrics, { health, outbox, certificates, now });
       const opened = await startHealth(place, { health, metrics: counted.metrics, log });

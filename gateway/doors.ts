@@ -12,7 +12,7 @@ import { Fault } from "../mime/fault.ts";
 import { Attempts } from "./attempts.ts";
 import { command, isCommand } from "./control.ts";
 import { brokerDirectory } from "./directory.ts";
-import type { Identities } from "./identity.ts";
+import type { Identities } from "./identities.ts";
 import type { Letters } from "./letters.ts";
 import { consign } from "./outbound.ts";
 import { openPolicy, type Policy } from "./policy.ts";

@@ -4,7 +4,7 @@ import type { Check, Dependency } from "../config/health.ts";
 import type { Mailbox } from "../mime/address.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
-import type { Identities } from "./identity.ts";
+import type { Identities } from "./identities.ts";
 import type { Relay } from "./relay.ts";
 import type { Spool } from "./spool.ts";
 import type { Standing } from "./standing.ts";

@@ -9,15 +9,17 @@ import { differences, sorted, type Reloading } from "../config/reload.ts";
 import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
 import { readSecret } from "../config/secrets.ts";
 import { Fault } from "../mime/fault.ts";
-import { LIVE_KEYS, openDoors, pemAt } from "./doors.ts";
+import { LIVE_KEYS, openDoors, pemAt, type Doors } from "./doors.ts";
 import { checksOf } from "./health.ts";
-import { Identities, openChannel } from "./identity.ts";
+import { Identities } from "./identities.ts";
+import { openChannel } from "./identity.ts";
 import { receive, type InboundParts } from "./inbound.ts";
 import { Journal } from "./journal.ts";
 import { Learned } from "./learned.ts";
 import { Letters } from "./letters.ts";
 import { addGauges, Counted } from "./metrics.ts";
 import { receiveReceipt } from "./receipts.ts";
+import { keepRenewed } from "./renewal.ts";
 import { governing } from "./rules.ts";
 import { Spool } from "./spool.ts";
 import { Standing } from "./standing.ts";
@@ -48,6 +50,7 @@ export interface RunningGateway extends Running, Reloading<GatewayConfig> {
 export async function startGateway(config: GatewayConfig, writtenTo: Log, now: () => Date = () => new Date()): Promise<RunningGateway> {
   const running = new Lifecycle();
   let current = config;
+  let doors: Doors | undefined;
   const counted = new Counted();
   const watched = config.mailboxes.filter(({ imap }) => imap).map(({ address }) => address.address);
   const standing = new Standing(watched, now);
@@ -58,7 +61,8 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
   try {
     mkdirSync(config.data, { recursive: true, mode: 0o700 });
     running.onStop(lockFolder(config.data));
-    const { broker, revocations, channel } = await openChannel(config, log, now);
+    const opened = await openChannel(config, log, now);
+    const { broker, revocations, channel } = opened;
     running.onStop(() => broker.close());
     const refreshing = revocations.keepFresh(broker, config.broker.revocations, running.signal);
     running.onStop(() => refreshing);
@@ -72,9 +76,12 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
     running.onStop(() => tidying);
     const identities = new Identities(config, log);
     const preparing = identities.prepare(broker, running.signal);
-    running.onStop(() => preparing);
+    const renewing = keepRenewed({ channel: opened, broker, identities, log, now }, running.signal, () =>
+      doors ? { door: doors.certificate() } : {},
+    );
+    running.onStop(async () => void (await Promise.all([preparing, renewing])));
 
-    const doors = await openDoors(config, { broker, identities, spool, letters, log, now }, running);
+    doors = await openDoors(config, { broker, identities, spool, letters, log, now }, running);
     const watchers = config.mailboxes.map((own) => watchMailbox(own));
     running.onStop(async () => void (await Promise.all(watchers)));
     const healthPort = config.health && (await openHealth(config.health));

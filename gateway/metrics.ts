@@ -3,7 +3,7 @@ import type { Facts } from "../config/log.ts";
 import { Metrics } from "../config/metrics.ts";
 import { readings, type Health } from "../config/health.ts";
 import type { Certificate } from "../mime/certificate.ts";
-import type { Identities } from "./identity.ts";
+import type { Identities } from "./identities.ts";
 import type { Relay } from "./relay.ts";
 import type { Spool } from "./spool.ts";
 import type { Standing } from "./standing.ts";

@@ -12,7 +12,7 @@ import type { SealedCopy } from "../mime/letter.ts";
 import type { Accepted } from "./accept.ts";
 import { sealCopy, signCopies, type Copy } from "./copies.ts";
 import type { Directory } from "./directory.ts";
-import type { Identities } from "./identity.ts";
+import type { Identities } from "./identities.ts";
 import type { Letter } from "./letters.ts";
 import { plainCopy } from "./plain.ts";
 import { expiryOf, type Policy } from "./policy.ts";
