@@ -3,13 +3,12 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import type { HttpBindings } from "@hono/node-server";
 import { Hono, type Context } from "hono";
 import { z } from "zod";
-import type { Running } from "../config/lifecycle.ts";
 import { readSecret } from "../config/secrets.ts";
 import { REVOCATION_REASONS, type RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Broker } from "./broker.ts";
 import { invite } from "./enrol.ts";
-import { answerFaults, bodyOf, limitedBody, openListener, type ServerLimits } from "./listener.ts";
+import { answerFaults, bodyOf, limitedBody, openListener, type Listening, type ServerLimits } from "./listener.ts";
 import { Buckets, networkOf } from "./rate.ts";
 import { revoke } from "./revoke.ts";
 import type { Session } from "./session.ts";
@@ -136,7 +135,7 @@ export async function startAdmin(
   place: AdminPlace,
   tls: { key: string; cert: string },
   limits: ServerLimits,
-): Promise<Running & { readonly port: number }> {
+): Promise<Listening> {
   const token = readSecret(place.tokenFile).reveal();
   if (token.length < SHORTEST_TOKEN) {
     throw new Fault("malformed", `${place.tokenFile} is too short for 128 bits: make it with "openssl rand -base64 32"`);
@@ -144,5 +143,5 @@ export async function startAdmin(
   const wrong = new Buckets(limits.perAddress);
   const door = await openListener(routes(broker, hashOf(token), wrong), place.listen, place.tls ? tls : undefined, limits);
   broker.log.info({ event: "admin.started", port: door.port });
-  return door;
+  return { ...door, renew: (shown, renewed) => door.renew(place.tls ? shown : undefined, renewed) };
 }

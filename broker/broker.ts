@@ -9,7 +9,7 @@ import { OID } from "../mime/oids.ts";
 import type { Opener } from "../mime/open.ts";
 import { verify, type Signer } from "../mime/sign.ts";
 import type { MasterKey } from "./master-key.ts";
-import { isMailboxRevoked } from "./revoke.ts";
+import { isMailboxRevoked, pairsOf } from "./revoke.ts";
 import type { GatewayRecord, OutboxEntry, Table } from "./table.ts";
 import { parseBody } from "./wire.ts";
 
@@ -47,6 +47,9 @@ export interface Actor<Body> {
   readonly certificate: Certificate;
   /** Addresses the certificate speaks for, as looked up. */
   readonly mailboxes: readonly [string, ...string[]];
+  /** Fingerprints of all certificates that sign for it: a renewal falls between two steps of one letter. */
+  readonly signers: readonly string[];
+  /** Of the pair whose other half signed. */
   readonly encryptionCertificate: Certificate;
   readonly body: Body;
 }
@@ -75,9 +78,10 @@ export async function authenticate<Body extends SignedHead>(
   const { content, signer } = verify(signed, { roots: [broker.root.certificate], at: now, purpose: OID.emailProtection });
   const [address, ...aliases] = signer.mailboxes;
   const record = await broker.table.findMailbox(address ?? "");
-  const enrolledHere =
-    record?.gateway === gateway.fingerprint && parseCertificate(record.signingCertificate).fingerprint === signer.fingerprint;
-  if (address === undefined || !record || !enrolledHere || (await isMailboxRevoked(broker.table, record)))
+  const pairs = record ? pairsOf(record) : [];
+  const pair = pairs.find(({ signingCertificate }) => parseCertificate(signingCertificate).fingerprint === signer.fingerprint);
+  const enrolledHere = record?.gateway === gateway.fingerprint && pair !== undefined;
+  if (address === undefined || !enrolledHere || (await isMailboxRevoked(broker.table, record, pair)))
     throw new Fault("forbidden", "the signer is not a mailbox of this gateway");
   const body = parseBody(schema, content);
   if (body.broker !== broker.url || body.gateway !== gateway.fingerprint)
@@ -91,7 +95,8 @@ export async function authenticate<Body extends SignedHead>(
     gateway,
     certificate: signer,
     mailboxes: [address, ...aliases],
-    encryptionCertificate: parseCertificate(record.encryptionCertificate),
+    signers: pairs.map(({ signingCertificate }) => parseCertificate(signingCertificate).fingerprint),
+    encryptionCertificate: parseCertificate(pair.encryptionCertificate),
     body,
   };
 }

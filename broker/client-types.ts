@@ -90,6 +90,8 @@ export interface Channel {
   readonly root: Certificate;
   readonly certificate: Certificate;
   readonly key: KeyObject;
+  /** Fingerprint of the first certificate, by which the broker names the gateway; the present one's where left out. */
+  readonly gateway?: string | undefined;
   /** Milliseconds for one call. */
   readonly timeout: number;
   /** Names this gateway among those that work for the same mailboxes; a random name where left out. */

@@ -15,6 +15,7 @@ import {
   SIGNED_TYPE,
   confirmedBody,
   directoryBody,
+  enrolledBody,
   dispatchedBody,
   grantsBody,
   mailboxEnrolledBody,
@@ -29,6 +30,7 @@ import {
 } from "./wire.ts";
 
 export { enrolGateway } from "./client-enrol.ts";
+export { probe, type Probed } from "./client-probe.ts";
 export type { Identity, Grant, Release, OpeningProof, DeclaredRecipient, Declared, Channel } from "./client-types.ts";
 export { ticketHash } from "./ticket.ts";
 export type { RecallOutcome, SessionStatus } from "./wire.ts";
@@ -37,21 +39,33 @@ export type { RecallOutcome, SessionStatus } from "./wire.ts";
 const CONNECTIONS = 8;
 
 export class BrokerClient {
-  readonly #channel: Channel;
-  readonly #pool: Pool;
+  #channel: Channel;
+  #pool: Pool;
   readonly #holder: string;
 
   constructor(channel: Channel) {
     this.#channel = channel;
     this.#holder = channel.holder ?? randomBytes(18).toString("base64url");
-    const pem = channel.key.export({ type: "pkcs8", format: "pem" });
-    this.#pool = new Pool(channel.url, {
-      connections: CONNECTIONS,
-      connect: { ca: channel.root.pem, cert: channel.certificate.pem, key: pem, minVersion: "TLSv1.3" },
-      headersTimeout: channel.timeout,
-      bodyTimeout: channel.timeout,
-      keepAliveTimeout: 4_000, // below the server's 5 s, so that no call meets a closing connection
-    });
+    this.#pool = poolOf(channel);
+  }
+
+  /** Another certificate for this channel, for a key that stays here; both count. */
+  async renewChannel(key: KeyObject, name: string, signal: AbortSignal): Promise<Certificate> {
+    const request = certificationRequest(key, name).toString("base64");
+    return parseCertificate((await this.#json("/v1/renewals", enrolledBody, { request }, signal)).certificate);
+  }
+
+  /** Goes on with another certificate; calls that run end as they began. */
+  use(certificate: Certificate, key: KeyObject): void {
+    const former = this.#pool;
+    this.#channel = { ...this.#channel, gateway: this.#id, certificate, key };
+    this.#pool = poolOf(this.#channel);
+    former.close().catch(() => undefined);
+  }
+
+  /** How the broker names this gateway: by its first certificate. */
+  get #id(): string {
+    return this.#channel.gateway ?? this.#channel.certificate.fingerprint;
   }
 
   /** How the broker's signatures are verified. */
@@ -193,7 +207,7 @@ export class BrokerClient {
     return {
       step,
       broker: this.#channel.url,
-      gateway: this.#channel.certificate.fingerprint,
+      gateway: this.#id,
       request: randomBytes(18).toString("base64url"),
       time: this.#channel.now().toISOString(),
     };
@@ -229,6 +243,16 @@ export class BrokerClient {
       throw new Fault("unavailable", "the broker does not accept this gateway's certificate", { cause: thrown }); // not the user's to mend
     }
   }
+}
+
+function poolOf({ url, root, certificate, key, timeout }: Channel): Pool {
+  return new Pool(url, {
+    connections: CONNECTIONS,
+    connect: { ca: root.pem, cert: certificate.pem, key: key.export({ type: "pkcs8", format: "pem" }), minVersion: "TLSv1.3" },
+    headersTimeout: timeout,
+    bodyTimeout: timeout,
+    keepAliveTimeout: 4_000, // below the server's 5 s, so that no call meets a closing connection
+  });
 }
 
 const base64Of = (octets: Buffer): string => octets.toString("base64");

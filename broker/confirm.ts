@@ -6,17 +6,20 @@ import { verifyReceipt } from "../mime/receipt.ts";
 import { authenticate, type Actor, type Broker } from "./broker.ts";
 import { confirmedFacts, demandConfirmed, demandReleased, type ConfirmedFacts } from "./facts.ts";
 import { sessionGone, sessionIn } from "./release.ts";
-import { sessionHash, termsOf, type Confirmed, type Proof, type Released, type Session } from "./session.ts";
+import { namesOf, sessionHash, termsOf, type Confirmed, type Proof, type Released, type Session } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
 import { confirmBody, signBody, type ConfirmBody } from "./wire.ts";
 
-/** The proof of opening: a receipt signed by the recipient that only who opened the letter could make. @throws Fault `signature-invalid` */
-function demandReceipt(broker: Broker, { body, certificate }: Actor<ConfirmBody>, declared: Session): void {
+/**
+ * The proof of opening: a receipt signed by the recipient that only who opened the letter could make.
+ * @returns the fingerprint of its signer. @throws Fault `signature-invalid`
+ */
+function demandReceipt(broker: Broker, { body, signers }: Actor<ConfirmBody>, declared: Session): string {
   const receipt = verifyReceipt(body.receipt, { roots: [broker.root.certificate], at: broker.now() });
-  if (receipt.signer.fingerprint !== certificate.fingerprint)
-    throw new Fault("signature-invalid", "the receipt is signed by another certificate");
+  if (!signers.includes(receipt.signer.fingerprint)) throw new Fault("signature-invalid", "the receipt is signed by another certificate");
   const { signing, contentId } = termsOf(declared);
   demandProof(receipt, body.openingValue, { signing, contentId, commit: declared.commit });
+  return receipt.signer.fingerprint;
 }
 
 /** @returns the confirmation with the evidence's name, signed by the broker; a repetition gets the same. @throws Fault `session-gone` */
@@ -26,12 +29,12 @@ export async function confirm(broker: Broker, gateway: GatewayRecord, signed: Bu
   const { sessionId, nextSessionId } = sessionIn(body.nextTicket, broker.sessionKeys);
   const session = sessionHash(sessionId);
   const given = await broker.table.givenOut(session, mailboxes);
-  if (given) demandReceipt(broker, actor, given); // of any other row its bearer learns what everyone learns
+  const certificate = given ? demandReceipt(broker, actor, given) : actor.certificate.fingerprint; // of any other row its bearer learns what everyone learns
   const proof: Proof = { receipt: body.receipt.toString("base64"), openingValue: body.openingValue?.toString("base64") ?? "" };
   const facts = {
     confirmedAt: broker.now().getTime(),
     evidence: randomBytes(18).toString("base64url"),
-    certificate: actor.certificate.fingerprint,
+    certificate,
     proof: JSON.stringify(proof),
   };
   const row = await broker.table.confirm({
@@ -44,7 +47,7 @@ export async function confirm(broker: Broker, gateway: GatewayRecord, signed: Bu
   });
   if (!row) throw sessionGone("there is nothing to confirm for this mailbox");
   demandConfirmed(broker.masterKey, row);
-  broker.log.info({ event: "session.confirmed", step: "S10", session: row.ticketHash.slice(0, 12) });
+  broker.log.info({ event: "session.confirmed", step: "S10", ...namesOf(row) });
   if (termsOf(row).receipt !== false) broker.receiptWaits({ evidence: row.evidence, session: row.session });
   const answer = { request: body.request, evidence: row.evidence, confirmedAt: new Date(row.confirmedAt).toISOString() };
   return signBody(answer, broker.signer, broker.now());

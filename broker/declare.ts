@@ -5,7 +5,7 @@ import { ContentKey } from "../mime/key.ts";
 import { authenticate, type Actor, type Broker } from "./broker.ts";
 import { findCurrent } from "./enrol.ts";
 import { declaredFacts } from "./facts.ts";
-import { SESSION_ID_OCTETS, sessionHash, termsOf, warnAtOf, type Declaration, type Terms, type Waiting } from "./session.ts";
+import { namesOf, SESSION_ID_OCTETS, sessionHash, termsOf, warnAtOf, type Declaration, type Terms, type Waiting } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
 import { openTicket, sealTicket, ticketHash } from "./ticket.ts";
 import { declareBody, sealAnswer, type DeclareBody } from "./wire.ts";
@@ -53,7 +53,7 @@ export async function declare(broker: Broker, gateway: GatewayRecord, signed: Bu
         };
       }),
     };
-    for (const row of kept) broker.log.info({ event: "session.declared", step: "S2", session: row.ticketHash.slice(0, 12) });
+    for (const row of kept) broker.log.info({ event: "session.declared", step: "S2", ...namesOf(row) });
     return sealAnswer(answer, actor.encryptionCertificate, broker.signer, broker.now());
   } finally {
     for (const key of keys) key.wipe();
@@ -136,6 +136,8 @@ export async function withdraw(broker: Broker, gateway: GatewayRecord, tickets: 
   for (const ticket of tickets) {
     const session = sessionHash(openTicket(ticket, broker.sessionKeys).sessionId);
     const done = await broker.table.withdraw(session, gateway.fingerprint, broker.now().getTime());
-    broker.log.info({ event: done ? "session.withdrawn" : "session.withdraw-refused", session: ticketHash(ticket).slice(0, 12) });
+    const row = done ? await broker.table.find(session) : undefined;
+    const names = row ? namesOf(row) : { session: ticketHash(ticket).slice(0, 12) };
+    broker.log.info({ event: done ? "session.withdrawn" : "session.withdraw-refused", ...names });
   }
 }

@@ -6,13 +6,17 @@ import { Fault } from "../mime/fault.ts";
 import { requestedKey } from "../mime/request.ts";
 import { issue, type Profile } from "./authority.ts";
 import type { Broker } from "./broker.ts";
-import { isMailboxRevoked } from "./revoke.ts";
-import type { GatewayRecord, InviteUse, MailboxRecord, Registry } from "./table.ts";
-import { enrolBody, mailboxBody, parseBody } from "./wire.ts";
+import { isMailboxRevoked, pairsOf } from "./revoke.ts";
+import type { CertificatePair, GatewayRecord, InviteUse, MailboxRecord, Registry } from "./table.ts";
+import { enrolBody, mailboxBody, parseBody, renewBody } from "./wire.ts";
 
 const INVITE_LIFETIME_MS = 7 * 86_400_000;
 /** Certificates are valid from a little earlier, for gateways whose clock is behind. */
 const BACKDATED_MS = 10 * 60_000;
+
+/** An enrolment that is asked for again within this time is the same one. */
+const REPEATED_WITHIN_MS = 60 * 60_000;
+const MOST_FORMER = 8;
 
 const tokenHash = (token: string): string => createHash("sha256").update(token).digest("hex");
 
@@ -53,6 +57,22 @@ export async function enrolGateway(broker: Broker, body: Buffer): Promise<{ cert
   return { certificate: certificate.pem };
 }
 
+/**
+ * Gives a gateway another channel certificate before the present one ends; both count, and it stays the same gateway: rows and mailboxes
+ * name it by its first one.
+ * @param gateway as the channel showed it, under its first name
+ */
+export async function renewGateway(broker: Broker, gateway: GatewayRecord, body: Buffer): Promise<{ certificate: string }> {
+  const { request } = parseBody(renewBody, body);
+  const certificate = await certify(broker, "channel", requestedKey(request), gateway.name, []);
+  const { fingerprint } = certificate;
+  const { name, scope, fingerprint: renews } = gateway;
+  const enrolledAt = broker.now().getTime();
+  await broker.table.putGateway({ fingerprint, name, scope, serial: serialOf(certificate), enrolledAt, renews });
+  broker.log.info({ event: "gateway.renewed", step: "S0", gateway: renews.slice(0, 12), certificate: fingerprint.slice(0, 12) });
+  return { certificate: certificate.pem };
+}
+
 async function offerFor(broker: Broker, publicKey: KeyObject, name: string): Promise<InviteUse> {
   const { pem } = await certify(broker, "channel", publicKey, name, []);
   return { key: keyHash(publicKey), certificate: pem };
@@ -76,10 +96,14 @@ export async function enrolMailbox(
   const mailboxes = [address, ...aliases];
   const [signingKey, encryptionKey] = [requestedKey(signing), requestedKey(encryption)];
   for (const mailbox of mailboxes) await demandOwnership(broker, gateway, mailbox, [signingKey, encryptionKey]);
+  const given = await givenBefore(broker, mailboxes, [signingKey, encryptionKey]);
+  if (given) return given;
   const signingCertificate = await certify(broker, "mailbox-signing", signingKey, address.address, mailboxes);
   const encryptionCertificate = await certify(broker, "mailbox-encryption", encryptionKey, address.address, mailboxes);
   for (const mailbox of mailboxes) {
+    const former = await formerOf(broker, gateway, mailbox);
     await broker.table.putMailbox({
+      ...(former.length > 0 && { former }),
       address: mailbox.key,
       gateway: gateway.fingerprint,
       signingCertificate: signingCertificate.pem,
@@ -89,6 +113,39 @@ export async function enrolMailbox(
   }
   broker.log.info({ event: "mailbox.enrolled", step: "S0", domain: address.domain });
   return { signingCertificate: signingCertificate.pem, encryptionCertificate: encryptionCertificate.pem };
+}
+
+/**
+ * The certificates that these very keys have already, the answer having been lost: whoever was told of them can go on sealing to them.
+ * Not where they are due for renewal, or for other addresses.
+ */
+async function givenBefore(
+  broker: Broker,
+  mailboxes: readonly Mailbox[],
+  [signingKey, encryptionKey]: readonly [KeyObject, KeyObject],
+): Promise<CertificatePair | undefined> {
+  const [first] = mailboxes;
+  const known = first && (await findCurrent(broker.table, first.key));
+  if (!known) return undefined;
+  const { signingCertificate, encryptionCertificate } = known;
+  const [signing, encryption] = [parseCertificate(signingCertificate), parseCertificate(encryptionCertificate)];
+  const isSame = signing.publicKey.equals(signingKey) && encryption.publicKey.equals(encryptionKey);
+  const names = (keys: readonly string[]): string => [...keys].sort().join(" ");
+  const isForThem = names(signing.mailboxes) === names(mailboxes.map(({ key }) => key));
+  const isFresh = signing.notBefore.getTime() + BACKDATED_MS > broker.now().getTime() - REPEATED_WITHIN_MS;
+  return isSame && isForThem && isFresh ? { signingCertificate, encryptionCertificate } : undefined;
+}
+
+/** Pairs of the address that this gateway got before and that have not ended: steps that were begun with them are ended with them. */
+async function formerOf(broker: Broker, gateway: GatewayRecord, mailbox: Mailbox): Promise<CertificatePair[]> {
+  const known = await broker.table.findMailbox(mailbox.key);
+  if (known?.gateway !== gateway.fingerprint) return [];
+  const now = broker.now();
+  const isOver = ({ signingCertificate }: CertificatePair): boolean => parseCertificate(signingCertificate).notAfter < now;
+  return pairsOf(known)
+    .filter((pair) => !isOver(pair))
+    .slice(0, MOST_FORMER)
+    .map(({ signingCertificate, encryptionCertificate }) => ({ signingCertificate, encryptionCertificate }));
 }
 
 /** @param keys of which none may be one that was revoked with the address's present certificates */
@@ -108,8 +165,9 @@ async function demandOwnership(broker: Broker, gateway: GatewayRecord, mailbox: 
   }
 }
 
-function hasKey({ signingCertificate, encryptionCertificate }: MailboxRecord, key: KeyObject): boolean {
-  return [signingCertificate, encryptionCertificate].some((pem) => parseCertificate(pem).publicKey.equals(key));
+function hasKey(record: MailboxRecord, key: KeyObject): boolean {
+  const pems = pairsOf(record).flatMap(({ signingCertificate, encryptionCertificate }) => [signingCertificate, encryptionCertificate]);
+  return pems.some((pem) => parseCertificate(pem).publicKey.equals(key));
 }
 
 function certify(

@@ -50,14 +50,8 @@ export async function initBroker(folder: string, order: { url: string; receiptsF
     const certificate = await issue(root, { ...parts, publicKey: createPublicKey(key), notBefore, notAfter: after(OWN_DAYS) });
     return { key, pem: certificate.pem };
   };
-  const signing = await own({
-    profile: "broker-signing",
-    commonName: `Kakitome broker ${host}`,
-    mailboxes: [order.receiptsFrom],
-    url: order.url,
-  });
-  const session = await own({ profile: "session", commonName: `Kakitome sessions ${host}` });
-  const server = await own({ profile: "server", commonName: host, hosts: [host] });
+  const orders = ordersOf(order);
+  const [signing, session, server] = [await own(orders.signing), await own(orders.session), await own(orders.server)];
   const put = (name: string, text: string, mode: number): void => writeFileSync(join(folder, name), text, { mode, flag: "wx" });
   const pem = (key: KeyObject): string => key.export({ type: "pkcs8", format: "pem" }).toString();
   put(FILES.rootKey, pem(root.key), 0o600);
@@ -72,23 +66,47 @@ export async function initBroker(folder: string, order: { url: string; receiptsF
   return root.certificate;
 }
 
+type OwnOrder = Pick<CertificateOrder, "profile" | "commonName" | "hosts" | "mailboxes" | "url">;
+
+/** What the broker's own certificates say. */
+function ordersOf({ url, receiptsFrom }: { url: string; receiptsFrom: Mailbox }) {
+  const host = new URL(url).hostname;
+  return {
+    signing: { profile: "broker-signing", commonName: `Kakitome broker ${host}`, mailboxes: [receiptsFrom], url },
+    session: { profile: "session", commonName: `Kakitome sessions ${host}` },
+    server: { profile: "server", commonName: host, hosts: [host] },
+  } satisfies Record<string, OwnOrder>;
+}
+
+/** A pair of the broker's own that can be made anew. */
+export type Rotatable = keyof ReturnType<typeof ordersOf>;
+
 /**
- * Makes a new session key; new tickets are sealed to it. The former one stays and opens the tickets that are on their way.
+ * Makes a new key and certificate of the broker's own. A former session key stays and opens the tickets that are on their way; what a former
+ * signing key signed holds by the root.
  * @returns the new certificate
  */
-export async function rotateSession(folder: string, root: Signer, now: Date): Promise<Certificate> {
-  const former = parseCertificate(readFileSync(join(folder, FILES.session)));
-  const key = newKey();
-  const order = { profile: "session" as const, commonName: former.commonName, publicKey: createPublicKey(key) };
-  const notAfter = new Date(Math.min(now.getTime() + OWN_DAYS * DAY_MS, root.certificate.notAfter.getTime()));
-  const certificate = await issue(root, { ...order, notBefore: new Date(now.getTime() - 600_000), notAfter });
+export async function rotateOwn(
+  folder: string,
+  root: Signer,
+  which: Rotatable,
+  order: { url: string; receiptsFrom: Mailbox; now: Date },
+): Promise<Certificate> {
   const place = (name: string): string => join(folder, name);
-  // The new pair is complete, and the former one kept, before names change; a start between the last two steps is refused with the mend.
-  writeFileSync(place("session-next.key.pem"), key.export({ type: "pkcs8", format: "pem" }), { mode: 0o600, flag: "wx" });
-  writeFileSync(place("session-next.crt.pem"), certificate.pem, { mode: 0o644, flag: "wx" });
-  copyFileSync(place(FILES.sessionKey), place(`session-${former.fingerprint}.key.pem`));
-  copyFileSync(place(FILES.session), place(`session-${former.fingerprint}.crt.pem`));
-  renameSync(place("session-next.key.pem"), place(FILES.sessionKey));
-  renameSync(place("session-next.crt.pem"), place(FILES.session));
+  const former = parseCertificate(readFileSync(place(FILES[which])));
+  const key = newKey();
+  const notAfter = new Date(Math.min(order.now.getTime() + OWN_DAYS * DAY_MS, root.certificate.notAfter.getTime()));
+  const notBefore = new Date(order.now.getTime() - 600_000);
+  const certificate = await issue(root, { ...ordersOf(order)[which], publicKey: createPublicKey(key), notBefore, notAfter });
+  const next = [place(`${which}-next.key.pem`), place(`${which}-next.crt.pem`)] as const;
+  // The new pair is complete, and a former session key kept, before names change; a start between the last two steps is refused with the mend.
+  writeFileSync(next[0], key.export({ type: "pkcs8", format: "pem" }), { mode: 0o600, flag: "wx" });
+  writeFileSync(next[1], certificate.pem, { mode: 0o644, flag: "wx" });
+  if (which === "session") {
+    copyFileSync(place(FILES.sessionKey), place(`session-${former.fingerprint}.key.pem`));
+    copyFileSync(place(FILES.session), place(`session-${former.fingerprint}.crt.pem`));
+  }
+  renameSync(next[0], place(FILES[`${which}Key`]));
+  renameSync(next[1], place(FILES[which]));
   return certificate;
 }

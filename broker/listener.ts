@@ -59,7 +59,7 @@ export function answerFaults(app: Hono<{ Bindings: HttpBindings }>, log: Log): v
   });
 }
 
-interface Tls {
+export interface Tls {
   readonly key: string;
   readonly cert: string;
   readonly ca?: string;
@@ -67,13 +67,21 @@ interface Tls {
   readonly rejectUnauthorized?: boolean;
 }
 
+export interface Listening extends Running {
+  readonly port: number;
+  /** Shows another certificate from the next handshake on, and counts by other limits; connections stay. */
+  renew(tls: Tls | undefined, limits: ConnectionLimits): void;
+}
+
+type ConnectionLimits = Pick<ServerLimits, "connections" | "header" | "request">;
+
 /** Listens with TLS 1.3. @param tls PEM; undefined for plain HTTP, which is for the loopback only */
 export async function openListener(
   app: Hono<{ Bindings: HttpBindings }>,
   listen: { host: string; port: number },
   tls: Tls | undefined,
-  limits: Pick<ServerLimits, "connections" | "header" | "request">,
-): Promise<Running & { readonly port: number }> {
+  limits: ConnectionLimits,
+): Promise<Listening> {
   const options = {
     maxHeaderSize: LARGEST_HEADER_OCTETS,
     headersTimeout: limits.header,
@@ -94,6 +102,10 @@ export async function openListener(
   const { port } = server.address() as AddressInfo;
   return {
     port,
+    renew(next, { connections, header, request }) {
+      if (next && "setSecureContext" in server) server.setSecureContext({ ...next, minVersion: "TLSv1.3" });
+      Object.assign(server, { maxConnections: connections, headersTimeout: header, requestTimeout: request });
+    },
     async stop() {
       await new Promise<void>((resolve) => {
         const late = setTimeout(() => server.closeAllConnections(), LONGEST_STOP_MS);

@@ -1,23 +1,30 @@
 /** Wires the broker together from its configuration; nothing is decided here. */
-import { readFileSync } from "node:fs";
+import { Endings } from "../config/endings.ts";
+import { Health, startHealth, type HealthPlace } from "../config/health.ts";
 import { Lifecycle, pause, type Running } from "../config/lifecycle.ts";
 import { holderOf } from "../config/holder.ts";
 import { lockFolder } from "../config/lock.ts";
-import { reasonOf, type Log } from "../config/log.ts";
+import { overheard, reasonOf, type Log } from "../config/log.ts";
+import { differences, sorted, type Reloading } from "../config/reload.ts";
 import type { BrokerConfig } from "../config/schema.ts";
-import { readPrivateKey, readSecret } from "../config/secrets.ts";
+import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { startAdmin } from "./admin.ts";
 import type { Broker } from "./broker.ts";
+import { checksOf } from "./health.ts";
 import { FILES, initBroker } from "./init.ts";
+import type { Listening } from "./listener.ts";
+import { LIVE_KEYS, readLive, renewedIn, withLive } from "./live.ts";
 import { masterKeysAt } from "./master-files.ts";
 import { localMasterKey } from "./master-key.ts";
-import { fileIn, masterPlaceOf, openTable, readCertificate, rootOf, rootSignerOf, sessionKeysOf } from "./open.ts";
-import { Outbox, smtpMailer } from "./outbox.ts";
+import { addGauges, Counted } from "./metrics.ts";
+import { fileIn, mailerOf, masterPlaceOf, openTable, rootOf, rootSignerOf } from "./open.ts";
+import { Outbox } from "./outbox.ts";
 import { startServer } from "./server.ts";
 import { sweep } from "./sweep.ts";
 import { Witness } from "./witness.ts";
 
+export { examineBroker } from "./doctor.ts";
 export { initBroker, rootOf };
 export {
   backupTable,
@@ -26,6 +33,7 @@ export {
   makeDoorCertificate,
   restoreTable,
   revokeAt,
+  rotateKey,
   rotateMasterKey,
   rotateSessionKey,
   verifyAudit,
@@ -39,18 +47,21 @@ const EXAMINE_EVERY_MS = 60_000;
 /** What was erased is made unrecoverable. */
 const FORGET_EVERY_MS = 60 * 60_000;
 /** What is not written down yet is noticed as lost only while this process lives. */
+const WARN_EVERY_MS = 60 * 60_000;
 const WITNESS_EVERY_MS = 5_000;
 
+export interface RunningBroker extends Running, Reloading<BrokerConfig> {
+  readonly port: number;
+  readonly healthPort: number | undefined;
+}
+
 /** Starts the broker. @returns when it listens; `stop` lets running requests end and closes the table */
-export async function startBroker(
-  config: BrokerConfig,
-  log: Log,
-  now: () => Date = () => new Date(),
-): Promise<Running & { readonly port: number }> {
+export async function startBroker(config: BrokerConfig, writtenTo: Log, now: () => Date = () => new Date()): Promise<RunningBroker> {
   const running = new Lifecycle();
+  let current = config;
+  const counted = new Counted();
+  const log = overheard(writtenTo, (facts) => counted.hear(facts));
   try {
-    const key = (name: string) => readPrivateKey(fileIn(config, name));
-    const certificate = (name: string) => readCertificate(fileIn(config, name));
     running.onStop(lockFolder(config.data));
     const witness = new Witness(fileIn(config, FILES.witness), ({ message, advice }) =>
       log.error({ event: "table.went-back", reason: message, advice }),
@@ -62,55 +73,86 @@ export async function startBroker(
     });
     await table.ready();
     const masters = masterPlaceOf(config);
-    const { relay, retryFirst, retryLongest } = config.receipts;
+    const { retryFirst, retryLongest } = config.receipts;
+    const live = readLive(config);
+    const limits = { ...config.limits, perGateway: { ...config.limits.perGateway }, perAddress: { ...config.limits.perAddress } };
     const broker: Broker = {
       url: config.url,
       table,
       masterKey: localMasterKey(() => masterKeysAt(masters), masters.dayKeys),
       root: rootSignerOf(config),
-      signer: { key: key(FILES.signingKey), certificate: certificate(FILES.signing) },
-      sessionKeys: sessionKeysOf(config),
+      get signer() {
+        return live.signer;
+      },
+      get sessionKeys() {
+        return live.sessionKeys;
+      },
       receiptsFrom: config.receipts.from,
-      limits: {
-        longestExpiry: config.expiry.longest,
-        warnAfter: config.expiry.warnAfter,
-        vanishAfter: config.vanishAfter,
-        certificateLifetime: config.certificates.lifetime,
-        crlLifetime: config.crl.lifetime,
+      get limits() {
+        return live.limits;
       },
       log,
       now,
       receiptWaits: (entry) => outbox.wake(entry),
     };
-    const mailer = smtpMailer({
-      host: relay.host,
-      port: relay.port,
-      tls: relay.tls,
-      ca: relay.ca === undefined ? undefined : readFileSync(relay.ca, "utf8"),
-      auth:
-        relay.user !== undefined && relay.passwordFile !== undefined
-          ? { user: relay.user, pass: readSecret(relay.passwordFile).reveal() }
-          : undefined,
-    });
+    const mailer = mailerOf(config);
     running.onStop(() => mailer.close());
-    const outbox = new Outbox(broker, mailer, { retryFirst, retryLongest, holder: holderOf(config.data) });
+    const times = { retryFirst, retryLongest };
+    const outbox = new Outbox(broker, mailer, times, holderOf(config.data));
+    const endings = new Endings(log);
     const workers = [
       outbox.run(running.signal),
       every(SWEEP_EVERY_MS, "table.sweep-waits", () => sweep(broker), broker, running.signal),
       every(FORGET_EVERY_MS, "keys.waiting", () => forgetKeys(broker), broker, running.signal),
       every(EXAMINE_EVERY_MS, "table.not-fit", () => table.ready(), broker, running.signal),
+      every(WARN_EVERY_MS, "certificates.waiting", async () => endings.look(certificates(), now()), broker, running.signal),
       every(WITNESS_EVERY_MS, "witness.waits", async () => witness.keep(), broker, running.signal),
     ];
     running.onStop(async () => void (await Promise.all(workers)));
-    const tls = { key: readSecret(fileIn(config, FILES.serverKey)).reveal(), cert: certificate(FILES.server).pem };
+    const doors: Listening[] = [];
     if (config.admin) {
-      const admin = await startAdmin(broker, config.admin, tls, config.limits);
+      const admin = await startAdmin(broker, config.admin, live.tls, limits);
       running.onStop(() => admin.stop());
+      doors.push(admin);
     }
-    const server = await startServer(broker, config.listen, tls, config.limits);
+    const server = await startServer(broker, config.listen, live.tls, limits);
     running.onStop(() => server.stop());
+    doors.push(server);
+    const healthPort = config.health && (await openHealth(config.health));
     log.info({ event: "broker.started", url: config.url, port: server.port, fingerprint: broker.root.certificate.fingerprint });
-    return { port: server.port, stop: () => running.stop() };
+    return {
+      port: server.port,
+      healthPort,
+      stop: () => running.stop(),
+      async reload(next) {
+        const found = sorted(differences(current, next), LIVE_KEYS);
+        const read = readLive({ ...current, ...withLive(current, next) }); // throws before anything changed
+        const renewed = renewedIn(live, read);
+        current = withLive(current, next);
+        Object.assign(live, read);
+        Object.assign(times, { retryFirst: current.receipts.retryFirst, retryLongest: current.receipts.retryLongest });
+        const { perGateway, perAddress, ...rest } = current.limits;
+        Object.assign(limits, rest);
+        Object.assign(limits.perGateway, perGateway);
+        Object.assign(limits.perAddress, perAddress);
+        for (const door of doors) door.renew(live.tls, limits);
+        return { ...found, changed: [...found.changed, ...renewed] };
+      },
+    };
+
+    function certificates(): Readonly<Record<string, Certificate>> {
+      const [session] = live.sessionKeys;
+      const { server, signer } = live;
+      return { root: broker.root.certificate, server, signing: signer.certificate, ...(session && { session: session.certificate }) };
+    }
+
+    async function openHealth(place: HealthPlace): Promise<number> {
+      const health = new Health(checksOf({ table, outbox, certificates, now }), now);
+      addGauges(counted.metrics, { health, outbox, certificates, now });
+      const opened = await startHealth(place, { health, metrics: counted.metrics, log });
+      running.onStop(() => opened.stop());
+      return opened.port;
+    }
   } catch (thrown) {
     await running.stop();
     throw thrown;

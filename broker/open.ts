@@ -10,6 +10,7 @@ import type { Opener } from "../mime/open.ts";
 import type { Signer } from "../mime/sign.ts";
 import { FILES, FORMER_SESSION } from "./init.ts";
 import type { MasterPlace } from "./master-files.ts";
+import { smtpMailer, type ReceiptMailer } from "./outbox.ts";
 import { openEmbeddedTable } from "./table-embedded.ts";
 import { openRedisTable } from "./table-redis.ts";
 import type { Table } from "./table.ts";
@@ -93,4 +94,11 @@ export function masterPlaceOf(config: BrokerConfig): MasterPlace {
   const { data, dayKeys = fileIn(config, FILES.dayKeys), masterKey } = config;
   const { credential, file = fileIn(config, FILES.masterKey) } = masterKey ?? {};
   return { data, dayKeys, source: credential === undefined ? { file } : { credential } };
+}
+
+/** The mail server that takes receipts. */
+export function mailerOf({ receipts: { relay } }: BrokerConfig): ReceiptMailer {
+  const { host, port, tls, ca, user, passwordFile } = relay;
+  const auth = user !== undefined && passwordFile !== undefined ? { user, pass: readSecret(passwordFile).reveal() } : undefined;
+  return smtpMailer({ host, port, tls, ca: ca === undefined ? undefined : readFileSync(ca, "utf8"), auth });
 }

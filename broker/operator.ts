@@ -10,16 +10,22 @@ import { firstBroken } from "./audit.ts";
 import { createRoot, issue } from "./authority.ts";
 import { accept, backup, restore, type Unopened } from "./backup.ts";
 import { invite } from "./enrol.ts";
-import { FILES, rotateSession } from "./init.ts";
+import { FILES, rotateOwn, type Rotatable } from "./init.ts";
 import { rotateMaster } from "./master-files.ts";
 import { atTable, fileIn, masterPlaceOf, rootSignerOf } from "./open.ts";
 import { revoke, type Revocable } from "./revoke.ts";
 import type { Revocation } from "./table.ts";
 import { Witness } from "./witness.ts";
 
-/** Makes a new session key for tickets; the broker uses it from its next start, and still opens tickets of the former ones. */
+/** Makes a new session key for tickets; the broker uses it from its next reload or start, and still opens tickets of the former ones. */
 export async function rotateSessionKey(config: BrokerConfig, now: Date): Promise<Certificate> {
-  return rotateSession(config.data, rootSignerOf(config), now);
+  return rotateKey(config, "session", now);
+}
+
+/** Makes a new key and certificate for the broker's door, its signatures or its tickets; they count from its next reload or start. */
+export async function rotateKey(config: BrokerConfig, which: Rotatable, now: Date): Promise<Certificate> {
+  const { url, receipts } = config;
+  return rotateOwn(config.data, rootSignerOf(config), which, { url, receiptsFrom: receipts.from, now });
 }
 
 /** Makes a new master key, which the running broker takes over by itself. @returns the path of the former one */

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { createTransport, type Transporter } from "nodemailer";
 import { haltAt } from "../config/halt.ts";
-import { reasonOf } from "../config/log.ts";
+import { reasonOf, type Log } from "../config/log.ts";
 import { pause } from "../config/lifecycle.ts";
 import { Slots } from "../config/slots.ts";
 import type { Milliseconds } from "../config/units.ts";
@@ -10,11 +10,14 @@ import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Broker } from "./broker.ts";
 import { demandTrue, reportMail, subjectOf } from "./report.ts";
+import { namesOf } from "./session.ts";
 import type { OutboxEntry } from "./table.ts";
 
 /** Hands one mail over. @throws whatever the next hop says */
 export interface ReceiptMailer {
   send(recipient: string, mail: Buffer): Promise<void>;
+  /** Greets the next hop, with TLS and AUTH as configured, and sends nothing. @throws whatever it says */
+  greet?(): Promise<void>;
   close(): void;
 }
 
@@ -45,6 +48,9 @@ export function smtpMailer(options: {
     async send(recipient, mail) {
       await transport.sendMail({ envelope: { from: "", to: parseMailbox(recipient).address }, raw: mail });
     },
+    async greet() {
+      await transport.verify();
+    },
     close: () => transport.close(),
   };
 }
@@ -62,8 +68,6 @@ const CLAIM_MS = 2 * 60_000;
 export interface OutboxTimes {
   readonly retryFirst: Milliseconds;
   readonly retryLongest: Milliseconds;
-  /** Names this broker among those on one table; a random name where left out. */
-  readonly holder?: string;
 }
 
 /** What this broker knows of an entry that is not done. */
@@ -72,6 +76,9 @@ interface Attempt {
   readonly count: number;
   /** By a clock that nobody sets; infinite while it is under way. */
   readonly notBefore: number;
+  /** When this process first knew of it, by the same clock. */
+  readonly since: number;
+  readonly reason?: string;
 }
 
 /** As many as the mailer has connections. */
@@ -87,16 +94,25 @@ export class Outbox {
   readonly #holder: string;
   #news = new AbortController();
 
-  constructor(broker: Broker, mailer: ReceiptMailer, times: OutboxTimes) {
+  /** @param times may change. @param holder names this broker among those on one table */
+  constructor(broker: Broker, mailer: ReceiptMailer, times: OutboxTimes, holder = randomBytes(16).toString("hex")) {
     this.#broker = broker;
     this.#mailer = mailer;
     this.#times = times;
-    this.#holder = times.holder ?? randomBytes(16).toString("hex");
+    this.#holder = holder;
+  }
+
+  /** What waits, as far as this process knows, and what the mail server said to the oldest. */
+  get waiting(): { readonly receipts: number; readonly oldestMs: number; readonly reason: string | undefined } {
+    const [oldest] = [...this.#attempts.values()].sort((a, b) => a.since - b.since);
+    const oldestMs = oldest ? performance.now() - oldest.since : 0;
+    return { receipts: this.#attempts.size, oldestMs, reason: oldest?.reason };
   }
 
   /** Without an entry it only looks anew for what is due. */
   wake(entry?: OutboxEntry): void {
-    if (entry && !this.#attempts.has(entry.evidence)) this.#attempts.set(entry.evidence, { entry, count: 0, notBefore: 0 });
+    if (entry && !this.#attempts.has(entry.evidence))
+      this.#attempts.set(entry.evidence, { entry, count: 0, notBefore: 0, since: performance.now() });
     this.#news.abort();
   }
 
@@ -107,9 +123,10 @@ export class Outbox {
     while (!signal.aborted) {
       this.#news = new AbortController();
       if (performance.now() >= nextLook) nextLook = performance.now() + (await this.#look());
-      for (const { entry, count, notBefore } of this.#attempts.values()) {
+      for (const attempt of this.#attempts.values()) {
+        const { entry, count, notBefore } = attempt;
         if (notBefore > performance.now()) continue;
-        this.#attempts.set(entry.evidence, { entry, count, notBefore: Number.POSITIVE_INFINITY });
+        this.#attempts.set(entry.evidence, { ...attempt, notBefore: Number.POSITIVE_INFINITY });
         const delivery: Promise<void> = this.#slots
           .run(() => (signal.aborted ? Promise.resolve() : this.#deliver(entry, count)))
           .finally(() => underWay.delete(delivery));
@@ -134,7 +151,8 @@ export class Outbox {
   }
 
   async #deliver(entry: OutboxEntry, count: number): Promise<void> {
-    const { table, log } = this.#broker;
+    const { table } = this.#broker;
+    let log = this.#broker.log.with({ evidence: entry.evidence });
     try {
       const at = this.#broker.now().getTime();
       if (!(await table.claim(entry, { holder: this.#holder, until: at + CLAIM_MS }, at))) {
@@ -142,12 +160,13 @@ export class Outbox {
         return;
       }
       const row = await table.find(entry.session);
+      if (row) log = log.with(namesOf(row));
       const kept = await table.receipt(entry);
       const subject = row && subjectOf(row, entry.evidence);
       if (!row || (subject === "over" && !kept)) {
         await table.done(entry);
         this.#attempts.delete(entry.evidence);
-        log.info({ event: "receipt.over", evidence: entry.evidence }); // what was delayed is not any more
+        log.info({ event: "receipt.over" }); // what was delayed is not any more
         return;
       }
       if (subject === undefined) throw new Fault("internal", "an outbox entry without its row");
@@ -165,27 +184,28 @@ export class Outbox {
       haltAt("k8");
       await table.done(entry);
       this.#attempts.delete(entry.evidence);
-      log.info({ event: "receipt.sent", step: "S11", session: row.ticketHash.slice(0, 12), evidence: entry.evidence });
+      log.info({ event: "receipt.sent", step: "S11" });
     } catch (thrown) {
-      await this.#failed(entry, count + 1, thrown);
+      await this.#failed(entry, count + 1, thrown, log);
     }
   }
 
-  async #failed(entry: OutboxEntry, count: number, thrown: unknown): Promise<void> {
-    const { table, log } = this.#broker;
+  async #failed(entry: OutboxEntry, count: number, thrown: unknown, log: Log): Promise<void> {
+    const { table } = this.#broker;
     const wait = Math.min(this.#times.retryFirst * 2 ** (count - 1), this.#times.retryLongest);
-    this.#attempts.set(entry.evidence, { entry, count, notBefore: performance.now() + wait });
+    const since = this.#attempts.get(entry.evidence)?.since ?? performance.now();
+    this.#attempts.set(entry.evidence, { entry, count, notBefore: performance.now() + wait, since, reason: reasonOf(thrown) });
     this.wake();
     if (!isFinal(thrown)) {
-      log.warn({ event: "receipt.waits", evidence: entry.evidence, attempt: count, reason: reasonOf(thrown) });
+      log.warn({ event: "receipt.waits", attempt: count, reason: reasonOf(thrown) });
       return;
     }
-    log.error({ event: "receipt.refused", evidence: entry.evidence, reason: reasonOf(thrown) });
+    log.error({ event: "receipt.refused", reason: reasonOf(thrown) });
     try {
       await table.done(entry); // refused for good; its bytes stay in the table for the retention time
       this.#attempts.delete(entry.evidence);
     } catch (cause) {
-      log.warn({ event: "receipt.waits", evidence: entry.evidence, attempt: count, reason: reasonOf(cause) });
+      log.warn({ event: "receipt.waits", attempt: count, reason: reasonOf(cause) });
     }
   }
 }

@@ -4,8 +4,9 @@ import { evidenceId } from "../mime/evidence.ts";
 import { authenticate, type Broker } from "./broker.ts";
 import { demandConfirmed, demandEnded, demandReleased, endedFacts } from "./facts.ts";
 import { sessionIn } from "./release.ts";
-import { sessionHash, type Session, type SessionHash } from "./session.ts";
+import { namesOf, sessionHash, type Session, type SessionHash } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
+import { ticketHash } from "./ticket.ts";
 import { recallBody, signBody, statusBody, type RecallOutcome, type SessionStatus } from "./wire.ts";
 
 type Mailboxes = readonly [string, ...string[]];
@@ -31,7 +32,11 @@ async function recallOne(broker: Broker, ticket: Buffer, mailboxes: Mailboxes): 
     mac: masterKey.mac(endedFacts({ session, state: "recalled", endedAt, isReleased: false })).toString("hex"),
   });
   const outcome = row ? outcomeOf(broker, row) : ({ outcome: "gone" } as const);
-  log.info({ event: "session.recall", outcome: outcome.outcome, session: (known?.ticketHash ?? session).slice(0, 12) });
+  log.info({
+    event: "session.recall",
+    outcome: outcome.outcome,
+    ...(known ? namesOf(known) : { session: ticketHash(ticket).slice(0, 12) }),
+  });
   if (row?.state === "recalled" && row.ending) broker.receiptWaits({ evidence: row.ending.evidence, session });
   return outcome;
 }

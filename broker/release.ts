@@ -2,12 +2,12 @@
 import { randomBytes } from "node:crypto";
 import { Fault } from "../mime/fault.ts";
 import type { Opener } from "../mime/open.ts";
-import { authenticate, type Broker } from "./broker.ts";
+import { authenticate, type Actor, type Broker } from "./broker.ts";
 import { demandReleased, releasedFacts } from "./facts.ts";
-import { newSessionId, sessionHash, termsOf } from "./session.ts";
+import { namesOf, newSessionId, sessionHash, termsOf } from "./session.ts";
 import type { GatewayRecord } from "./table.ts";
-import { openTicket, sealTicket, type TicketContent } from "./ticket.ts";
-import { presentBody, sealAnswer } from "./wire.ts";
+import { openTicket, sealTicket, ticketHash, type TicketContent } from "./ticket.ts";
+import { presentBody, sealAnswer, type PresentBody } from "./wire.ts";
 
 /** How long a gateway that got a key has the letter for itself: if it ends meanwhile, another one goes on. */
 const CLAIM_MS = 60_000;
@@ -30,6 +30,16 @@ export function sessionIn(ticket: Buffer, openers: readonly Opener[]): TicketCon
 /** @returns the key and what the letter must agree with, sealed to the recipient and signed by the broker. @throws Fault `session-gone`, `recalled` */
 export async function release(broker: Broker, gateway: GatewayRecord, signed: Buffer): Promise<Buffer> {
   const actor = await authenticate(broker, gateway, presentBody, signed);
+  try {
+    return await releaseTo(broker, actor);
+  } catch (thrown) {
+    const session = ticketHash(actor.body.ticket).slice(0, 12); // of what letter is not looked up: every refusal costs the same
+    broker.log.warn({ event: "session.refused", step: "S7", session, fault: Fault.from(thrown).code });
+    throw thrown;
+  }
+}
+
+async function releaseTo(broker: Broker, actor: Actor<PresentBody>): Promise<Buffer> {
   const { ticket, holder, request } = actor.body;
   const { sessionId } = sessionIn(ticket, broker.sessionKeys);
   const [sessionKey] = broker.sessionKeys;
@@ -74,7 +84,7 @@ export async function release(broker: Broker, gateway: GatewayRecord, signed: Bu
       isFirst: released.releases === 1,
       claimedFor: CLAIM_MS,
     };
-    broker.log.info({ event: "session.released", step: "S7", session: released.ticketHash.slice(0, 12) });
+    broker.log.info({ event: "session.released", step: "S7", isFirst: released.releases === 1, ...namesOf(released) });
     return sealAnswer(answer, actor.encryptionCertificate, broker.signer, broker.now());
   } finally {
     key?.wipe();

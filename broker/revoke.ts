@@ -5,7 +5,7 @@ import type { RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Signer } from "../mime/sign.ts";
 import { revocationList } from "./authority.ts";
-import type { GatewayRecord, MailboxRecord, Registry, Revocation } from "./table.ts";
+import type { CertificatePair, GatewayRecord, MailboxRecord, Registry, Revocation } from "./table.ts";
 
 /** What is to be revoked: a gateway with all its mailboxes, the certificates of one mailbox, or one certificate whosoever. */
 export type Revocable = { readonly gateway: string } | { readonly mailbox: string } | { readonly serial: string };
@@ -34,9 +34,11 @@ async function namesOf(registry: Registry, what: Revocable): Promise<Named[]> {
   const fingerprint = what.gateway.replaceAll(":", "").toLowerCase();
   const gateway = await registry.findGateway(fingerprint);
   if (!gateway) throw new Fault("malformed", `no gateway ${fingerprint} is enrolled`);
-  const own = (await registry.mailboxes()).filter((record) => record.gateway === fingerprint);
+  const id = gateway.renews ?? fingerprint; // whichever of its certificates was named
+  const channels = (await registry.gateways()).filter((one) => one.fingerprint === id || one.renews === id);
+  const own = (await registry.mailboxes()).filter((record) => record.gateway === id);
   // The gateway first: from then on it does nothing more. A thief of its folder has the keys of its mailboxes too.
-  const named = [...channelOf(gateway), ...own.flatMap(certificatesOf)];
+  const named = [...channels.flatMap(channelOf), ...own.flatMap(certificatesOf)];
   return [...new Map(named.map((one) => [one.name, one])).values()]; // aliases share certificates
 }
 
@@ -49,10 +51,15 @@ function channelOf({ fingerprint, serial, name }: GatewayRecord): Named[] {
 }
 
 function certificatesOf(record: MailboxRecord): Named[] {
-  return serialsOf(record).map((name) => ({ name, subject: record.address }));
+  return pairsOf(record).flatMap((pair) => serialsOf(pair).map((name) => ({ name, subject: record.address })));
 }
 
-function serialsOf({ signingCertificate, encryptionCertificate }: MailboxRecord): string[] {
+/** The pair that counts for what is new, and those before it. */
+export function pairsOf(record: MailboxRecord): CertificatePair[] {
+  return [record, ...(record.former ?? [])];
+}
+
+function serialsOf({ signingCertificate, encryptionCertificate }: CertificatePair): string[] {
   return [signingCertificate, encryptionCertificate].map((pem) => serialOf(parseCertificate(pem)));
 }
 
@@ -63,14 +70,14 @@ function serialIn(text: string): string {
   return (digits.length % 2 === 0 ? digits : `0${digits}`).replace(/^(?:00)+(?=..)/u, "");
 }
 
-/** Whether a mailbox can still take part: its certificates, and the gateway that speaks for it. */
-export function isMailboxRevoked(registry: Registry, record: MailboxRecord): Promise<boolean> {
-  return registry.isRevoked([...serialsOf(record), record.gateway]);
+/** Whether a mailbox can still take part, with this pair: its certificates, and the gateway that speaks for it. */
+export function isMailboxRevoked(registry: Registry, record: MailboxRecord, pair: CertificatePair = record): Promise<boolean> {
+  return registry.isRevoked([...serialsOf(pair), record.gateway]);
 }
 
 /** Whether a gateway can still take part. */
-export function isGatewayRevoked(registry: Registry, certificate: Certificate): Promise<boolean> {
-  return registry.isRevoked([serialOf(certificate), certificate.fingerprint]);
+export function isGatewayRevoked(registry: Registry, certificate: Certificate, id = certificate.fingerprint): Promise<boolean> {
+  return registry.isRevoked([serialOf(certificate), certificate.fingerprint, id]);
 }
 
 /** A list is made once a second at most, whoever asks for it. */

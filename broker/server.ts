@@ -2,15 +2,14 @@
 import type { TLSSocket } from "node:tls";
 import type { HttpBindings } from "@hono/node-server";
 import { Hono, type Context } from "hono";
-import type { Running } from "../config/lifecycle.ts";
 import { parseCertificate, verifyChain, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { OID } from "../mime/oids.ts";
 import type { Broker } from "./broker.ts";
 import { confirm } from "./confirm.ts";
 import { declare, markDispatched, withdraw } from "./declare.ts";
-import { enrolGateway, enrolMailbox, lookUp } from "./enrol.ts";
-import { answerFaults, bodyOf, limitedBody, openListener, type ServerLimits } from "./listener.ts";
+import { enrolGateway, enrolMailbox, lookUp, renewGateway } from "./enrol.ts";
+import { answerFaults, bodyOf, limitedBody, openListener, type Listening, type ServerLimits, type Tls } from "./listener.ts";
 import { Buckets, networkOf } from "./rate.ts";
 import { recall, status } from "./recall.ts";
 import { release } from "./release.ts";
@@ -45,6 +44,7 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
     anyone(call);
     return call.json(await enrolGateway(broker, await bodyOf(call)));
   });
+  app.post("/v1/renewals", async (call) => call.json(await renewGateway(broker, await channel(call), await bodyOf(call))));
   app.post("/v1/mailboxes", async (call) => call.json(await enrolMailbox(broker, await channel(call), await bodyOf(call))));
   app.get("/v1/directory/:address", async (call) => {
     await channel(call);
@@ -88,21 +88,20 @@ async function channelOf(broker: Broker, call: Call, limits: { perGateway: Bucke
     throw new Fault("unauthenticated", "the channel certificate does not hold", { cause });
   }
   limits.perGateway.take(certificate.fingerprint);
-  const [gateway, isRevoked] = await Promise.all([
-    broker.table.findGateway(certificate.fingerprint),
-    isGatewayRevoked(broker.table, certificate),
-  ]);
+  const gateway = await broker.table.findGateway(certificate.fingerprint);
+  const isRevoked = await isGatewayRevoked(broker.table, certificate, gateway?.renews);
   if (!gateway || isRevoked) throw new Fault("unauthenticated", `the gateway is ${isRevoked ? "revoked" : "not enrolled"}`);
-  return gateway;
+  return gateway.renews === undefined ? gateway : { ...gateway, fingerprint: gateway.renews };
 }
 
 /** Listens. @param tls key and certificate of this host, PEM */
-export function startServer(
+export async function startServer(
   broker: Broker,
   listen: { host: string; port: number },
   tls: { key: string; cert: string },
   limits: ServerLimits,
-): Promise<Running & { readonly port: number }> {
-  const options = { ...tls, ca: broker.root.certificate.pem, requestCert: true, rejectUnauthorized: false };
-  return openListener(routes(broker, limits), listen, options, limits);
+): Promise<Listening> {
+  const withClients = (shown: Tls): Tls => ({ ...shown, ca: broker.root.certificate.pem, requestCert: true, rejectUnauthorized: false });
+  const listening = await openListener(routes(broker, limits), listen, withClients(tls), limits);
+  return { ...listening, renew: (shown, renewed) => listening.renew(shown && withClients(shown), renewed) };
 }

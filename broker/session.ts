@@ -1,5 +1,6 @@
 /** One registered letter for one recipient: the states of its row and what is known in each (docs/protocol.md, section 6). */
 import { createHash, randomBytes } from "node:crypto";
+import { letterOf } from "../config/log.ts";
 import type { KeyHold, SigningOrder } from "../mime/letter.ts";
 import type { Language } from "../mime/words.ts";
 
@@ -127,6 +128,11 @@ export interface Terms {
 export interface Proof {
   readonly receipt: string;
   readonly openingValue: string;
+}
+
+/** How log lines name a letter and this copy of it: the same as at both gateways. */
+export function namesOf({ messageId, ticketHash }: Pick<Declaration, "messageId" | "ticketHash">): { letter: string; session: string } {
+  return { letter: letterOf(messageId), session: ticketHash.slice(0, 12) };
 }
 
 /** A row's terms; the row's fields are bound into its wrapped key, so they are as they were written. */

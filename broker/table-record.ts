@@ -1,7 +1,7 @@
 /** The registry's records as both homes store them, JSON, and the checks of what comes back (enrolment, before S1). */
 import { Fault } from "../mime/fault.ts";
 import { isRevocationReason } from "../mime/crl.ts";
-import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Revocation } from "./table.ts";
+import type { CertificatePair, GatewayRecord, Invite, InviteUse, MailboxRecord, Revocation } from "./table.ts";
 
 /** @throws Fault `internal` when the stored record is broken. */
 export function gatewayOf(json: string): GatewayRecord {
@@ -12,6 +12,7 @@ export function gatewayOf(json: string): GatewayRecord {
     scope: record.texts("scope"),
     serial: record.text("serial"),
     enrolledAt: record.time("enrolledAt"),
+    ...(record.has("renews") && { renews: record.text("renews") }),
   };
 }
 
@@ -38,6 +39,7 @@ export function mailboxOf(json: string): MailboxRecord {
     signingCertificate: record.text("signingCertificate"),
     encryptionCertificate: record.text("encryptionCertificate"),
     enrolledAt: record.time("enrolledAt"),
+    ...(record.has("former") && { former: record.pairs("former") }),
   };
 }
 
@@ -72,6 +74,19 @@ class StoredRecord {
     const value = this.#fields[name];
     if (!Array.isArray(value) || !value.every((item) => typeof item === "string")) throw broken(this.#kind, name);
     return value;
+  }
+
+  has(name: string): boolean {
+    return this.#fields[name] !== undefined;
+  }
+
+  pairs(name: string): CertificatePair[] {
+    const value = this.#fields[name];
+    if (!Array.isArray(value)) throw broken(this.#kind, name);
+    return value.map((item: unknown) => {
+      const pair = new StoredRecord(this.#kind, JSON.stringify(item));
+      return { signingCertificate: pair.text("signingCertificate"), encryptionCertificate: pair.text("encryptionCertificate") };
+    });
   }
 
   time(name: string): number {

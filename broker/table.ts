@@ -161,17 +161,25 @@ export interface GatewayRecord {
   /** Serial number of its channel certificate, lower-case hex. */
   readonly serial: string;
   readonly enrolledAt: number;
+  /** The fingerprint of its first certificate, by which rows and mailboxes name it, where this one came by renewal. */
+  readonly renews?: string;
+}
+
+/** Certificates of one mailbox, PEM. */
+export interface CertificatePair {
+  readonly signingCertificate: string;
+  readonly encryptionCertificate: string;
 }
 
 /** A mailbox that was enrolled, with its certificates as PEM. */
-export interface MailboxRecord {
+export interface MailboxRecord extends CertificatePair {
   /** Mailbox key (lower case). */
   readonly address: string;
   /** Fingerprint of the gateway that enrolled it. */
   readonly gateway: string;
-  readonly signingCertificate: string;
-  readonly encryptionCertificate: string;
   readonly enrolledAt: number;
+  /** Pairs before it, newest first, which still count for what is under way: until they end, or are revoked. */
+  readonly former?: readonly CertificatePair[];
 }
 
 /** A one-time permission to enrol a gateway; the token itself is never stored. */

@@ -96,6 +96,7 @@ export const presentBody = z.strictObject({
   /** Names the working gateway: of several that watch one mailbox, one opens a letter. */
   holder: id,
 });
+export type PresentBody = z.output<typeof presentBody>;
 
 export const releaseBody = z.strictObject({
   request: z.string(),
@@ -173,6 +174,9 @@ export const ticketsBody = z.strictObject({ tickets: z.array(base64).min(1).max(
 
 export const enrolBody = z.strictObject({ token: z.string().max(200), name: z.string().min(1).max(64), request: base64 });
 export const enrolledBody = z.strictObject({ certificate: z.string() });
+
+/** Over a channel that counts. */
+export const renewBody = z.strictObject({ request: base64 });
 
 export const mailboxBody = z.strictObject({ address, aliases: z.array(address).max(50), signing: base64, encryption: base64 });
 export const mailboxEnrolledBody = z.strictObject({ signingCertificate: z.string(), encryptionCertificate: z.string() });

@@ -1,4 +1,4 @@
-/** `kakitome broker run|invite|revoke|backup|restore|audit|rotate-session|rotate-master`: the broker's process, and one-time tokens for gateways. */
+/** `kakitome broker run|invite|revoke|backup|restore|audit|rotate-server|rotate-signing|rotate-session|rotate-master`: the broker's process, and one-time tokens for gateways. */
 import { Option, type Command } from "commander";
 import {
   backupTable,
@@ -6,8 +6,8 @@ import {
   restoreTable,
   revokeAt,
   rootOf,
+  rotateKey,
   rotateMasterKey,
-  rotateSessionKey,
   startBroker,
   verifyAudit,
   type Revocable,
@@ -15,10 +15,13 @@ import {
 } from "../broker/main.ts";
 import { stopRequested } from "../config/lifecycle.ts";
 import { loadBroker } from "../config/load.ts";
+import { isLocked } from "../config/lock.ts";
 import { createLog } from "../config/log.ts";
+import { reloadOnHangup, requestReload } from "../config/reload.ts";
 import { REVOCATION_REASONS, type RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
 
+const RELOAD_MS = 30_000;
 const UNOPENED =
   "letters that were not opened when the copy was made, and may have been opened since: erase (their senders have to send again) or release-again (a key can be given out a second time)";
 
@@ -41,15 +44,33 @@ function revocableIn({ gateway, mailbox, serial }: Omit<RevokeOptions, "config" 
   return only;
 }
 
+const ROTATED = {
+  server: "make a new key and certificate for the broker's door",
+  signing: "make a new key for answers, evidence and receipts; what the former one signed still holds",
+  session: "make a new key for tickets; the former one stays for tickets that are on their way",
+} as const;
+
+/** Has a running broker take the new key. */
+async function takenOver(data: string, file: string): Promise<string> {
+  if (!isLocked(data)) return "The broker does not run; it uses the key from its next start.";
+  const { mistakes } = await requestReload(data, AbortSignal.timeout(RELOAD_MS));
+  if (mistakes.length === 0) return "The running broker uses it now. Other brokers on the same table need the files and a reload too.";
+  return `The running broker did not take it (${mistakes.join("; ")}): mend that and run "kakitome reload --config ${file}".`;
+}
+
 export function addBroker(program: Command): void {
   const broker = program.command("broker").description("the key holder");
   broker
     .command("run")
-    .description("serve until SIGTERM or SIGINT")
+    .description("serve until SIGTERM or SIGINT; SIGHUP reads the configuration anew")
     .option("--config <file>", "configuration", "broker.yaml")
     .action(async ({ config }: { config: string }) => {
-      const running = await startBroker(loadBroker(config), createLog());
+      const [loaded, log] = [loadBroker(config), createLog()];
+      const starting = startBroker(loaded, log);
+      const done = reloadOnHangup(loaded.data, log, starting, async () => (await starting).reload(loadBroker(config)));
+      const running = await starting;
       await stopRequested();
+      done();
       await running.stop();
     });
   broker
@@ -116,15 +137,20 @@ export function addBroker(program: Command): void {
       console.log(broken.length === 0 ? `The chain holds: ${entries} entries.` : `The chain does not hold. ${entries} entries.`);
       process.exitCode = broken.length === 0 ? 0 : 1;
     });
-  broker
-    .command("rotate-session")
-    .description("make a new key for tickets; the former one stays for tickets that are on their way")
-    .option("--config <file>", "configuration", "broker.yaml")
-    .action(async ({ config }: { config: string }) => {
-      const { fingerprint, notAfter } = await rotateSessionKey(loadBroker(config), new Date());
-      console.log(`New session key ${fingerprint}, until ${notAfter.toISOString()}. Restart the broker to use it.`);
-      console.log("A former pair (session-FINGERPRINT.*) may be removed when the last letter sealed with it has expired.");
-    });
+  for (const [which, what] of Object.entries(ROTATED) as [keyof typeof ROTATED, string][]) {
+    broker
+      .command(`rotate-${which}`)
+      .description(what)
+      .option("--config <file>", "configuration", "broker.yaml")
+      .action(async ({ config: file }: { config: string }) => {
+        const config = loadBroker(file);
+        const { fingerprint, notAfter } = await rotateKey(config, which, new Date());
+        console.log(`New ${which} key ${fingerprint}, until ${notAfter.toISOString()}.`);
+        console.log(await takenOver(config.data, file));
+        if (which === "session")
+          console.log("A former pair (session-FINGERPRINT.*) may be removed when the last letter sealed with it has expired.");
+      });
+  }
   broker
     .command("rotate-master")
     .description("make a new master key; the broker may run meanwhile and takes it over by itself")

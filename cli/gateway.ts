@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { stopRequested } from "../config/lifecycle.ts";
 import { loadGateway } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
+import { reloadOnHangup } from "../config/reload.ts";
 import { startGateway } from "../gateway/main.ts";
 
 export function addGateway(program: Command): void {
@@ -10,11 +11,15 @@ export function addGateway(program: Command): void {
     .command("gateway")
     .description("the mail gateway")
     .command("run")
-    .description("serve until SIGTERM or SIGINT")
+    .description("serve until SIGTERM or SIGINT; SIGHUP reads the configuration anew")
     .option("--config <file>", "configuration", "gateway.yaml")
     .action(async ({ config }: { config: string }) => {
-      const running = await startGateway(loadGateway(config), createLog());
+      const [loaded, log] = [loadGateway(config), createLog()];
+      const starting = startGateway(loaded, log);
+      const done = reloadOnHangup(loaded.data, log, starting, async () => (await starting).reload(loadGateway(config)));
+      const running = await starting;
       await stopRequested();
+      done();
       await running.stop();
     });
 }

@@ -17,3 +17,13 @@ export function lockFolder(folder: string): () => void {
   }
   return () => file.close();
 }
+
+/** Whether a process works in the folder. */
+export function isLocked(folder: string): boolean {
+  try {
+    lockFolder(folder)();
+    return false;
+  } catch (thrown) {
+    return Fault.from(thrown).code === "unavailable";
+  }
+}

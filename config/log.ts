@@ -1,10 +1,11 @@
 /** The log: one JSON line an event (pino). Keys, bodies and whole tickets have no way into it; errors show their words and causes only. */
+import { createHash } from "node:crypto";
 import { types } from "node:util";
 import { pino, type DestinationStream, type Logger } from "pino";
 import { Fault } from "../mime/fault.ts";
 
 /** What may stand in a log line: named facts, each short. `step` is the patent's step (S1-S11) that the line reports. */
-type Facts = Readonly<Record<string, string | number | boolean | undefined>> & { readonly event: string };
+export type Facts = Readonly<Record<string, string | number | boolean | undefined>> & { readonly event: string };
 
 export interface Log {
   info(facts: Facts): void;
@@ -20,6 +21,15 @@ export function createLog(destination?: DestinationStream): Log {
   return wrap(destination ? pino(options, destination) : pino(options));
 }
 
+/** A log that also tells somebody of every line: what is counted is what is written, and no step of a walk needs a second word for it. */
+export function overheard(log: Log, hear: (facts: Facts) => void): Log {
+  const also = (write: (facts: Facts) => void) => (facts: Facts) => {
+    write(facts);
+    hear(facts);
+  };
+  return { info: also(log.info), warn: also(log.warn), error: also(log.error), with: (facts) => overheard(log.with(facts), hear) };
+}
+
 function wrap(logger: Logger): Log {
   return {
     info: (facts) => logger.info(facts),
@@ -27,6 +37,17 @@ function wrap(logger: Logger): Log {
     error: (facts) => logger.error(facts),
     with: (facts) => wrap(logger.child(facts)),
   };
+}
+
+/** Octets in hex by which a log names a letter. */
+const LETTER_DIGITS = 16;
+
+/**
+ * Names a letter in every log line about it, at both gateways and at the broker, under `letter`: what everyone who has the mail can
+ * compute from its Message-ID, and nobody needs to keep secret. A recipient's copy has a name of its own beside it, `session`.
+ */
+export function letterOf(messageId: string): string {
+  return createHash("sha256").update(messageId.trim()).digest("hex").slice(0, LETTER_DIGITS);
 }
 
 /** The chain of words in a failure, outermost first: for the log of this side only. */

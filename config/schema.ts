@@ -2,7 +2,7 @@
 import { isIP, isIPv4 } from "node:net";
 import { z } from "zod";
 import { parseDomain, parseMailbox } from "../mime/address.ts";
-import { parsed, path, time } from "./parsed.ts";
+import { listen, parsed, path, time } from "./parsed.ts";
 import { clients } from "./schema-clients.ts";
 import { oauth } from "./schema-oauth.ts";
 import { policySchema } from "./schema-policy.ts";
@@ -12,14 +12,6 @@ const mailbox = parsed(parseMailbox);
 const size = (standard: string) => parsed(octets).prefault(standard);
 const port = z.int().min(1).max(65_535);
 const host = z.string().min(1).max(253);
-
-/** `host:port`, IPv6 hosts in brackets. */
-const listen = parsed((text) => {
-  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([^:\s]+)):(\d{1,5})$/u.exec(text);
-  const number = Number(match?.[3]);
-  if (!match || number > 65_535) throw new Error(`"${text}" is not host:port, such as 127.0.0.1:2587`);
-  return { host: match[1] ?? match[2] ?? "", port: number };
-});
 
 const httpsUrl = parsed((text) => {
   const url = URL.canParse(text) ? new URL(text) : undefined;
@@ -73,6 +65,12 @@ const rate = (burst: number, perSecond: number) =>
 /** The loopback needs no TLS. */
 const isLoopback = ({ host: name }: { host: string }): boolean =>
   name === "localhost" || name === "::1" || (isIPv4(name) && name.startsWith("127."));
+
+/** A listener that tells how the process is: /livez, /readyz and /metrics. Without it there is none. */
+const health = z.strictObject({
+  /** Plain HTTP, and no secret in it: the loopback, or a network of your own. */
+  listen,
+});
 
 export const brokerSchema = z.strictObject({
   /** Where gateways reach the broker; also its name in envelopes and evidence. */
@@ -165,6 +163,7 @@ export const brokerSchema = z.strictObject({
       request: time("30s"),
     })
     .prefault({}),
+  health: health.optional(),
   /** A listener for the operator's programs, apart from the gateways'. Without it there is none. */
   admin: z
     .strictObject({
@@ -296,6 +295,7 @@ export const gatewaySchema = z
     clients: clients.prefault({}),
     /** How long is remembered what was done with a letter that came in. */
     retention: time("30d"),
+    health: health.optional(),
     retry: z.strictObject({ first: time("10s"), longest: time("30m"), giveUpAfter: time("2d") }).prefault({}),
   })
   .refine((value) => !value.submission || value.relay, {

@@ -34,7 +34,7 @@ export async function command(parts: ControlParts, submission: Submission, signa
   const { name: host, language } = parts;
   const mail = noticeMail({ host, to, language, text, id, now, about: about ?? messageId });
   await send(parts, { id, mail }, to, messageId);
-  parts.log.info({ event: "command.answered", letter: id });
+  parts.log.info({ event: "command.answered", accepted: id });
   return id;
 }
 

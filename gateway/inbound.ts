@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { ticketHash, type OpeningProof } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
-import type { Log } from "../config/log.ts";
+import { letterOf, type Log } from "../config/log.ts";
 import { Fault } from "../mime/fault.ts";
 import { readSealed, type SealedMessage } from "../mime/message.ts";
 import { file, keep, leave, type FilingParts } from "./filing.ts";
@@ -26,23 +26,24 @@ export async function receive(parts: InboundParts, mailbox: Mailbox, seen: Seen,
   haltAt("b1");
   const mail = await mailbox.fetch(seen.uid);
   if (!mail) return;
+  const known = parts.log.with({ letter: letterOf(seen.messageId ?? "") });
   haltAt("b2");
   let sealed: SealedMessage | undefined;
   try {
     sealed = readSealed(mail);
   } catch (thrown) {
     if (seen.flags.includes("\\Deleted")) return;
-    await leave(parts, mailbox, seen, createHash("sha256").update(mail).digest("hex"), thrown); // it has no ticket to be named by
+    await leave({ ...parts, log: known }, mailbox, seen, createHash("sha256").update(mail).digest("hex"), thrown); // it has no ticket to be named by
     return;
   }
-  if (!sealed) return receivePlain(parts, mailbox, seen, mail);
+  if (!sealed) return receivePlain({ ...parts, log: known }, mailbox, seen, mail);
   const session = ticketHash(sealed.shell.ticket);
-  const letter = { parts, mailbox, seen, sealed, mail, session, log: parts.log.with({ session: session.slice(0, 12) }) };
+  const letter = { parts, mailbox, seen, sealed, mail, session, known, log: known.with({ session: session.slice(0, 12) }) };
   await parts.journal.alone(session, () => receiveLetter(letter, signal));
 }
 
 async function receiveLetter(letter: Walk, signal: AbortSignal): Promise<void> {
-  const { parts, mailbox, seen, session } = letter;
+  const { parts, mailbox, seen, session, known } = letter;
   const before = await parts.journal.find(parts.own.address.address, session);
   if (before?.stage === "failed") return;
   const isEnding = before !== undefined && before.stage !== "begun";
@@ -54,7 +55,7 @@ async function receiveLetter(letter: Walk, signal: AbortSignal): Promise<void> {
     const fault = Fault.from(thrown);
     if (fault.code === "recalled" && before?.stage !== "filed") return fileRecalled(letter, before);
     if (fault.retry === "later" || fault.code === "unauthenticated") throw fault;
-    await leave(parts, mailbox, seen, session, thrown);
+    await leave({ ...parts, log: known }, mailbox, seen, session, thrown);
   }
 }
 
@@ -66,6 +67,8 @@ interface Walk {
   /** The sealed mail as it came. */
   readonly mail: Buffer;
   readonly session: string;
+  /** Names the letter; `log` its session too. */
+  readonly known: Log;
   readonly log: Log;
 }
 
@@ -80,7 +83,12 @@ async function walk({ parts, mailbox, seen, sealed, session, log }: Walk, before
     haltAt("b5");
     await file(mailbox, seen, opening, stage === undefined && opening.isFirst);
     haltAt("b6");
-    log.info({ event: "letter.filed", step: "S9", sender: opening.sender });
+    log.info({
+      event: "letter.filed",
+      step: "S9",
+      sender: opening.sender,
+      lagMs: seen.internalDate && parts.now().getTime() - seen.internalDate.getTime(),
+    });
     messageId = opening.messageId;
     stage = { stage: "filed", nextTicket: opening.nextTicket.toString("base64"), ...encoded(opening.proof) };
     await keep(parts, session, messageId, stage);

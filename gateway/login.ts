@@ -1,10 +1,26 @@
 /** How the gateway proves who it is to a mail server: by a password, or by a token that is renewed once where the server refuses it. */
+import type { ImapConfig } from "../config/schema.ts";
+import { readSecret } from "../config/secrets.ts";
 import { Fault } from "../mime/fault.ts";
-import type { TokenSource } from "./oauth.ts";
+import { TokenSources, type TokenSource } from "./oauth.ts";
 
 export type Login = { readonly pass: string } | { readonly tokens: TokenSource };
 /** What is shown now. */
 export type Proof = { readonly pass: string } | { readonly accessToken: string };
+
+/** Logins of configured accounts; those of one application share its token. */
+export class Logins {
+  readonly #tokens: TokenSources;
+
+  constructor(now: () => Date) {
+    this.#tokens = new TokenSources(now);
+  }
+
+  /** @throws Fault `malformed`: the file of the password or the key cannot be used */
+  of({ user = "", passwordFile = "", oauth }: Pick<ImapConfig, "user" | "passwordFile" | "oauth">): Login {
+    return oauth ? { tokens: this.#tokens.of(oauth, user) } : { pass: readSecret(passwordFile).reveal() };
+  }
+}
 
 /** The server answered, and does not let us in. */
 export class LoginRefused extends Error {

@@ -11,6 +11,8 @@ export interface Seen {
   readonly octets: number;
   readonly flags: readonly string[];
   readonly internalDate: Date | undefined;
+  /** As the header says it; undefined where there is none. */
+  readonly messageId: string | undefined;
   readonly structure: MessageStructureObject | undefined;
 }
 
@@ -81,6 +83,13 @@ export class Mailbox {
     return new Mailbox(client, config, changed);
   }
 
+  /** What the server can, and which folders there are. */
+  async survey(): Promise<{ readonly canIdle: boolean; readonly canExpungeExactly: boolean; readonly folders: readonly string[] }> {
+    const folders = await this.#try("list folders", () => this.#client.list());
+    const canExpungeExactly = this.#client.capabilities.has("UIDPLUS");
+    return { canIdle: this.canIdle, canExpungeExactly, folders: folders.map(({ path }) => path) };
+  }
+
   get usable(): boolean {
     return this.#client.usable;
   }
@@ -98,7 +107,7 @@ export class Mailbox {
   seenAbove(uid: number): Promise<Seen[]> {
     return this.#try("list messages", async () => {
       const found: Seen[] = [];
-      const query = { uid: true, size: true, flags: true, internalDate: true, bodyStructure: true };
+      const query = { uid: true, size: true, flags: true, internalDate: true, bodyStructure: true, envelope: true };
       for await (const message of this.#client.fetch(`${uid + 1}:*`, query, { uid: true })) {
         if (message.uid <= uid) continue; // `n:*` always names the last message (RFC 3501 §6.4.8)
         found.push({
@@ -106,6 +115,7 @@ export class Mailbox {
           octets: message.size ?? 0,
           flags: [...(message.flags ?? [])],
           internalDate: message.internalDate === undefined ? undefined : new Date(message.internalDate),
+          messageId: message.envelope?.messageId,
           structure: message.bodyStructure,
         });
       }

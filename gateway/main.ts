@@ -1,42 +1,38 @@
 /** Wires a gateway together from its configuration: the door, the outbound walk and the relay, a watcher for each mailbox; nothing is decided here. */
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { Health, startHealth, type HealthPlace } from "../config/health.ts";
 import { Lifecycle, pause, type Running } from "../config/lifecycle.ts";
 import { lockFolder } from "../config/lock.ts";
-import { reasonOf, type Log } from "../config/log.ts";
-import type { GatewayConfig, ImapConfig, OwnMailbox } from "../config/schema.ts";
-import { readSecret } from "../config/secrets.ts";
-import { parseMailbox, type Mailbox } from "../mime/address.ts";
+import { overheard, reasonOf, type Log } from "../config/log.ts";
+import { differences, sorted, type Reloading } from "../config/reload.ts";
+import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
 import { Fault } from "../mime/fault.ts";
-import { Attempts } from "./attempts.ts";
 import { autoconfig, listed, mobileconfig, muttrc } from "./client-formats.ts";
-import { command, isCommand } from "./control.ts";
-import { Identities, openChannel } from "./identity.ts";
+import { openDiscovery } from "./discovery.ts";
+import { LIVE_KEYS, openDoors, pemAt, type Doors } from "./doors.ts";
+import { checksOf } from "./health.ts";
+import { Identities } from "./identities.ts";
+import { openChannel } from "./identity.ts";
 import { receive, type InboundParts } from "./inbound.ts";
 import { Journal } from "./journal.ts";
 import { Learned } from "./learned.ts";
 import { Letters } from "./letters.ts";
-import { openDiscovery } from "./discovery.ts";
-import { brokerDirectory } from "./directory.ts";
-import type { Login } from "./login.ts";
-import { TokenSources } from "./oauth.ts";
-import { consign } from "./outbound.ts";
-import { openPolicy } from "./policy.ts";
+import { Logins } from "./login.ts";
+import { addGauges, Counted } from "./metrics.ts";
 import { receiveReceipt } from "./receipts.ts";
-import { Relay } from "./relay.ts";
+import { keepRenewed } from "./renewal.ts";
 import { governing } from "./rules.ts";
-import { sealingParts } from "./sealing.ts";
 import { Spool } from "./spool.ts";
+import { Standing } from "./standing.ts";
 import { FOLDERS } from "./status.ts";
-import { openDoor, type Submission } from "./submission.ts";
-import { UNASKED, passThrough, type Transit } from "./transit.ts";
-import { Users } from "./users.ts";
-import { Visits, networksOf } from "./visits.ts";
 import { watch } from "./watcher.ts";
 
 /** Settings of a mail client in the formats that there are. */
 export const CLIENT_FORMATS = { autoconfig, mobileconfig, listed, muttrc } as const;
 export { settingsFor } from "./client-settings.ts";
+export { examineGateway } from "./doctor.ts";
+export { sendTest } from "./send-test.ts";
 export { explainPolicy } from "./explain.ts";
 export { openFilter, sealFilter } from "./filter.ts";
 export { enrol } from "./identity.ts";
@@ -49,25 +45,29 @@ export { hashPassword } from "./users.ts";
 const GROWTH = 2.2;
 const LARGEST_RECEIVED_OCTETS = 200 << 20;
 
-function pemAt(path: string | undefined): string | undefined {
-  try {
-    return path === undefined ? undefined : readFileSync(path, "utf8");
-  } catch (cause) {
-    throw new Fault("malformed", `${path} cannot be read`, { cause });
-  }
+export interface RunningGateway extends Running, Reloading<GatewayConfig> {
+  /** Of the doors, in the order of the configuration. */
+  readonly ports: readonly number[];
+  readonly healthPort: number | undefined;
 }
 
-/** Starts the gateway. @returns when its doors listen; `ports` are theirs, in the order of the configuration */
-export async function startGateway(
-  config: GatewayConfig,
-  log: Log,
-  now: () => Date = () => new Date(),
-): Promise<Running & { readonly ports: readonly number[] }> {
+/** Starts the gateway. @returns when its doors listen */
+export async function startGateway(config: GatewayConfig, writtenTo: Log, now: () => Date = () => new Date()): Promise<RunningGateway> {
   const running = new Lifecycle();
+  let current = config;
+  let doors: Doors | undefined;
+  const counted = new Counted();
+  const watched = config.mailboxes.filter(({ imap }) => imap).map(({ address }) => address.address);
+  const standing = new Standing(watched, now);
+  const log = overheard(writtenTo, (facts) => {
+    counted.hear(facts);
+    standing.hear(facts);
+  });
   try {
     mkdirSync(config.data, { recursive: true, mode: 0o700 });
     running.onStop(lockFolder(config.data));
-    const { broker, revocations } = await openChannel(config, log, now);
+    const opened = await openChannel(config, log, now);
+    const { broker, revocations, channel } = opened;
     running.onStop(() => broker.close());
     const refreshing = revocations.keepFresh(broker, config.broker.revocations, running.signal);
     running.onStop(() => refreshing);
@@ -79,90 +79,61 @@ export async function startGateway(
     await Promise.all([spool.prepare(), journal.prepare(), letters.prepare()]);
     const tidying = tidy({ spool, journal, log, retention: config.retention, now }, running.signal);
     running.onStop(() => tidying);
-    const learned = new Learned(config, log);
     const identities = new Identities(config, log);
     const preparing = identities.prepare(broker, running.signal);
-    running.onStop(() => preparing);
+    const renewing = keepRenewed({ channel: opened, broker, identities, log, now }, running.signal, () =>
+      doors ? { door: doors.certificate() } : {},
+    );
+    running.onStop(async () => void (await Promise.all([preparing, renewing])));
 
-    const tokens = new TokenSources(now);
-    const loginOf = ({ user = "", passwordFile = "", oauth }: Pick<ImapConfig, "user" | "passwordFile" | "oauth">): Login =>
-      oauth ? { tokens: tokens.of(oauth, user) } : { pass: readSecret(passwordFile).reveal() };
-
-    const ports = config.submission && config.relay ? await openSubmission() : [];
+    const logins = new Logins(now);
+    doors = await openDoors(config, { broker, identities, spool, letters, logins, log, now }, running);
     const watchers = config.mailboxes.map((own) => watchMailbox(own));
     running.onStop(async () => void (await Promise.all(watchers)));
+    const healthPort = config.health && (await openHealth(config.health));
     if (config.clients.listen) {
       const discovery = await openDiscovery(config, config.clients.listen, log);
       running.onStop(() => discovery.stop());
     }
     log.info({ event: "gateway.started", name: config.name, mailboxes: config.mailboxes.length });
-    return { ports, stop: () => running.stop() };
+    return {
+      ports: doors?.ports ?? [],
+      healthPort,
+      stop: () => running.stop(),
+      async reload(next) {
+        const found = sorted(differences(current, next), LIVE_KEYS);
+        const before = doors?.certificate().fingerprint;
+        doors?.prepare(next)(); // throws before anything changed
+        current = withLive(current, next);
+        const isRenewed = doors?.certificate().fingerprint !== before;
+        return { ...found, changed: [...found.changed, ...(isRenewed ? ["the door's certificate"] : [])] };
+      },
+    };
 
-    async function openSubmission(): Promise<number[]> {
-      const { submission, relay: hop } = config;
-      if (!submission || !hop) return [];
-      const nextHop = {
-        ...hop,
-        name: config.name,
-        ca: pemAt(hop.ca),
-        auth: hop.user === undefined ? undefined : { user: hop.user, login: loginOf(hop) },
-      };
-      const directory = brokerDirectory(config, broker, now);
-      const policy = openPolicy(config.policy, directory);
-      const languageFor = (recipient: string) => policy.languageFor(parseMailbox(recipient));
-      const relay = new Relay({ nextHop, retry: config.retry, spool, letters, broker, languageFor, log, now }, running.signal);
-      running.onStop(() => relay.close());
-      await relay.resume();
-      const outbound = { ...sealingParts({ config, broker, policy, directory, identities, log, now }), spool, relay };
-      const identityOf = identities.of.bind(identities);
-      const { control: address } = submission;
-      const { name } = config;
-      const { language } = config.policy;
-      const holdBack = (sessions: ReadonlySet<string>) => relay.holdBack(sessions);
-      const control = address && { address, language, hand: broker, letters, holdBack, log, identityOf, now, spool, relay, name };
-      const isTrusted = networksOf(submission.trustedNetworks);
-      const household = { name: "the network", identities: config.mailboxes.map(({ address }) => address) };
-      const parts = {
-        users: new Users(config.users),
-        visits: new Visits(submission.limits, isTrusted),
-        attempts: new Attempts(submission.limits),
-        trusted: (address: string) => (isTrusted(address) ? household : undefined),
-        passOn: submission.others === "pass" ? (transit: Transit) => passThrough({ now, name, relay }, transit) : undefined,
-        policy: {
-          decide: async (mailbox: Mailbox, signal: AbortSignal) =>
-            mailbox.key === submission.control?.key ? UNASKED : policy.decide(mailbox, signal),
-        },
-        log,
-        demandSigner: (mailbox: OwnMailbox["address"]) => void identities.of(mailbox),
-        consign: async (order: Submission, signal: AbortSignal) =>
-          control && isCommand(order, submission.control) ? command(control, order, signal) : consign(outbound, order, signal),
-      };
-      const bound: number[] = [];
-      for (const { address, tls } of submission.listen) {
-        const door = {
-          ...submission,
-          name: config.name,
-          listen: address,
-          tls,
-          key: readSecret(submission.key).reveal(),
-          certificate: pemAt(submission.certificate) ?? "",
-        };
-        const opened = await openDoor(door, parts);
-        running.onStop(() => opened.stop());
-        bound.push(opened.port);
-      }
-      return bound;
+    async function openHealth(place: HealthPlace): Promise<number> {
+      const [mailbox] = config.mailboxes;
+      if (!mailbox) throw new Fault("internal", "a gateway without mailboxes");
+      const { relay } = doors ?? {};
+      const parts = { broker, brokerUrl: config.broker.url, mailbox: mailbox.address, identities, spool, relay, standing, channel, now };
+      const health = new Health(checksOf(parts), now);
+      const certificates = () => ({ channel: [channel()], root: broker.trust.roots, door: doors ? [doors.certificate()] : [] });
+      addGauges(counted.metrics, { health, standing, spool, relay, identities, certificates, now });
+      const opened = await startHealth(place, { health, metrics: counted.metrics, log });
+      running.onStop(() => opened.stop());
+      return opened.port;
     }
 
     async function watchMailbox(own: OwnMailbox): Promise<void> {
       if (!own.imap) return;
-      const access = { config: own.imap, login: loginOf(own.imap), ca: pemAt(own.imap.ca) };
+      const access = { config: own.imap, login: logins.of(own.imap), ca: pemAt(own.imap.ca) };
       const inbound: InboundParts = {
         broker,
         brokerUrl: config.broker.url,
         journal,
         log,
-        language: governing(config.policy, own.address).terms.language,
+        get language() {
+          return governing(current.policy, own.address).terms.language;
+        },
         name: config.name,
         own,
         identity: () => identities.of(own.address),
@@ -176,8 +147,8 @@ export async function startGateway(
           log,
           largest: Math.max(LARGEST_RECEIVED_OCTETS, (config.submission?.largest ?? 0) * GROWTH),
           onSealed: (mailbox, seen, signal) => receive(inbound, mailbox, seen, signal),
-          onReport: (mailbox, seen) => receiveReceipt({ broker, letters, log }, mailbox, seen),
-          onSigned: (mailbox, seen) => learned.receive(mailbox, seen),
+          onReport: (mailbox, seen) => receiveReceipt({ broker, letters, log, now }, mailbox, seen),
+          onSigned: (mailbox, seen) => new Learned(current, log).receive(mailbox, seen),
         },
         running.signal,
       );
@@ -186,6 +157,14 @@ export async function startGateway(
     await running.stop();
     throw thrown;
   }
+}
+
+/** The running configuration with what a reload changes of it; the rest stays as it runs, and is named at every reload until the restart. */
+function withLive(current: GatewayConfig, next: GatewayConfig): GatewayConfig {
+  const { users, policy, submission } = next;
+  const { listen, control } = current.submission ?? {};
+  const renewed = submission && current.submission && { ...submission, listen: listen ?? submission.listen, control };
+  return { ...current, users, policy, submission: renewed ?? current.submission };
 }
 
 const TIDY_EVERY_MS = 60 * 60_000;

@@ -26,7 +26,8 @@ const TIMEOUTS = { connect: 30_000, greeting: 60_000, answer: 10 * 60_000 };
 /** Transactions at once. */
 export const CONNECTIONS = 5;
 
-export function connectTo({ host, port, tls, ca, auth, name, timeouts = TIMEOUTS }: NextHop): Transporter {
+/** @param more options of the library */
+export function connectTo({ host, port, tls, ca, auth, name, timeouts = TIMEOUTS }: NextHop, more: object = {}): Transporter {
   const pool = new HopPool({
     host,
     port,
@@ -41,6 +42,7 @@ export function connectTo({ host, port, tls, ca, auth, name, timeouts = TIMEOUTS
     connectionTimeout: timeouts.connect,
     greetingTimeout: timeouts.greeting,
     socketTimeout: timeouts.answer,
+    ...more,
   });
   return createTransport(pool, { disableFileAccess: true, disableUrlAccess: true });
 }
@@ -50,6 +52,25 @@ function authOptions({ user, login }: NonNullable<NextHop["auth"]>) {
   if ("pass" in login) return { auth: { user, pass: login.pass } };
   const exchange = (about: Exchange): Promise<void> => loginByToken(login.tokens, user, about);
   return { auth: { type: "custom" as const, method: TOKEN_METHOD, user }, customAuth: { [TOKEN_METHOD]: exchange } };
+}
+
+/** Greets the hop, with TLS and AUTH as configured, and sends nothing. @returns the largest message it takes, where it says so (RFC 1870) */
+export async function examineHop(hop: NextHop): Promise<number | undefined> {
+  let size: number | undefined;
+  const hear = (_entry: unknown, text: unknown): void => {
+    const said = /^250[ -]SIZE (\d{1,15})\s*$/imu.exec(String(text))?.[1];
+    if (said !== undefined) size = Number(said);
+  };
+  const deaf = (): void => undefined;
+  const logger = { level: deaf, trace: hear, debug: hear, info: deaf, warn: deaf, error: deaf, fatal: deaf };
+  const timeouts = { connect: 10_000, greeting: 10_000, answer: 20_000 };
+  const transport = connectTo({ ...hop, timeouts }, { logger, debug: true, pool: false });
+  try {
+    await transport.verify();
+    return size === 0 ? undefined : size;
+  } finally {
+    transport.close();
+  }
 }
 
 /** RFC 4954 §6: ours to mend, not the letter's fault. */

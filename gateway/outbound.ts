@@ -1,6 +1,7 @@
 /** The outbound walk: a message from SMTP DATA to the spool (patent S1-S5). It reads downwards in the order of the steps. */
 import { createHash, randomBytes } from "node:crypto";
 import { haltAt } from "../config/halt.ts";
+import { letterOf } from "../config/log.ts";
 import { field, joinMessage, type HeaderField } from "../mime/headers.ts";
 import { toCrlf } from "../mime/entity.ts";
 import { accept, type Accepted } from "./accept.ts";
@@ -30,6 +31,7 @@ export async function consign(parts: OutboundParts, submission: Submission, sign
   haltAt("a2");
   const accepted = accept(submission, parts.name, parts.now());
   const id = idOf(submission, accepted);
+  const log = parts.log.with({ letter: letterOf(accepted.messageId), accepted: id });
   const isNew = await parts.spool.once(id, async () => {
     const settled = settle(parts.policy, submission, accepted);
     const sealed = await sealFor(parts, accepted, settled.sealed, received(parts, submission, id), id, signal); // S1-S4
@@ -42,9 +44,9 @@ export async function consign(parts: OutboundParts, submission: Submission, sign
       parts.relay.take(spooled);
     } else await parts.spool.remember(id);
     const [passed, failed] = [settled.passed.length, settled.failed.length];
-    parts.log.info({ event: "letter.accepted", letter: id, sealed: sealed.copies.length, passed, ...(failed > 0 && { failed }) });
+    log.info({ event: "letter.accepted", sealed: sealed.copies.length, passed, ...(failed > 0 && { failed }) });
   });
-  if (!isNew) parts.log.info({ event: "letter.accepted-before", letter: id });
+  if (!isNew) log.info({ event: "letter.accepted-before" });
   return id;
 }
 

@@ -1,6 +1,6 @@
 /** Takes letters back: at the broker by the tickets in the register, and out of the spool where a copy has not left yet. */
 import { ticketHash, type Identity } from "../broker/client.ts";
-import type { Log } from "../config/log.ts";
+import { letterOf, type Log } from "../config/log.ts";
 import { parseMailbox, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Hand } from "./hand.ts";
@@ -65,7 +65,13 @@ async function recallOne(
     if (answer?.outcome === "recalled") {
       const at = answer.at.toISOString();
       await letters.change(letter, session, { state: "recalled", at });
-      log.info({ event: "letter.recalled", session: session.slice(0, 12), left: !kept.has(session), at: now().toISOString() });
+      log.info({
+        event: "letter.recalled",
+        letter: letterOf(letter.messageId),
+        session: session.slice(0, 12),
+        left: !kept.has(session),
+        at: now().toISOString(),
+      });
     }
     outcomes.push({ recipient: address, outcome: wordOf(answer, kept.has(session)) });
   }

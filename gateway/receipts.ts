@@ -1,7 +1,7 @@
 /** Receipts that came back (S11): verified, matched with the letter they speak of, and kept; the mail itself stays where it is. */
 import type { BrokerClient } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
-import { reasonOf, type Log } from "../config/log.ts";
+import { letterOf, reasonOf, type Log } from "../config/log.ts";
 import { Fault } from "../mime/fault.ts";
 import { verifyProof } from "../mime/proof.ts";
 import { readReceipt, type ReadReceipt } from "../mime/report.ts";
@@ -12,6 +12,7 @@ export interface ReceiptParts {
   readonly broker: BrokerClient;
   readonly letters: Letters;
   readonly log: Log;
+  now(): Date;
 }
 
 /** What the broker's signed statement says, whatever happened. */
@@ -33,8 +34,10 @@ export interface Told {
   readonly delayedAt?: string;
 }
 
+const namesOf = ({ messageId, session }: Told) => ({ letter: letterOf(messageId), session: session.slice(0, 12) });
+
 /** Reads one mail that may be a receipt. @throws Fault with retry `later` where the mailbox does not answer */
-export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mailbox: Mailbox, { uid }: Seen): Promise<void> {
+export async function receiveReceipt({ broker, letters, log, now }: ReceiptParts, mailbox: Mailbox, { uid }: Seen): Promise<void> {
   const mail = await mailbox.fetch(uid);
   if (!mail) return;
   let receipt: ReadReceipt | undefined;
@@ -52,7 +55,7 @@ export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mai
   const letter = await letters.find(name);
   const known = letter?.recipients.find((one) => one.session === session);
   if (known?.address.toLowerCase() !== recipient || known.commit !== commit) {
-    log.warn({ event: "receipt.not-ours", uid, evidence: evidence.evidence });
+    log.warn({ event: "receipt.not-ours", uid, evidence: evidence.evidence, ...namesOf(evidence) });
     return;
   }
   if (known.state === "opened") return; // the same receipt again
@@ -60,13 +63,22 @@ export async function receiveReceipt({ broker, letters, log }: ReceiptParts, mai
   const { holds, links } = verifyProof({ receipt: mail, original: await letters.original(session), payload: undefined }, broker.trust);
   const wrong = links.find(({ state, link }) => state === "bad" || (state === "missing" && link !== "payload")); // the payload is not kept
   if (!holds && wrong) {
-    log.warn({ event: "receipt.not-valid", uid, reason: `${wrong.link}: ${wrong.detail}` });
+    log.warn({ event: "receipt.not-valid", uid, ...namesOf(evidence), reason: `${wrong.link}: ${wrong.detail}` });
     return;
   }
   haltAt("a11");
   await letters.keepReceipt(evidence.evidence, mail);
   await letters.change(name, session, { state: "opened", at: evidence.confirmedAt ?? "", evidence: evidence.evidence });
-  log.info({ event: "receipt.verified", step: "S11", session: session.slice(0, 12), evidence: evidence.evidence, recipient });
+  const since = Date.parse(letter?.acceptedAt ?? "");
+  log.info({
+    event: "receipt.verified",
+    step: "S11",
+    ...namesOf(evidence),
+    evidence: evidence.evidence,
+    recipient,
+    openedAfterMs: Date.parse(evidence.confirmedAt ?? "") - since, // the broker's clock less ours
+    afterMs: now().getTime() - since,
+  });
 }
 
 /** Records that a letter waits, or that nobody can open it any more; the statement was verified and matched with the letter. */
@@ -74,7 +86,7 @@ export async function recordNotice({ letters, log }: Pick<ReceiptParts, "letters
   const { evidence, session, recipient, messageId, sender, releasedAt } = told;
   const isOver = told.event === "ContentHandoverFailure" && (told.reason === "expired" || told.reason === "recalled");
   if (!isOver && told.event !== "Delayed") {
-    log.warn({ event: "receipt.not-valid", evidence, reason: `an event that is not known: ${told.event}` });
+    log.warn({ event: "receipt.not-valid", evidence, ...namesOf(told), reason: `an event that is not known: ${told.event}` });
     return;
   }
   const state = !isOver ? "delayed" : told.reason === "recalled" ? "recalled" : "expired";
@@ -85,5 +97,5 @@ export async function recordNotice({ letters, log }: Pick<ReceiptParts, "letters
   if (before?.evidence === evidence) return; // the same again
   await letters.keepReceipt(evidence, mail);
   await letters.change(name, session, { state, at, evidence, reason });
-  log.info({ event: `receipt.${state}`, session: session.slice(0, 12), evidence, recipient });
+  log.info({ event: `receipt.${state}`, ...namesOf(told), evidence, recipient });
 }

@@ -4,14 +4,14 @@ import type { Transporter } from "nodemailer";
 import { ticketHash, type BrokerClient } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
 import { pause } from "../config/lifecycle.ts";
-import { reasonOf, type Log } from "../config/log.ts";
+import { letterOf, reasonOf, type Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
 import { failureNotice } from "./bounce.ts";
 import type { Letters } from "./letters.ts";
 import { answerIn, connectTo, CONNECTIONS, envelopeOf, type EnvelopeOf, type NextHop } from "./next-hop.ts";
-import { isFinished, type Consignment, type Progress, type Spool, type Spooled } from "./spool.ts";
+import { isFinished, type Consignment, type Entry, type Progress, type Spool, type Spooled } from "./spool.ts";
 import type { SubmittedRecipient } from "./submission.ts";
 import type { Language } from "./words.ts";
 
@@ -64,7 +64,7 @@ export class Relay {
   /** Takes up what a former life left in the spool. */
   async resume(): Promise<void> {
     const { spool, log } = this.#parts;
-    const left = await spool.all((id, thrown) => log.error({ event: "spool.broken", letter: id, reason: reasonOf(thrown) }));
+    const left = await spool.all((id, thrown) => log.error({ event: "spool.broken", accepted: id, reason: reasonOf(thrown) }));
     for (const spooled of left) this.take(spooled);
     if (left.length > 0) log.info({ event: "spool.resumed", letters: left.length });
   }
@@ -114,7 +114,11 @@ export class Relay {
         advice: `The next mail server refused: ${answer}`,
       });
     }
-    this.#parts.log.info({ event: "message.passed-unsealed", recipients: recipients.length - refusals.length });
+    this.#parts.log.info({
+      event: "message.passed-unsealed",
+      letter: letterOf(messageId),
+      recipients: recipients.length - refusals.length,
+    });
     const { sender, envelopeId } = mail;
     const entry = { sender, messageId, acceptedAt: this.#parts.now().toISOString(), ...(envelopeId !== undefined && { envelopeId }) };
     for (const { recipient, cause } of refusals) {
@@ -125,6 +129,12 @@ export class Relay {
     }
   }
 
+  /** What waits here: how many submissions, and since when the oldest one, in milliseconds since the epoch. */
+  get waiting(): { readonly letters: number; readonly oldest: number | undefined } {
+    const times = [...this.#taken].map(({ entry }) => Date.parse(entry.acceptedAt));
+    return { letters: times.length, oldest: times.length === 0 ? undefined : Math.min(...times) };
+  }
+
   /** Waits for the transactions that run. */
   async close(): Promise<void> {
     await Promise.allSettled(this.#running);
@@ -133,9 +143,9 @@ export class Relay {
 
   async #deliver(spooled: Spooled): Promise<void> {
     const { entry, progress } = spooled;
-    if (entry.register) await this.#persist(entry.id, () => this.#slots.run(() => this.#register(spooled)));
+    if (entry.register) await this.#persist(entry, () => this.#slots.run(() => this.#register(spooled)));
     await Promise.all(entry.consignments.map((consignment, at) => this.#walk(spooled, consignment, at)));
-    if (progress.every(isFinished)) await this.#persist(entry.id, () => this.#parts.spool.finish(entry.id));
+    if (progress.every(isFinished)) await this.#persist(entry, () => this.#parts.spool.finish(entry.id));
   }
 
   /** The register must know a letter before its receipt can come. Its second run after a crash changes nothing. */
@@ -147,7 +157,7 @@ export class Relay {
   }
 
   async #walk(spooled: Spooled, consignment: Consignment, at: number): Promise<void> {
-    await this.#persist(spooled.entry.id, async () => {
+    await this.#persist(spooled.entry, async () => {
       const reached = (): Progress["stage"] | undefined => spooled.progress[at]?.stage;
       if (reached() === "waiting") await this.#slots.run(() => this.#relay(spooled, consignment, at));
       if (reached() === "relayed") await this.#report(spooled, consignment, at);
@@ -157,13 +167,13 @@ export class Relay {
   }
 
   /** Tries a step until it says that it is done, with growing pauses: a full disk or a lost line heals without a restart. */
-  async #persist(letter: string, step: () => Promise<boolean | void>): Promise<void> {
+  async #persist(entry: Entry, step: () => Promise<boolean | void>): Promise<void> {
     const { first, longest } = this.#parts.retry;
     for (let wait: number = first; !this.#signal.aborted; wait = Math.min(wait * 2, longest)) {
       try {
         if ((await step()) !== false) return;
       } catch (thrown) {
-        this.#parts.log.error({ event: "relay.failed", letter, reason: reasonOf(thrown) });
+        this.#logOf(entry).error({ event: "relay.failed", reason: reasonOf(thrown) });
       }
       await pause(wait, this.#signal);
     }
@@ -177,10 +187,11 @@ export class Relay {
 
   async #relay(spooled: Spooled, consignment: Consignment, at: number): Promise<void> {
     const { entry } = spooled;
-    const { spool, log, now, retry } = this.#parts;
+    const { spool, now, retry } = this.#parts;
+    const log = this.#logOf(entry, consignment);
     const message = await spool.message(spooled, consignment);
     if (!message) {
-      log.error({ event: "spool.broken", letter: entry.id, reason: DAMAGED.answer });
+      log.error({ event: "spool.broken", reason: DAMAGED.answer });
       return this.#advance(spooled, at, DAMAGED);
     }
     const age = now().getTime() - Date.parse(entry.acceptedAt);
@@ -192,7 +203,7 @@ export class Relay {
     } catch (thrown) {
       const { code, status, answer, isFinal } = answerIn(thrown);
       const tooOld = age > retry.giveUpAfter;
-      log.warn({ event: "relay.refused", letter: entry.id, code, final: isFinal || tooOld, reason: reasonOf(thrown) });
+      log.warn({ event: "relay.refused", code, final: isFinal || tooOld, reason: reasonOf(thrown) });
       if (isFinal || tooOld) await this.#advance(spooled, at, { stage: "refused", status, answer });
       else await this.#announce(spooled, consignment, at);
       return;
@@ -200,7 +211,7 @@ export class Relay {
       spooled.sending.delete(at);
     }
     haltAt("a8");
-    log.info({ event: "letter.relayed", step: "S5", letter: entry.id });
+    log.info({ event: "letter.relayed", step: "S5" });
     await this.#advance(spooled, at, { stage: "relayed" });
     haltAt("a9");
   }
@@ -214,17 +225,18 @@ export class Relay {
   }
 
   /** Tells the broker once that a letter is on its way: without that its row would vanish, and with it the key. */
-  async #announce({ entry, announced }: Spooled, { ticket }: Consignment, at: number): Promise<"known" | "lost" | "later"> {
+  async #announce({ entry, announced }: Spooled, consignment: Consignment, at: number): Promise<"known" | "lost" | "later"> {
+    const { ticket } = consignment;
     if (ticket === undefined || announced.has(at)) return "known";
     try {
       const lost = await this.#parts.broker.dispatched([Buffer.from(ticket, "base64")], this.#signal);
       if (lost.length > 0) return "lost";
       announced.add(at);
-      this.#parts.log.info({ event: "letter.announced", letter: entry.id });
+      this.#logOf(entry, consignment).info({ event: "letter.announced" });
       return "known";
     } catch (thrown) {
       if (Fault.from(thrown).retry === "later") return "later";
-      this.#parts.log.warn({ event: "relay.report-refused", letter: entry.id, reason: reasonOf(thrown) });
+      this.#logOf(entry, consignment).warn({ event: "relay.report-refused", reason: reasonOf(thrown) });
       return "known";
     }
   }
@@ -246,7 +258,14 @@ export class Relay {
     const message = (await spool.message(spooled, consignment)) ?? Buffer.alloc(0);
     await this.#notify(noticeId(entry.id, at), entry, consignment, { status, answer, message, sealed: consignment.ticket !== undefined });
     await this.#changeLetter(spooled, consignment, { state: "failed", reason: answer.slice(0, 400) });
+    this.#logOf(entry, consignment).warn({ event: "letter.given-up", status });
     await this.#advance(spooled, at, { stage: "failed" });
+  }
+
+  /** Every line names the letter, what the client was told that it was accepted as, and the copy where it is about one. */
+  #logOf({ id, messageId }: Entry, consignment?: Consignment): Log {
+    const session = consignment?.ticket === undefined ? undefined : ticketHash(Buffer.from(consignment.ticket, "base64")).slice(0, 12);
+    return this.#parts.log.with({ letter: letterOf(messageId), accepted: id, ...(session !== undefined && { session }) });
   }
 
   /** Tells the sender once, unless DSN parameters say otherwise; a notice is never answered by a notice. */

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { ticketHash, type BrokerClient, type Declared, type Grant, type Identity } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
-import { reasonOf, type Log } from "../config/log.ts";
+import { letterOf, reasonOf, type Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import type { Mailbox } from "../mime/address.ts";
 import type { Certificate } from "../mime/certificate.ts";
@@ -12,7 +12,7 @@ import type { SealedCopy } from "../mime/letter.ts";
 import type { Accepted } from "./accept.ts";
 import { sealCopy, signCopies, type Copy } from "./copies.ts";
 import type { Directory } from "./directory.ts";
-import type { Identities } from "./identity.ts";
+import type { Identities } from "./identities.ts";
 import type { Letter } from "./letters.ts";
 import { plainCopy } from "./plain.ts";
 import { expiryOf, type Policy } from "./policy.ts";
@@ -37,16 +37,18 @@ export interface SealingParts {
 /** The sealing parts of a gateway out of its configuration. */
 export function sealingParts(desk: {
   config: GatewayConfig;
+  /** What counts now of the configuration's policy. */
+  rules?: GatewayConfig["policy"];
   broker: BrokerClient;
-  policy: Policy;
+  policy: SealingParts["policy"];
   directory: Directory;
   identities: Identities;
   log: Log;
   now(): Date;
 }): SealingParts {
-  const { config, broker, policy, directory, identities, log, now } = desk;
+  const { config, rules = config.policy, broker, policy, directory, identities, log, now } = desk;
   const identityOf = identities.of.bind(identities);
-  return { broker, policy, directory, log, name: config.name, brokerUrl: config.broker.url, rules: config.policy, identityOf, now };
+  return { broker, policy, directory, log, name: config.name, brokerUrl: config.broker.url, rules, identityOf, now };
 }
 
 /** A recipient's sealed copy with everything that is to be kept of it. */
@@ -75,7 +77,7 @@ export async function sealFor(
 ): Promise<Sealed> {
   const { message, author, messageId } = accepted;
   if (recipients.length === 0) return { message, author, messageId, copies: [] };
-  const log = parts.log.with({ letter: id });
+  const log = parts.log.with({ letter: letterOf(messageId), accepted: id });
   const identity = parts.identityOf(author);
   const copies = signCopies({ message, identity, brokerUrl: parts.brokerUrl, time: parts.now() }, recipients);
   log.info({ event: "letter.declared", step: "S1", recipients: copies.length });

@@ -2,7 +2,7 @@
  * The spool: sealed copies that were accepted and are on their way (S5). One file a submission, synced before the 250; never a key,
  * never a text. What is finished leaves an empty file of its name for a while, by which a repeated submission is known.
  */
-import { open, stat, truncate } from "node:fs/promises";
+import { open, stat, statfs, truncate, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { haltAt } from "../config/halt.ts";
 import { Fault } from "../mime/fault.ts";
@@ -97,6 +97,15 @@ export class Spool {
     const waiting = new Set(await namesIn(this.#folder, LETTER));
     for (const id of await namesIn(this.#folder, STATE)) if (!waiting.has(id)) await removeDurably(this.#path(id, STATE));
     for (const id of await namesIn(this.#folder, DONE)) await truncate(this.#path(id, DONE));
+  }
+
+  /** Whether a letter could be written now. @returns octets that are free. @throws the system's error */
+  async probe(): Promise<number> {
+    const path = this.#path("probe", ".tmp");
+    await writeFile(path, "probe", { mode: 0o600 });
+    await unlink(path);
+    const { bavail, bsize } = await statfs(this.#folder);
+    return bavail * bsize;
   }
 
   /** Runs the work, unless a submission of this id was accepted before; two of one id never run at once. @returns whether it ran */

@@ -68,7 +68,7 @@ export class StrictServer extends SMTPServer {
   }
 
   dismissed({ id, remoteAddress }: SMTPServerSession, why: Dismissal): void {
-    this.#log.warn({ event: "submission.dismissed", session: id, remote: remoteAddress, why });
+    this.#log.warn({ event: "submission.dismissed", connection: id, remote: remoteAddress, why });
   }
 
   #turnAway(socket: Socket, remote: string, handshake: boolean): void {

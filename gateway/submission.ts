@@ -54,7 +54,7 @@ export interface Door {
 
 /** The doors of a gateway share them: what is counted is counted at all of them. */
 export interface DoorParts {
-  readonly users: Users;
+  readonly users: Pick<Users, "authenticate">;
   readonly visits: Visits;
   readonly attempts: Attempts;
   /** Who needs no AUTH at this address: a mail server in front, for the gateway's own mailboxes. */
@@ -82,8 +82,15 @@ interface Transaction {
   readonly forwarded: Forwarded | undefined;
 }
 
+export interface OpenDoor extends Running {
+  readonly port: number;
+  /** Shows another certificate from the next handshake on, and counts by other limits; connections stay. */
+  renew(next: Pick<Door, "key" | "certificate" | "largest" | "mostRecipients">): void;
+}
+
 /** Opens one door. `stop` refuses new connections, sends idle clients away and lets letters that are coming in be accepted. */
-export async function openDoor(door: Door, parts: DoorParts): Promise<Running & { readonly port: number }> {
+export async function openDoor(door: Door, parts: DoorParts): Promise<OpenDoor> {
+  let { largest } = door;
   const late = new AbortController();
   const { signal } = late;
   const receiving = new Set<string>();
@@ -102,7 +109,7 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
       callback(null, await step());
     } catch (thrown) {
       const reply = replyFor(thrown);
-      parts.log.warn({ event: "submission.refused", phase, code: reply.code, session: session.id, reason: reasonOf(thrown) });
+      parts.log.warn({ event: "submission.refused", phase, code: reply.code, connection: session.id, reason: reasonOf(thrown) });
       callback(smtpError(reply));
     }
   };
@@ -141,7 +148,7 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
       onData(stream, session, callback) {
         const step = async (): Promise<string> => {
           receiving.add(session.id);
-          const message = await collect(stream, door.largest);
+          const message = await collect(stream, largest);
           demandShape(message, door.limits, door.name);
           return accepted(await take(parts, session, transactions.get(session), message, signal));
         };
@@ -158,6 +165,11 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<Running & 
   parts.log.info({ event: "submission.listening", port, tls: door.tls });
   return {
     port,
+    renew(next) {
+      largest = next.largest;
+      server.updateSecureContext({ key: next.key, cert: next.certificate });
+      Object.assign(server.options, { size: next.largest, maxRecipients: next.mostRecipients });
+    },
     async stop() {
       const limit = setTimeout(() => late.abort(new Error("stopping")), LONGEST_STOP_MS);
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
@@ -186,7 +198,7 @@ function smtpError({ code, text }: Reply): Error {
 async function authenticate(parts: DoorParts, name: string, password: string, session: SMTPServerSession): Promise<Submitter | undefined> {
   const attempt = await parts.attempts.begin(session.remoteAddress, name);
   if (!attempt) {
-    parts.log.warn({ event: "submission.authentication-put-off", session: session.id, remote: session.remoteAddress });
+    parts.log.warn({ event: "submission.authentication-put-off", connection: session.id, remote: session.remoteAddress });
     throw new Refused("put-off");
   }
   const submitter = await parts.users.authenticate(name, password).catch((thrown: unknown) => {
@@ -196,7 +208,7 @@ async function authenticate(parts: DoorParts, name: string, password: string, se
   if (submitter) attempt.succeeded();
   else {
     attempt.failed();
-    parts.log.warn({ event: "submission.authentication-failed", session: session.id, remote: session.remoteAddress });
+    parts.log.warn({ event: "submission.authentication-failed", connection: session.id, remote: session.remoteAddress });
   }
   return submitter;
 }

@@ -2,7 +2,7 @@
 import type { MessageStructureObject } from "imapflow";
 import { haltAt } from "../config/halt.ts";
 import { pause } from "../config/lifecycle.ts";
-import { reasonOf, type Log } from "../config/log.ts";
+import { letterOf, reasonOf, type Log } from "../config/log.ts";
 import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Journal } from "./journal.ts";
@@ -122,7 +122,13 @@ async function pass(parts: WatcherParts, mailbox: Mailbox, settled: Set<number>,
       settled.add(seen.uid);
     } catch (thrown) {
       if (++inARow === STOP_AFTER || !mailbox.usable || signal.aborted) failure ??= { thrown };
-      parts.log.warn({ event: "letter.waits", mailbox: parts.address, uid: seen.uid, reason: reasonOf(thrown) });
+      parts.log.warn({
+        event: "letter.waits",
+        letter: letterOf(seen.messageId ?? ""),
+        mailbox: parts.address,
+        uid: seen.uid,
+        reason: reasonOf(thrown),
+      });
       waiting = true;
     }
   };

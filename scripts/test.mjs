@@ -23,6 +23,7 @@ const packages = {
   xmllint: "libxml2-utils",
   mandoc: "mandoc",
   "systemd-analyze": "systemd",
+  promtool: "prometheus",
 };
 
 function isThere(command) {

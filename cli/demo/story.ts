@@ -1,6 +1,7 @@
 /** The demo's letter: sent by Alice, opened by Bob, its receipt back at Alice; what each party holds on the way is tried out, not claimed. */
 import { createTransport } from "nodemailer";
-import { openChannel, Identities } from "../../gateway/identity.ts";
+import { Identities } from "../../gateway/identities.ts";
+import { openChannel } from "../../gateway/identity.ts";
 import { createLog } from "../../config/log.ts";
 import { decodedBody, parseEntity, splitMultipart } from "../../mime/entity.ts";
 import { readReceipt } from "../../mime/report.ts";

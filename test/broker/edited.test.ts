@@ -188,7 +188,7 @@ describe.each([
   async function mailedReceipts(evidence: string): Promise<Buffer[]> {
     const mails: Buffer[] = [];
     const [stopping, said] = [new AbortController(), house.heard.lines.all.length];
-    const times = { retryFirst: duration("1h"), retryLongest: duration("1h"), holder: "one" };
+    const times = { retryFirst: duration("1h"), retryLongest: duration("1h") };
     const outbox = new Outbox(
       house.broker,
       { send: async (_to, mail) => void (mail.includes(evidence) && mails.push(mail)), close: () => undefined },

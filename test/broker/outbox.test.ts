@@ -43,7 +43,7 @@ const mailerTo = (port: number, auth?: { user: string; pass: string }): ReceiptM
 /** Runs an outbox until the test ends or it is stopped. */
 function start(mailer: ReceiptMailer, holder = "this broker"): { outbox: Outbox; stop(): Promise<void> } {
   const stopping = new AbortController();
-  const outbox = new Outbox(house.broker, mailer, { retryFirst: duration("20ms"), retryLongest: duration("80ms"), holder });
+  const outbox = new Outbox(house.broker, mailer, { retryFirst: duration("20ms"), retryLongest: duration("80ms") }, holder);
   const done = outbox.run(stopping.signal);
   const stop = async (): Promise<void> => {
     stopping.abort();

@@ -58,7 +58,7 @@ async function mailed(brokers = 1, dead = 0): Promise<Buffer[]> {
   const times = { retryFirst: duration("20ms"), retryLongest: duration("40ms") };
   const outboxes = Array.from(
     { length: brokers },
-    (_none, at) => new Outbox(house.broker, { send, close: () => undefined }, { ...times, holder: `${at}` }),
+    (_none, at) => new Outbox(house.broker, { send, close: () => undefined }, times, `${at}`),
   );
   const running = outboxes.map((outbox) => outbox.run(stopping.signal));
   for (let waiting = 1; waiting > 0;) {

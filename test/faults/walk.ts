@@ -221,8 +221,8 @@ class Walk {
   /** S11 at the sender. */
   async #read(mail: Buffer, letters: Parameters<typeof receiveReceipt>[0]["letters"]): Promise<void> {
     const mailbox = Object.assign(Object.create(Mailbox.prototype) as Mailbox, { fetch: async () => mail });
-    const seen = { uid: 1, octets: mail.length, flags: [], internalDate: undefined, structure: undefined };
-    await receiveReceipt({ broker: this.#place.alice.gateway.client, letters, log: this.#heard.log }, mailbox, seen);
+    const seen = { uid: 1, octets: mail.length, flags: [], internalDate: undefined, messageId: undefined, structure: undefined };
+    await receiveReceipt({ broker: this.#place.alice.gateway.client, letters, log: this.#heard.log, now: () => new Date() }, mailbox, seen);
   }
 
   #attemptsTo(address: string): Attempt[] {

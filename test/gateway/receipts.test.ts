@@ -82,8 +82,8 @@ const receipt = (changes: Partial<HandoverEvidence> = {}, signer: Signer = house
 async function read(mail: Buffer | undefined, broker: BrokerClient = alice.gateway.client): Promise<string[]> {
   const before = house.heard.lines.all.length;
   const mailbox = Object.assign(Object.create(Mailbox.prototype) as Mailbox, { fetch: async () => mail });
-  const seen = { uid: 7, octets: 0, flags: [], internalDate: undefined, structure: undefined };
-  await receiveReceipt({ broker, letters, log: house.heard.log }, mailbox, seen);
+  const seen = { uid: 7, octets: 0, flags: [], internalDate: undefined, messageId: undefined, structure: undefined };
+  await receiveReceipt({ broker, letters, log: house.heard.log, now: house.now }, mailbox, seen);
   return house.heard.lines.all.slice(before).map(({ event }) => event);
 }
 

@@ -101,7 +101,7 @@ test("a next hop that is not there is tried until it is", async () => {
   const opened = await desk(port);
   const spooled = await opened.put();
   opened.relay.take(spooled);
-  await house.heard.lines.until(({ event, ...line }) => event === "relay.refused" && line["letter"] === spooled.entry.id, 2);
+  await house.heard.lines.until(({ event, ...line }) => event === "relay.refused" && line["accepted"] === spooled.entry.id, 2);
   expect(await record(opened)).toEqual(["accepted"]);
   const { attempts } = await hop({ port });
   await attempts.until(() => true);
@@ -117,7 +117,7 @@ test("a stop while a letter waits keeps it, and the next life hands it over, ser
   const spooled = await first.put({ recipients: ["bob@b.example", "carol@b.example"] });
   first.relay.take(spooled);
   await attempts.until(({ to }) => to[0] === "carol@b.example");
-  await house.heard.lines.until(({ event, ...line }) => event === "relay.refused" && line["letter"] === spooled.entry.id);
+  await house.heard.lines.until(({ event, ...line }) => event === "relay.refused" && line["accepted"] === spooled.entry.id);
   await first.stop();
   expect(await first.spool.all()).toHaveLength(1);
   away = false;
@@ -182,7 +182,7 @@ describe("what is wrong with us and not with the letter is no reason to give it 
     const spooled = await wrong.put();
     wrong.relay.take(spooled);
     const [refused] = await house.heard.lines.until(
-      ({ event, ...line }) => event === "relay.refused" && line["letter"] === spooled.entry.id,
+      ({ event, ...line }) => event === "relay.refused" && line["accepted"] === spooled.entry.id,
     );
     await wrong.stop();
     expect(refused).toMatchObject({ code: 535, final: false });

@@ -104,9 +104,9 @@ async function readReceipt(name: string): Promise<{ events: string[]; state: str
   const broker = new BrokerClient({ ...bob.gateway.channel, now: () => clock(ahead.sender) });
   const letters = new Letters(join(sender.data, "letters"));
   const { log, lines } = heardLog();
-  const seen = { uid: 1, octets: 0, flags: [], internalDate: undefined, structure: undefined };
+  const seen = { uid: 1, octets: 0, flags: [], internalDate: undefined, messageId: undefined, structure: undefined };
   try {
-    await receiveReceipt({ broker, letters, log }, mailbox, seen);
+    await receiveReceipt({ broker, letters, log, now: () => new Date() }, mailbox, seen);
   } finally {
     await broker.close();
   }
@@ -232,7 +232,7 @@ test("a letter that waited longer than a day for its next hop can be opened", as
   const name = newName();
   answer = "451 4.3.0 Not now";
   const [, id] = /^250 .* as ([0-9a-f]+)/u.exec(await submit(talk, letter(name))) ?? [];
-  await gateway.heard.lines.until((line) => line.event === "letter.announced" && line["letter"] === id);
+  await gateway.heard.lines.until((line) => line.event === "letter.announced" && line["accepted"] === id);
   house.pass(DAY + MINUTE);
   [ahead.sender, ahead.receiver] = [DAY + MINUTE, DAY + MINUTE];
   await sweep(house.broker);

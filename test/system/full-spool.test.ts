@@ -80,7 +80,7 @@ test("2,000 letters go out once each, whatever cannot be read among them, and th
   const notices = hop.attempts.all.filter(({ from, mail }) => from === "" && String(mail).includes("copy of the letter was damaged"));
   expect(notices).toHaveLength(1); // of the one whose text is cut off
   expect(hop.attempts.all).toHaveLength(expected.length + 1);
-  for (const id of UNREADABLE) await gateway.until(`word of ${id}`, (line) => line["letter"] === id && isComplaint(line));
+  for (const id of UNREADABLE) await gateway.until(`word of ${id}`, (line) => line["accepted"] === id && isComplaint(line));
   expect(mostMemoryOf(gateway.pid)).toBeLessThan(MOST_MEMORY);
 }, 180_000);
 

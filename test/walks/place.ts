@@ -52,6 +52,8 @@ export interface PlaceOptions {
   /** Merged into the gateways' files. */
   readonly a?: object;
   readonly b?: object;
+  /** Merged into the broker's. */
+  readonly broker?: object;
   readonly mailbox?: object;
   readonly largest?: string;
   /** The gateways' control address. */
@@ -75,7 +77,7 @@ export async function startPlace(options: PlaceOptions = {}): Promise<Place> {
     ...options.services?.(dovecot),
   });
   const door = doorCertificate(folder);
-  const broker = await openBroker(folder, redis, postfix.port);
+  const broker = await openBroker(folder, redis, postfix.port, options.broker ?? {});
   const invite = (domain: string) =>
     JSON.parse(must(["broker", "invite", "--config", broker.config, "--for", domain, "--json"])) as { token: string; fingerprint: string };
   const open = async (name: string, addresses: readonly string[], extra: object): Promise<Gateway> => {
@@ -158,11 +160,13 @@ function doorCertificate(folder: string): { certificate: string; key: string } {
   const names = { certificate: "door.crt.pem", key: "door.key.pem" };
   const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", join(folder, names.key)];
-  execFileSync("openssl", ["req", "-x509", "-days", "2", ...key, "-out", join(folder, names.certificate), ...subject], { stdio: "ignore" });
+  execFileSync("openssl", ["req", "-x509", "-days", "90", ...key, "-out", join(folder, names.certificate), ...subject], {
+    stdio: "ignore",
+  });
   return names;
 }
 
-async function openBroker(folder: string, redis: RedisServer, relayPort: number): Promise<Place["broker"]> {
+async function openBroker(folder: string, redis: RedisServer, relayPort: number, extra: object): Promise<Place["broker"]> {
   const url = `https://127.0.0.1:${await freePort()}`;
   const home = join(folder, "broker");
   const config = join(home, "broker.yaml");
@@ -194,6 +198,7 @@ async function openBroker(folder: string, redis: RedisServer, relayPort: number)
         retryFirst: "500ms",
         retryLongest: "2s",
       },
+      ...extra,
     }),
   );
   const run = async (): Promise<Process> => {

@@ -1,0 +1,44 @@
+/** What the broker cannot work without, looked at on demand: its table, its own certificates, and receipts that leave. */
+import type { Check } from "../config/health.ts";
+import type { Certificate } from "../mime/certificate.ts";
+import { Fault } from "../mime/fault.ts";
+import type { Outbox } from "./outbox.ts";
+import type { Table } from "./table.ts";
+
+export interface HealthParts {
+  readonly table: Pick<Table, "ready">;
+  readonly outbox: Pick<Outbox, "waiting">;
+  /** The broker's own, by what they are for. */
+  certificates(): Readonly<Record<string, Certificate>>;
+  now(): Date;
+}
+
+/** A receipt that waits longer says that the mail server does not take them. */
+const LONGEST_WAIT_MS = 60 * 60_000;
+
+const DEPENDENCIES = ["table", "certificates", "outbox"] as const;
+
+export function checksOf({ table, outbox, certificates, now }: HealthParts): Check[] {
+  const looks: Readonly<Record<(typeof DEPENDENCIES)[number], Check["look"]>> = {
+    async table() {
+      await table.ready();
+      return "answers, and loses nothing that it acknowledged";
+    },
+    async certificates() {
+      const at = now();
+      return Object.entries(certificates()).map(([of, { notAfter }]) => ({
+        of,
+        ready: notAfter > at,
+        reason: `${notAfter > at ? "valid until" : "ended at"} ${notAfter.toISOString()}`,
+      }));
+    },
+    async outbox() {
+      const { receipts, oldestMs, reason } = outbox.waiting;
+      if (receipts === 0) return "no receipt waits";
+      const words = `${receipts} receipts wait, the oldest for ${Math.round(oldestMs / 1_000)} s${reason === undefined ? "" : `: ${reason}`}`;
+      if (oldestMs > LONGEST_WAIT_MS) throw new Fault("unavailable", words, { advice: words });
+      return words;
+    },
+  };
+  return DEPENDENCIES.map((name) => ({ name, look: looks[name] }));
+}

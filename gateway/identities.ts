@@ -1,0 +1,209 @@
+/** The mailboxes' keys and certificates: enrolled by themselves over the channel (S0), renewed in time, and the former ones kept to open what was sealed to them. */
+import { mkdir, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { BrokerClient, Identity } from "../broker/client.ts";
+import type { Log } from "../config/log.ts";
+import { reasonOf } from "../config/log.ts";
+import { pause } from "../config/lifecycle.ts";
+import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
+import { readPrivateKey } from "../config/secrets.ts";
+import type { Mailbox } from "../mime/address.ts";
+import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import { Fault } from "../mime/fault.ts";
+import type { Opener } from "../mime/open.ts";
+import { makeFolder, readIfPresent, removeDurably, renameDurably, unlessMissing, writeDurably } from "./durable.ts";
+import { KEY_FILES, KEYS, keptKey, put } from "./identity.ts";
+
+/** Keeps what was learned about one mailbox's keys. */
+interface Own {
+  readonly mailbox: OwnMailbox;
+  identity: Identity | undefined;
+}
+
+/** A folder with a pair that is not in place yet, and in it the mark that the former pair is kept. */
+const NEXT = "next";
+const COMPLETE = "complete";
+/** Folders of former pairs, by the first digits of the encryption certificate's fingerprint. */
+const FORMER = "former-";
+const PAIR = [KEY_FILES.signingKey, KEY_FILES.signing, KEY_FILES.encryptionKey, KEY_FILES.encryption] as const;
+
+/** The mailboxes of this gateway, enrolled or about to be. */
+export class Identities {
+  readonly #own: readonly Own[];
+  readonly #folder: string;
+  readonly #log: Log;
+
+  constructor(config: GatewayConfig, log: Log) {
+    this.#own = config.mailboxes.map((mailbox) => ({ mailbox, identity: undefined }));
+    this.#folder = join(config.data, KEYS);
+    this.#log = log;
+  }
+
+  /** The identity that speaks for a mailbox. @throws Fault `unavailable`: not enrolled yet; `forbidden`: not a mailbox of this gateway */
+  of(mailbox: Mailbox): Identity {
+    const own = this.#own.find(({ mailbox: { address, aliases } }) => [address, ...aliases].some(({ key }) => key === mailbox.key));
+    if (!own) {
+      throw new Fault("forbidden", "not a mailbox of this gateway", { advice: `${mailbox.address} is not a mailbox of this gateway.` });
+    }
+    if (!own.identity) throw new Fault("unavailable", `${mailbox.address} has no certificates yet`);
+    return own.identity;
+  }
+
+  /** Each mailbox with its certificates; undefined where it has none yet. */
+  all(): readonly { readonly address: string; readonly certificates: readonly Certificate[] | undefined }[] {
+    return this.#own.map(({ mailbox, identity }) => ({
+      address: mailbox.address.address,
+      certificates: identity && [identity.signer.certificate, ...identity.openers.slice(0, 1).map(({ certificate }) => certificate)],
+    }));
+  }
+
+  /** Loads what is there and enrols the rest; tries again until everything is done or the signal aborts. */
+  async prepare(broker: BrokerClient, signal: AbortSignal): Promise<void> {
+    for (let wait = 1_000; !signal.aborted; wait = Math.min(wait * 2, 60_000)) {
+      let waiting = 0;
+      for (const own of this.#own.filter(({ identity }) => !identity)) {
+        try {
+          own.identity = (await this.#load(own.mailbox)) ?? (await this.#enrol(own.mailbox, broker, signal));
+        } catch (thrown) {
+          this.#complain("mailbox.not-enrolled", own, thrown);
+          waiting++;
+        }
+      }
+      if (waiting === 0) return;
+      await pause(wait, signal);
+    }
+  }
+
+  /**
+   * Renews what is due at that time: new keys, new certificates, and from then on both; the former ones open what was sealed to them.
+   * @returns whether everything that was due is renewed
+   */
+  async renew(broker: BrokerClient, now: Date, signal: AbortSignal): Promise<boolean> {
+    let isDone = true;
+    for (const own of this.#own) {
+      if (!own.identity) {
+        isDone = false; // `prepare` is at it
+        continue;
+      }
+      const { signer, openers } = own.identity;
+      if (!isDue([signer.certificate, ...openers.slice(0, 1).map(certificateOf)], now)) continue;
+      try {
+        own.identity = await this.#renewOne(own.mailbox, broker, signal);
+      } catch (thrown) {
+        this.#complain("mailbox.not-renewed", own, thrown);
+        isDone = false;
+      }
+    }
+    return isDone;
+  }
+
+  #complain(event: string, { mailbox }: Own, thrown: unknown): void {
+    const fault = Fault.from(thrown);
+    const reason = fault.advice ?? reasonOf(thrown);
+    this.#log.error({ event, mailbox: mailbox.address.address, fault: fault.code, reason });
+  }
+
+  #path(mailbox: OwnMailbox, ...names: readonly string[]): string {
+    return join(this.#folder, encodeURIComponent(mailbox.address.key), ...names);
+  }
+
+  async #load(mailbox: OwnMailbox): Promise<Identity | undefined> {
+    await this.#takePlace(mailbox);
+    const [signing, encryption] = await Promise.all(
+      [KEY_FILES.signing, KEY_FILES.encryption].map((name) => readIfPresent(this.#path(mailbox, name))),
+    );
+    if (!signing || !encryption) return undefined;
+    const certificate = parseCertificate(signing);
+    const wanted = [mailbox.address, ...mailbox.aliases].map(({ key }) => key).sort();
+    if ([...certificate.mailboxes].sort().join() !== wanted.join()) return undefined; // aliases changed: new certificates
+    const current = { key: readPrivateKey(this.#path(mailbox, KEY_FILES.encryptionKey)), certificate: parseCertificate(encryption) };
+    return {
+      signer: { key: readPrivateKey(this.#path(mailbox, KEY_FILES.signingKey)), certificate },
+      openers: [current, ...(await this.#former(mailbox))],
+    };
+  }
+
+  async #enrol(mailbox: OwnMailbox, broker: BrokerClient, signal: AbortSignal): Promise<Identity> {
+    await makeFolder(this.#path(mailbox));
+    const signingKey = await keptKey(this.#path(mailbox, KEY_FILES.signingKey));
+    const encryptionKey = await keptKey(this.#path(mailbox, KEY_FILES.encryptionKey));
+    const { signing, encryption } = await broker.enrolMailbox({ ...mailbox, signingKey, encryptionKey }, signal);
+    await put(this.#path(mailbox, KEY_FILES.encryption), encryption.pem);
+    await put(this.#path(mailbox, KEY_FILES.signing), signing.pem);
+    this.#log.info({ event: "mailbox.enrolled", step: "S0", mailbox: mailbox.address.address });
+    const openers = [{ key: encryptionKey, certificate: encryption }, ...(await this.#former(mailbox))];
+    return { signer: { key: signingKey, certificate: signing }, openers };
+  }
+
+  /** The keys are on the disk before the broker certifies them; asked again after a crash it gives the same certificates. */
+  async #renewOne(mailbox: OwnMailbox, broker: BrokerClient, signal: AbortSignal): Promise<Identity> {
+    await makeFolder(this.#path(mailbox, NEXT));
+    const signingKey = await keptKey(this.#path(mailbox, NEXT, KEY_FILES.signingKey));
+    const encryptionKey = await keptKey(this.#path(mailbox, NEXT, KEY_FILES.encryptionKey));
+    const { signing, encryption } = await broker.enrolMailbox({ ...mailbox, signingKey, encryptionKey }, signal);
+    await put(this.#path(mailbox, NEXT, KEY_FILES.signing), signing.pem);
+    await put(this.#path(mailbox, NEXT, KEY_FILES.encryption), encryption.pem);
+    await this.#keepFormer(mailbox);
+    await put(this.#path(mailbox, NEXT, COMPLETE), "");
+    await this.#takePlace(mailbox);
+    const identity = await this.#load(mailbox);
+    if (!identity) throw new Fault("internal", "a renewed identity that cannot be loaded");
+    this.#log.info({
+      event: "mailbox.renewed",
+      step: "S0",
+      mailbox: mailbox.address.address,
+      until: encryption.notAfter.toISOString(),
+      former: identity.openers.length - 1,
+    });
+    return identity;
+  }
+
+  /** Copies the present pair into a folder of its own. */
+  async #keepFormer(mailbox: OwnMailbox): Promise<void> {
+    const present = await readIfPresent(this.#path(mailbox, KEY_FILES.encryption));
+    if (!present) return;
+    const folder = this.#path(mailbox, `${FORMER}${parseCertificate(present).fingerprint.slice(0, 16)}`);
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    for (const name of PAIR) {
+      const octets = await readIfPresent(this.#path(mailbox, name));
+      if (octets) await writeDurably(join(folder, name), [octets]);
+    }
+  }
+
+  /** Moves a complete pair into its place, file by file; after a crash the rest follows at the next start. */
+  async #takePlace(mailbox: OwnMailbox): Promise<void> {
+    if (!(await readIfPresent(this.#path(mailbox, NEXT, COMPLETE)))) return;
+    for (const name of PAIR) {
+      await unlessMissing(renameDurably(this.#path(mailbox, NEXT, name), this.#path(mailbox, name))); // or moved before the crash
+    }
+    await removeDurably(this.#path(mailbox, NEXT, COMPLETE));
+    await rm(this.#path(mailbox, NEXT), { recursive: true, force: true });
+  }
+
+  /** What opens letters that were sealed before a renewal; a pair that cannot be read is named, and opens nothing. */
+  async #former(mailbox: OwnMailbox): Promise<Opener[]> {
+    const names = (await unlessMissing(readdir(this.#path(mailbox)))) ?? [];
+    const openers: Opener[] = [];
+    for (const name of names.filter((one) => one.startsWith(FORMER))) {
+      try {
+        const pem = await readIfPresent(this.#path(mailbox, name, KEY_FILES.encryption));
+        const key = readPrivateKey(this.#path(mailbox, name, KEY_FILES.encryptionKey));
+        if (pem) openers.push({ key, certificate: parseCertificate(pem) });
+      } catch (thrown) {
+        this.#log.error({ event: "mailbox.former-key-lost", mailbox: mailbox.address.address, folder: name, reason: reasonOf(thrown) });
+      }
+    }
+    return openers.sort((a, b) => b.certificate.notAfter.getTime() - a.certificate.notAfter.getTime());
+  }
+}
+
+const certificateOf = ({ certificate }: Opener): Certificate => certificate;
+
+/** Whether two thirds of the time of one of them are over: the last third is for a broker that is away. */
+export function isDue(certificates: readonly Certificate[], now: Date): boolean {
+  return certificates.some((certificate) => now.getTime() >= dueAt(certificate));
+}
+
+function dueAt({ notBefore, notAfter }: Certificate): number {
+  return notBefore.getTime() + ((notAfter.getTime() - notBefore.getTime()) * 2) / 3;
+}

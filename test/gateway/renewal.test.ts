@@ -1,0 +1,194 @@
+/** Certificates over years: renewed while letters travel, on one side only; nothing fails, and what was sealed before still opens. */
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { stringify } from "yaml";
+import { revoke } from "../../broker/revoke.ts";
+import { duration } from "../../config/units.ts";
+import { loadGateway } from "../../config/load.ts";
+import { Identities } from "../../gateway/identities.ts";
+import { enrol, openChannel } from "../../gateway/identity.ts";
+import { renewDue } from "../../gateway/renewal.ts";
+import { parseMailbox } from "../../mime/address.ts";
+import { parseCertificate, serialOf } from "../../mime/certificate.ts";
+import { makeReceipt } from "../../mime/receipt.ts";
+import { heardLog } from "../broker/happenings.ts";
+import { DAY, confirmAs, forever, openHouse, originalOf, ticketOf, type House, type Member } from "../broker/house.ts";
+import { temporaryFolder } from "../servers/process.ts";
+import { openAs, openOffice, type Copy } from "./outbound-place.ts";
+
+const BOB = parseMailbox("bob@b.example");
+let house: House;
+let alice: Member;
+/** Bob's gateway, one after the other life of it. */
+let file: string;
+
+beforeAll(async () => {
+  house = await openHouse();
+  alice = await (await house.gateway("a.example")).enrol("alice@a.example");
+  Object.assign(house.broker.limits, { certificateLifetime: duration("30d") });
+  file = await openGateway();
+});
+afterAll(() => house?.stop());
+
+/** A gateway on its data folder, as one life of its process has it. */
+async function live(file: string) {
+  const config = loadGateway(file);
+  const { log, lines } = heardLog();
+  const channel = await openChannel(config, log, house.now);
+  const { broker } = channel;
+  const identities = new Identities(config, log);
+  await identities.prepare(broker, forever);
+  const renew = () => renewDue({ channel, broker, identities, log, now: house.now }, forever);
+  const member = (): Member => ({
+    mailbox: BOB,
+    identity: identities.of(BOB),
+    gateway: {
+      channel: { ...alice.gateway.channel, certificate: channel.channel() },
+      client: broker,
+      enrol: () => Promise.reject(new Error("no")),
+    },
+  });
+  return {
+    config,
+    channel,
+    broker,
+    identities,
+    lines,
+    renew,
+    member,
+    keys: join(config.data, "keys"),
+    own: join(config.data, "keys", encodeURIComponent(BOB.key)),
+  };
+}
+
+async function openGateway() {
+  const folder = await temporaryFolder("renewal");
+  const file = join(folder, "gateway.yaml");
+  const broker = { url: house.url, timeout: "5s" };
+  writeFileSync(file, stringify({ name: `gateway.b.example`, data: "data", broker, mailboxes: [{ address: BOB.address }] }));
+  const fingerprint = house.broker.root.certificate.fingerprint;
+  await enrol(loadGateway(file), { fingerprint, token: await house.invite("b.example") }, forever);
+  return file;
+}
+
+test("renewed on the recipient's side only, under traffic: no letter fails, and one sealed before the first of two rotations opens", async () => {
+  const bob = await live(file);
+  const [gatewayId, first] = [bob.channel.channel().fingerprint, bob.member().identity.openers[0]?.certificate.fingerprint];
+  const before = await openOffice(house, alice, 1, { rules: { expiry: "80d" } });
+  await before.send(
+    "From: alice@a.example\r\nTo: bob@b.example\r\nSubject: before\r\nMessage-ID: <before@a.example>\r\n\r\nSealed before.\r\n",
+    [BOB.address],
+  );
+  const [old] = (await before.copies()) as [Copy];
+
+  for (let rotation = 0; rotation < 2; rotation++) {
+    house.pass(21 * DAY);
+    let going = true;
+    let letters = 0;
+    /** Letters one after the other, each with the identity of its first step for the second one too. */
+    const traffic = async (): Promise<void> => {
+      while (going || letters < 12) {
+        const presenting = bob.member();
+        const release = await presenting.gateway.client.present(await ticketOf(house, alice, BOB.address), presenting.identity, forever);
+        release.key?.wipe();
+        await confirmAs(house, presenting, release);
+        letters++;
+      }
+    };
+    const running = Promise.all([traffic(), traffic(), traffic()]);
+    expect(await bob.renew()).toBe(true);
+    going = false;
+    await running;
+    expect(letters).toBeGreaterThanOrEqual(12);
+    expect(bob.member().identity.openers).toHaveLength(rotation + 2);
+  }
+
+  const now = bob.member().identity.openers[0]?.certificate.fingerprint;
+  expect(now).not.toBe(first);
+  expect((await alice.gateway.client.lookUp(BOB, forever))?.fingerprint).toBe(now); // the directory gives the newest
+  expect(bob.channel.channel().fingerprint).not.toBe(gatewayId);
+  expect(String((await openAs(house, bob.member(), old)).payload.body)).toContain("Sealed before.");
+  await before.close();
+  await bob.broker.close();
+}, 60_000);
+
+test("a letter that was opened before a renewal is confirmed after it, with the receipt of then", async () => {
+  const bob = await live(file);
+  house.pass(21 * DAY);
+  const opening = bob.member();
+  const release = await opening.gateway.client.present(await ticketOf(house, alice, BOB.address), opening.identity, forever);
+  const receipt = makeReceipt(originalOf(house, release.commit), opening.identity.signer, house.now());
+  expect(await bob.renew()).toBe(true);
+  const later = bob.member();
+  expect(later.identity.signer.certificate.fingerprint).not.toBe(opening.identity.signer.certificate.fingerprint);
+  await expect(
+    later.gateway.client.confirm(release.nextTicket, { receipt, openingValue: undefined }, later.identity, forever),
+  ).resolves.toMatchObject({
+    evidence: expect.any(String),
+  });
+  await bob.broker.close();
+});
+
+test("after a restart the renewed ones are there, the channel is the same gateway, and nothing is renewed before its time", async () => {
+  const bob = await live(file);
+  const openers = bob.member().identity.openers.length;
+  expect(openers).toBeGreaterThan(2);
+  expect(await bob.renew()).toBe(true);
+  expect(bob.member().identity.openers).toHaveLength(openers);
+  const release = await bob.broker.present(await ticketOf(house, alice, BOB.address), bob.member().identity, forever);
+  await expect(confirmAs(house, bob.member(), release)).resolves.toBeDefined();
+  await bob.broker.close();
+});
+
+test.each(["with the pair complete and nothing moved", "with half of it moved"])(
+  "a power cut %s is finished at the next start",
+  async (how) => {
+    house.pass(21 * DAY);
+    const bob = await live(file);
+    const before = bob.member().identity.signer.certificate.fingerprint;
+    expect(await bob.renew()).toBe(true);
+    const after = bob.member().identity.signer.certificate.fingerprint;
+    await bob.broker.close();
+    // As it lay on the disk before the renewed pair was moved into its place.
+    const next = join(bob.own, "next");
+    const former = readdirSync(bob.own).filter((name) => name.startsWith("former-"));
+    const kept = former.find((name) => readFileSync(join(bob.own, name, "signing.crt.pem"), "utf8") === keptAs(former, bob.own, before));
+    expect(kept).toBeDefined();
+    mkdirSync(next, { mode: 0o700 });
+    const pair = ["signing.key.pem", "signing.crt.pem", "encryption.key.pem", "encryption.crt.pem"];
+    for (const name of how.includes("half") ? pair.slice(2) : pair) {
+      renameSync(join(bob.own, name), join(next, name));
+      copyFileSync(join(bob.own, kept ?? "", name), join(bob.own, name));
+    }
+    writeFileSync(join(next, "complete"), "");
+    const again = await live(file);
+    expect(again.member().identity.signer.certificate.fingerprint).toBe(after);
+    expect(existsSync(next)).toBe(false);
+    const release = await again.broker.present(await ticketOf(house, alice, BOB.address), again.member().identity, forever);
+    await expect(confirmAs(house, again.member(), release)).resolves.toBeDefined();
+    await again.broker.close();
+  },
+);
+
+test("a gateway that is revoked by any of its certificates is out with all of them, and the former pairs of its mailboxes too", async () => {
+  const bob = await live(file);
+  const former = bob.member().identity;
+  house.pass(21 * DAY);
+  expect(await bob.renew()).toBe(true);
+  const revoked = await revoke(house.table, { gateway: bob.channel.channel().fingerprint }, "key-compromise", house.now(), "test");
+  expect(revoked.length).toBeGreaterThan(4);
+  const serials = new Set(revoked.map(({ name }) => name));
+  expect(serials.has(serialOf(former.signer.certificate))).toBe(true);
+  await expect(bob.broker.lookUp(BOB, forever)).rejects.toMatchObject({ code: "unavailable" });
+  await bob.broker.close();
+  const restarted = await openChannel(bob.config, heardLog().log, house.now);
+  await expect(restarted.broker.lookUp(BOB, forever)).rejects.toMatchObject({ code: "unavailable" });
+  await restarted.broker.close();
+});
+
+/** The certificate of this fingerprint among the kept ones, as its file holds it. */
+function keptAs(former: readonly string[], own: string, fingerprint: string): string {
+  const texts = former.map((name) => readFileSync(join(own, name, "signing.crt.pem"), "utf8"));
+  return texts.find((pem) => parseCertificate(pem).fingerprint === fingerprint) ?? "";
+}
