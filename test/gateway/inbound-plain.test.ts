@@ -104,9 +104,7 @@ describe.each<PowerCut>([
 
 describe("is left where it is and flagged, with nothing of its text shown,", () => {
   const relaid = (mail: Buffer, envelope: Buffer): Buffer =>
-    base64Entity("application/pkcs7-mime; smime-type=authEnveloped-data", envelope, "attachment", [
-      ...splitMessage(mail).fields.slice(0, 1),
-    ]);
+    base64Entity("application/pkcs7-mime; smime-type=authEnveloped-data", envelope, "attachment", splitMessage(mail).fields.slice(0, 1));
 
   test.each<[string, () => Buffer]>([
     ["where another authority's Alice wrote it", () => written(stranger, bob)],
