@@ -30,7 +30,7 @@ import {
 } from "./wire.ts";
 
 export { enrolGateway } from "./client-enrol.ts";
-export { probe, type Probed } from "./client-probe.ts";
+export { probe } from "./client-probe.ts";
 export type { Identity, Grant, Release, OpeningProof, DeclaredRecipient, Declared, Channel } from "./client-types.ts";
 export { ticketHash } from "./ticket.ts";
 export type { RecallOutcome, SessionStatus } from "./wire.ts";

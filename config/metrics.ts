@@ -39,17 +39,18 @@ export class Metrics {
 
   /** A gauge that is read anew at each scrape; where the reading fails the gauge is absent. */
   gauge<Label extends string>(name: string, help: string, labels: readonly Label[], read: () => Promise<readonly Reading<Label>[]>): void {
-    new Gauge({
+    const gauge = new Gauge({
       name,
       help,
       labelNames: [...labels],
-      registers: [this.#registry],
+      registers: [],
       async collect() {
         this.reset();
         if (labels.length === 0) this.remove();
         for (const { labels: values, value } of await read().catch(() => [])) this.set(values, value);
       },
     });
+    this.#registry.registerMetric(gauge);
   }
 
   get contentType(): string {

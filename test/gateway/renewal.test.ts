@@ -81,14 +81,16 @@ test("renewed on the recipient's side only, under traffic: no letter fails, and 
     [BOB.address],
   );
   const [old] = (await before.copies()) as [Copy];
+  expect(await alice.gateway.client.dispatched([old.ticket], forever)).toEqual([]); // it is on its way
+  await before.close(); // or its relay gives up meanwhile
 
   for (let rotation = 0; rotation < 2; rotation++) {
     house.pass(21 * DAY);
-    let going = true;
+    const state = { going: true };
     let letters = 0;
     /** Letters one after the other, each with the identity of its first step for the second one too. */
     const traffic = async (): Promise<void> => {
-      while (going || letters < 12) {
+      while (state.going || letters < 12) {
         const presenting = bob.member();
         const release = await presenting.gateway.client.present(await ticketOf(house, alice, BOB.address), presenting.identity, forever);
         release.key?.wipe();
@@ -98,7 +100,7 @@ test("renewed on the recipient's side only, under traffic: no letter fails, and 
     };
     const running = Promise.all([traffic(), traffic(), traffic()]);
     expect(await bob.renew()).toBe(true);
-    going = false;
+    state.going = false;
     await running;
     expect(letters).toBeGreaterThanOrEqual(12);
     expect(bob.member().identity.openers).toHaveLength(rotation + 2);
@@ -109,7 +111,6 @@ test("renewed on the recipient's side only, under traffic: no letter fails, and 
   expect((await alice.gateway.client.lookUp(BOB, forever))?.fingerprint).toBe(now); // the directory gives the newest
   expect(bob.channel.channel().fingerprint).not.toBe(gatewayId);
   expect(String((await openAs(house, bob.member(), old)).payload.body)).toContain("Sealed before.");
-  await before.close();
   await bob.broker.close();
 }, 60_000);
 
