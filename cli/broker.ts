@@ -18,6 +18,7 @@ import { loadBroker } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
 import { REVOCATION_REASONS, type RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
+import { say } from "./say.ts";
 
 const UNOPENED =
   "letters that were not opened when the copy was made, and may have been opened since: erase (their senders have to send again) or release-again (a key can be given out a second time)";
@@ -28,9 +29,10 @@ interface RevokeOptions {
   readonly gateway?: string;
   readonly mailbox?: string;
   readonly serial?: string;
+  readonly json?: true;
 }
 
-function revocableIn({ gateway, mailbox, serial }: Omit<RevokeOptions, "config" | "reason">): Revocable {
+function revocableIn({ gateway, mailbox, serial }: Omit<RevokeOptions, "config" | "reason" | "json">): Revocable {
   const named: Revocable[] = [
     ...(gateway === undefined ? [] : [{ gateway }]),
     ...(mailbox === undefined ? [] : [{ mailbox }]),
@@ -79,18 +81,29 @@ export function addBroker(program: Command): void {
     .addOption(
       new Option("--reason <word>", "what the revocation list says").choices(Object.keys(REVOCATION_REASONS)).default("unspecified"),
     )
-    .action(async ({ config, reason, ...named }: RevokeOptions) => {
+    .option("--json", "one JSON document")
+    .action(async ({ config, reason, json, ...named }: RevokeOptions) => {
       const revoked = await revokeAt(loadBroker(config), revocableIn(named), reason, new Date());
-      for (const { name, subject, at } of revoked) console.log(`${name}  ${subject}, since ${new Date(at).toISOString()}`);
+      const list = revoked.map(({ name, subject, at }) => ({ name, subject, since: new Date(at).toISOString() }));
+      say(
+        json,
+        { reason, revoked: list },
+        list.map(({ name, subject, since }) => `${name}  ${subject}, since ${since}`),
+      );
     });
   broker
     .command("backup")
     .description("write the session table into a new file; the broker may run meanwhile")
     .argument("<file>")
     .option("--config <file>", "configuration", "broker.yaml")
-    .action(async (file: string, { config }: { config: string }) => {
+    .option("--json", "one JSON document")
+    .action(async (file: string, { config, json }: { config: string; json?: true }) => {
       const count = await backupTable(loadBroker(config), file, new Date());
-      console.log(`${count} rows, receipts and records in ${file}. Keep it apart from master.key, without which its keys are of no use.`);
+      say(
+        json,
+        { file, entries: count },
+        `${count} rows, receipts and records in ${file}. Keep it apart from master.key, without which its keys are of no use.`,
+      );
     });
   broker
     .command("restore")
@@ -99,10 +112,16 @@ export function addBroker(program: Command): void {
     .option("--in-place", "accept the table as it is now, after it went back in time")
     .addOption(new Option("--unopened <what>", UNOPENED).choices(["erase", "release-again"]).makeOptionMandatory())
     .option("--config <file>", "configuration", "broker.yaml")
-    .action(async (file: string | undefined, { config, inPlace, unopened }: { config: string; inPlace?: true; unopened: Unopened }) => {
+    .option("--json", "one JSON document")
+    .action(async (file: string | undefined, options: { config: string; inPlace?: true; unopened: Unopened; json?: true }) => {
+      const { config, inPlace, unopened, json } = options;
       if ((file === undefined) !== (inPlace === true)) throw new Fault("malformed", "name either a backup or --in-place");
       const { erased } = await restoreTable(loadBroker(config), file, unopened, new Date());
-      console.log(`Restored. ${erased} letters that were not opened when the copy was made have lost their keys.`);
+      say(
+        json,
+        { restored: true, erased },
+        `Restored. ${erased} letters that were not opened when the copy was made have lost their keys.`,
+      );
     });
   broker
     .command("audit")
@@ -110,30 +129,37 @@ export function addBroker(program: Command): void {
     .command("verify")
     .description("verify its chain: name the first entry that was edited, removed or put elsewhere; the broker may run meanwhile")
     .option("--config <file>", "configuration", "broker.yaml")
-    .action(async ({ config }: { config: string }) => {
+    .option("--json", "one JSON document")
+    .action(async ({ config, json }: { config: string; json?: true }) => {
       const { entries, broken } = await verifyAudit(loadBroker(config));
-      for (const { log, n, what } of broken) console.log(`Log ${log}: entry ${n} is ${what}.`);
-      console.log(broken.length === 0 ? `The chain holds: ${entries} entries.` : `The chain does not hold. ${entries} entries.`);
+      const verdict = broken.length === 0 ? `The chain holds: ${entries} entries.` : `The chain does not hold. ${entries} entries.`;
+      const words = [...broken.map(({ log, n, what }) => `Log ${log}: entry ${n} is ${what}.`), verdict];
+      say(json, { holds: broken.length === 0, entries, broken }, words);
       process.exitCode = broken.length === 0 ? 0 : 1;
     });
   broker
     .command("rotate-session")
     .description("make a new key for tickets; the former one stays for tickets that are on their way")
     .option("--config <file>", "configuration", "broker.yaml")
-    .action(async ({ config }: { config: string }) => {
+    .option("--json", "one JSON document")
+    .action(async ({ config, json }: { config: string; json?: true }) => {
       const { fingerprint, notAfter } = await rotateSessionKey(loadBroker(config), new Date());
-      console.log(`New session key ${fingerprint}, until ${notAfter.toISOString()}. Restart the broker to use it.`);
-      console.log("A former pair (session-FINGERPRINT.*) may be removed when the last letter sealed with it has expired.");
+      const until = notAfter.toISOString();
+      say(json, { fingerprint, notAfter: until }, [
+        `New session key ${fingerprint}, until ${until}. Restart the broker to use it.`,
+        "A former pair (session-FINGERPRINT.*) may be removed when the last letter sealed with it has expired.",
+      ]);
     });
   broker
     .command("rotate-master")
     .description("make a new master key; the broker may run meanwhile and takes it over by itself")
     .option("--config <file>", "configuration", "broker.yaml")
-    .action(({ config }: { config: string }) => {
+    .option("--json", "one JSON document")
+    .action(({ config, json }: { config: string; json?: true }) => {
       const former = rotateMasterKey(loadBroker(config));
-      console.log(
+      say(json, { former }, [
         `The former key is ${former}. Remove it when the last letter that was declared before has ended and its receipt is mailed.`,
-      );
-      console.log("Other brokers on the same table need master.key and the former one too; copy both to them now.");
+        "Other brokers on the same table need master.key and the former one too; copy both to them now.",
+      ]);
     });
 }

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { parseDomain, parseMailbox } from "../mime/address.ts";
 import { parsed, path, time } from "./parsed.ts";
 import { clients } from "./schema-clients.ts";
+import { maildir } from "./schema-maildir.ts";
 import { oauth } from "./schema-oauth.ts";
 import { policySchema } from "./schema-policy.ts";
 import { duration, octets } from "./units.ts";
@@ -203,14 +204,22 @@ const imap = z
     message: "user and passwordFile are needed, or user and oauth",
   });
 
-const ownMailbox = z.strictObject({
-  address: mailbox,
-  aliases: z.array(mailbox).default([]),
-  /** `signed`: the letter with its signature as it was sealed; `plain`: exactly as it was submitted. */
-  deliver: z.enum(["signed", "plain"]).default("signed"),
-  /** Without it the mailbox sends only: nobody looks for letters and receipts. */
-  imap: imap.optional(),
-});
+const ownMailbox = z
+  .strictObject({
+    address: mailbox,
+    aliases: z.array(mailbox).default([]),
+    /** `signed`: the letter with its signature as it was sealed; `plain`: exactly as it was submitted. */
+    deliver: z.enum(["signed", "plain"]).default("signed"),
+    /** Without it the mailbox sends only: nobody looks for letters and receipts. */
+    imap: imap.optional(),
+    /** Instead of imap: a folder of files on this machine (schema-maildir.ts). */
+    maildir: maildir.optional(),
+  })
+  .refine((value) => !value.imap || !value.maildir, {
+    ...always,
+    path: ["maildir"],
+    message: "a mailbox is at imap or in a maildir, not both",
+  });
 
 /** `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.7`; larger networks than /8 and /32 are nobody's own. */
 const network = parsed((text) => {

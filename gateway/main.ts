@@ -20,6 +20,7 @@ import { openDiscovery } from "./discovery.ts";
 import { brokerDirectory } from "./directory.ts";
 import type { Login } from "./login.ts";
 import { TokenSources } from "./oauth.ts";
+import { Maildir } from "./maildir.ts";
 import { consign } from "./outbound.ts";
 import { openPolicy } from "./policy.ts";
 import { receiveReceipt } from "./receipts.ts";
@@ -32,7 +33,7 @@ import { openDoor, type Submission } from "./submission.ts";
 import { UNASKED, passThrough, type Transit } from "./transit.ts";
 import { Users } from "./users.ts";
 import { Visits, networksOf } from "./visits.ts";
-import { watch } from "./watcher.ts";
+import { watch, type WatcherParts } from "./watcher.ts";
 
 /** Settings of a mail client in the formats that there are. */
 export const CLIENT_FORMATS = { autoconfig, mobileconfig, listed, muttrc } as const;
@@ -154,9 +155,14 @@ export async function startGateway(
       return bound;
     }
 
+    function accessOf({ imap, maildir }: OwnMailbox): WatcherParts["access"] | undefined {
+      if (maildir) return { config: maildir, open: (changed) => Maildir.open(maildir, changed) };
+      return imap && { config: imap, login: loginOf(imap), ca: pemAt(imap.ca) };
+    }
+
     async function watchMailbox(own: OwnMailbox): Promise<void> {
-      if (!own.imap) return;
-      const access = { config: own.imap, login: loginOf(own.imap), ca: pemAt(own.imap.ca) };
+      const access = accessOf(own);
+      if (!access) return;
       const inbound: InboundParts = {
         broker,
         brokerUrl: config.broker.url,
