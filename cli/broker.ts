@@ -20,6 +20,7 @@ import { createLog } from "../config/log.ts";
 import { reloadOnHangup, requestReload } from "../config/reload.ts";
 import { REVOCATION_REASONS, type RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
+import { say } from "./say.ts";
 
 const RELOAD_MS = 30_000;
 const UNOPENED =
@@ -31,9 +32,10 @@ interface RevokeOptions {
   readonly gateway?: string;
   readonly mailbox?: string;
   readonly serial?: string;
+  readonly json?: true;
 }
 
-function revocableIn({ gateway, mailbox, serial }: Omit<RevokeOptions, "config" | "reason">): Revocable {
+function revocableIn({ gateway, mailbox, serial }: Omit<RevokeOptions, "config" | "reason" | "json">): Revocable {
   const named: Revocable[] = [
     ...(gateway === undefined ? [] : [{ gateway }]),
     ...(mailbox === undefined ? [] : [{ mailbox }]),
@@ -100,18 +102,29 @@ export function addBroker(program: Command): void {
     .addOption(
       new Option("--reason <word>", "what the revocation list says").choices(Object.keys(REVOCATION_REASONS)).default("unspecified"),
     )
-    .action(async ({ config, reason, ...named }: RevokeOptions) => {
+    .option("--json", "one JSON document")
+    .action(async ({ config, reason, json, ...named }: RevokeOptions) => {
       const revoked = await revokeAt(loadBroker(config), revocableIn(named), reason, new Date());
-      for (const { name, subject, at } of revoked) console.log(`${name}  ${subject}, since ${new Date(at).toISOString()}`);
+      const list = revoked.map(({ name, subject, at }) => ({ name, subject, since: new Date(at).toISOString() }));
+      say(
+        json,
+        { reason, revoked: list },
+        list.map(({ name, subject, since }) => `${name}  ${subject}, since ${since}`),
+      );
     });
   broker
     .command("backup")
     .description("write the session table into a new file; the broker may run meanwhile")
     .argument("<file>")
     .option("--config <file>", "configuration", "broker.yaml")
-    .action(async (file: string, { config }: { config: string }) => {
+    .option("--json", "one JSON document")
+    .action(async (file: string, { config, json }: { config: string; json?: true }) => {
       const count = await backupTable(loadBroker(config), file, new Date());
-      console.log(`${count} rows, receipts and records in ${file}. Keep it apart from master.key, without which its keys are of no use.`);
+      say(
+        json,
+        { file, entries: count },
+        `${count} rows, receipts and records in ${file}. Keep it apart from master.key, without which its keys are of no use.`,
+      );
     });
   broker
     .command("restore")
@@ -120,10 +133,16 @@ export function addBroker(program: Command): void {
     .option("--in-place", "accept the table as it is now, after it went back in time")
     .addOption(new Option("--unopened <what>", UNOPENED).choices(["erase", "release-again"]).makeOptionMandatory())
     .option("--config <file>", "configuration", "broker.yaml")
-    .action(async (file: string | undefined, { config, inPlace, unopened }: { config: string; inPlace?: true; unopened: Unopened }) => {
+    .option("--json", "one JSON document")
+    .action(async (file: string | undefined, options: { config: string; inPlace?: true; unopened: Unopened; json?: true }) => {
+      const { config, inPlace, unopened, json } = options;
       if ((file === undefined) !== (inPlace === true)) throw new Fault("malformed", "name either a backup or --in-place");
       const { erased } = await restoreTable(loadBroker(config), file, unopened, new Date());
-      console.log(`Restored. ${erased} letters that were not opened when the copy was made have lost their keys.`);
+      say(
+        json,
+        { restored: true, erased },
+        `Restored. ${erased} letters that were not opened when the copy was made have lost their keys.`,
+      );
     });
   broker
     .command("audit")
@@ -131,10 +150,12 @@ export function addBroker(program: Command): void {
     .command("verify")
     .description("verify its chain: name the first entry that was edited, removed or put elsewhere; the broker may run meanwhile")
     .option("--config <file>", "configuration", "broker.yaml")
-    .action(async ({ config }: { config: string }) => {
+    .option("--json", "one JSON document")
+    .action(async ({ config, json }: { config: string; json?: true }) => {
       const { entries, broken } = await verifyAudit(loadBroker(config));
-      for (const { log, n, what } of broken) console.log(`Log ${log}: entry ${n} is ${what}.`);
-      console.log(broken.length === 0 ? `The chain holds: ${entries} entries.` : `The chain does not hold. ${entries} entries.`);
+      const verdict = broken.length === 0 ? `The chain holds: ${entries} entries.` : `The chain does not hold. ${entries} entries.`;
+      const words = [...broken.map(({ log, n, what }) => `Log ${log}: entry ${n} is ${what}.`), verdict];
+      say(json, { holds: broken.length === 0, entries, broken }, words);
       process.exitCode = broken.length === 0 ? 0 : 1;
     });
   for (const [which, what] of Object.entries(ROTATED) as [keyof typeof ROTATED, string][]) {
@@ -142,24 +163,26 @@ export function addBroker(program: Command): void {
       .command(`rotate-${which}`)
       .description(what)
       .option("--config <file>", "configuration", "broker.yaml")
-      .action(async ({ config: file }: { config: string }) => {
+      .option("--json", "one JSON document")
+      .action(async ({ config: file, json }: { config: string; json?: true }) => {
         const config = loadBroker(file);
         const { fingerprint, notAfter } = await rotateKey(config, which, new Date());
-        console.log(`New ${which} key ${fingerprint}, until ${notAfter.toISOString()}.`);
-        console.log(await takenOver(config.data, file));
-        if (which === "session")
-          console.log("A former pair (session-FINGERPRINT.*) may be removed when the last letter sealed with it has expired.");
+        const until = notAfter.toISOString();
+        const former = "A former pair (session-FINGERPRINT.*) may be removed when the last letter sealed with it has expired.";
+        const words = [`New ${which} key ${fingerprint}, until ${until}.`, await takenOver(config.data, file)];
+        say(json, { fingerprint, notAfter: until }, which === "session" ? [...words, former] : words);
       });
   }
   broker
     .command("rotate-master")
     .description("make a new master key; the broker may run meanwhile and takes it over by itself")
     .option("--config <file>", "configuration", "broker.yaml")
-    .action(({ config }: { config: string }) => {
+    .option("--json", "one JSON document")
+    .action(({ config, json }: { config: string; json?: true }) => {
       const former = rotateMasterKey(loadBroker(config));
-      console.log(
+      say(json, { former }, [
         `The former key is ${former}. Remove it when the last letter that was declared before has ended and its receipt is mailed.`,
-      );
-      console.log("Other brokers on the same table need master.key and the former one too; copy both to them now.");
+        "Other brokers on the same table need master.key and the former one too; copy both to them now.",
+      ]);
     });
 }

@@ -6,27 +6,45 @@ import { createLog } from "../config/log.ts";
 import { Learned } from "../gateway/main.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { toCrlf } from "../mime/entity.ts";
+import { say } from "./say.ts";
 
 const line = ({ fingerprint, mailboxes, notAfter }: Certificate): string =>
   `${fingerprint}  ${mailboxes.join(" ")}  until ${notAfter.toISOString()}`;
+
+const facts = ({ fingerprint, mailboxes, notAfter }: Certificate): object => ({ fingerprint, mailboxes, notAfter: notAfter.toISOString() });
+
+interface Options {
+  readonly config: string;
+  readonly json?: true;
+}
 
 export function addCertificate(program: Command): void {
   const certificate = program.command("certificate").description("certificates of recipients who are not enrolled");
   const learned = (config: string): Learned => new Learned(loadGateway(config), createLog(process.stderr));
   const add = (name: string, description: string): Command =>
-    certificate.command(name).description(description).option("--config <file>", "the gateway's configuration", "gateway.yaml");
+    certificate
+      .command(name)
+      .description(description)
+      .option("--config <file>", "the gateway's configuration", "gateway.yaml")
+      .option("--json", "one JSON document");
   add("learn", "take the certificate out of a mail that its owner signed; it waits for approval")
     .argument("<mail>", "the signed mail (.eml)")
-    .action(async (file: string, { config }: { config: string }) =>
-      console.log(line(await learned(config).learn(toCrlf(readFileSync(file))))),
+    .action(async (file: string, { config, json }: Options) => {
+      const found = await learned(config).learn(toCrlf(readFileSync(file)));
+      say(json, facts(found), line(found));
+    });
+  add("list", "what waits for approval").action(async ({ config, json }: Options) => {
+    const waiting = await learned(config).waiting();
+    say(
+      json,
+      { waiting: waiting.map((one) => facts(one)) },
+      waiting.map((one) => line(one)),
     );
-  add("list", "what waits for approval").action(async ({ config }: { config: string }) => {
-    for (const waiting of await learned(config).waiting()) console.log(line(waiting));
   });
   add("approve", "use a certificate for the enclosed form, once its owner has confirmed the fingerprint")
     .argument("<fingerprint>", "SHA-256 in hex, all of it")
-    .action(async (fingerprint: string, { config }: { config: string }) => {
-      console.log(`approved: ${line(await learned(config).approve(fingerprint))}`);
-      console.log("Restart the gateway to let it count.");
+    .action(async (fingerprint: string, { config, json }: Options) => {
+      const approved = await learned(config).approve(fingerprint);
+      say(json, facts(approved), [`approved: ${line(approved)}`, "Restart the gateway to let it count."]);
     });
 }

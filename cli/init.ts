@@ -7,6 +7,7 @@ import { initBroker } from "../broker/main.ts";
 import { checkBroker } from "../config/load.ts";
 import { Fault } from "../mime/fault.ts";
 import { addInitGateway } from "./init-gateway.ts";
+import { say } from "./say.ts";
 import { serviceSteps, writeUnit } from "./unit.ts";
 
 interface Options {
@@ -16,6 +17,7 @@ interface Options {
   receiptsFrom: string;
   relay: string;
   relayTls: string;
+  json?: true;
 }
 
 export function addInit(program: Command): void {
@@ -30,6 +32,7 @@ export function addInit(program: Command): void {
     .requiredOption("--receipts-from <address>", "the address receipts come from; a person should read it")
     .requiredOption("--relay <host:port>", "the mail server that takes the receipts")
     .option("--relay-tls <implicit|starttls|none>", "how that server is reached", "starttls")
+    .option("--json", "one JSON document")
     .action(async (options: Options) => {
       const folder = resolve(options.dir);
       const file = join(folder, "broker.yaml");
@@ -50,10 +53,12 @@ export function addInit(program: Command): void {
       const root = await initBroker(checked.data, { url: checked.url, receiptsFrom: checked.receipts.from, now: new Date() });
       writeFileSync(file, head + stringify(config), { mode: 0o600 });
       const unit = writeUnit("broker", folder, file);
-      console.log(`Configuration: ${file}`);
-      console.log(`Fingerprint:   ${root.fingerprint}`);
-      console.log(`Start:         kakitome broker run --config ${file}`);
-      console.log(`Invite:        kakitome broker invite --config ${file} --for DOMAIN-OR-ADDRESS`);
-      for (const line of serviceSteps(unit, folder)) console.log(`As a service:  ${line}`);
+      say(options.json, { config: file, unit, url: checked.url, fingerprint: root.fingerprint }, [
+        `Configuration: ${file}`,
+        `Fingerprint:   ${root.fingerprint}`,
+        `Start:         kakitome broker run --config ${file}`,
+        `Invite:        kakitome broker invite --config ${file} --for DOMAIN-OR-ADDRESS`,
+        ...serviceSteps(unit, folder).map((line) => `As a service:  ${line}`),
+      ]);
     });
 }

@@ -7,6 +7,7 @@ import { loadGateway } from "../config/load.ts";
 import { hashPassword } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
+import { say } from "./say.ts";
 
 async function readPassword(): Promise<string> {
   if (process.stdin.isTTY) process.stderr.write("Password (shown as you type): ");
@@ -28,7 +29,8 @@ export function addUser(program: Command): void {
     .argument("<name>", "the name for AUTH")
     .requiredOption("--identity <address...>", "addresses the user may send as")
     .option("--config <file>", "the gateway's configuration", "gateway.yaml")
-    .action(async (name: string, { identity, config: file }: { identity: string[]; config: string }) => {
+    .option("--json", "one JSON document")
+    .action(async (name: string, { identity, config: file, json }: { identity: string[]; config: string; json?: true }) => {
       if (name === "") throw new Fault("malformed", "a user needs a name");
       loadGateway(file); // a file with mistakes is not written to
       const identities = identity.map((text) => parseMailbox(text).address);
@@ -43,6 +45,10 @@ export function addUser(program: Command): void {
       else document.set("users", document.createNode([user]));
       writeFileSync(file, document.toString());
       loadGateway(file);
-      console.log(`${name} may send as ${identities.join(", ")}. Restart the gateway to let it in.`);
+      say(
+        json,
+        { user: name, identities, isNew: at < 0 },
+        `${name} may send as ${identities.join(", ")}. Restart the gateway to let it in.`,
+      );
     });
 }

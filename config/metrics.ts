@@ -51,6 +51,7 @@ export class Metrics {
       },
     });
     this.#registry.registerMetric(gauge);
+    this.#registry.registerMetric(gauge);
   }
 
   get contentType(): string {

@@ -4,12 +4,13 @@ import { z } from "zod";
 import { parseDomain, parseMailbox } from "../mime/address.ts";
 import { listen, parsed, path, time } from "./parsed.ts";
 import { clients } from "./schema-clients.ts";
+import { doorLimits, size } from "./schema-door.ts";
+import { maildir } from "./schema-maildir.ts";
 import { oauth } from "./schema-oauth.ts";
 import { policySchema } from "./schema-policy.ts";
-import { duration, octets } from "./units.ts";
+import { duration } from "./units.ts";
 
 const mailbox = parsed(parseMailbox);
-const size = (standard: string) => parsed(octets).prefault(standard);
 const port = z.int().min(1).max(65_535);
 const host = z.string().min(1).max(253);
 
@@ -202,14 +203,22 @@ const imap = z
     message: "user and passwordFile are needed, or user and oauth",
   });
 
-const ownMailbox = z.strictObject({
-  address: mailbox,
-  aliases: z.array(mailbox).default([]),
-  /** `signed`: the letter with its signature as it was sealed; `plain`: exactly as it was submitted. */
-  deliver: z.enum(["signed", "plain"]).default("signed"),
-  /** Without it the mailbox sends only: nobody looks for letters and receipts. */
-  imap: imap.optional(),
-});
+const ownMailbox = z
+  .strictObject({
+    address: mailbox,
+    aliases: z.array(mailbox).default([]),
+    /** `signed`: the letter with its signature as it was sealed; `plain`: exactly as it was submitted. */
+    deliver: z.enum(["signed", "plain"]).default("signed"),
+    /** Without it the mailbox sends only: nobody looks for letters and receipts. */
+    imap: imap.optional(),
+    /** Instead of imap: a folder of files on this machine (schema-maildir.ts). */
+    maildir: maildir.optional(),
+  })
+  .refine((value) => !value.imap || !value.maildir, {
+    ...always,
+    path: ["maildir"],
+    message: "a mailbox is at imap or in a maildir, not both",
+  });
 
 /** `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.7`; larger networks than /8 and /32 are nobody's own. */
 const network = parsed((text) => {
@@ -222,40 +231,6 @@ const network = parsed((text) => {
     throw new Error(`"${text}" is not a network such as 192.0.2.0/24 or 2001:db8::/48, at the widest /8 or /32`);
   }
   return { address, prefix, family: family === 6 ? ("ipv6" as const) : ("ipv4" as const) };
-});
-
-const count = (standard: number, most: number) => z.int().min(1).max(most).default(standard);
-
-/** What a client of the door may cost. A hostile one must not hold up the others; an honest one never meets these (docs/decisions/0008). */
-const doorLimits = z.strictObject({
-  /** Connections of all clients, of one address (of IPv6 its first 64 bits), and new ones of one address in a minute. */
-  connections: count(1_000, 100_000),
-  perAddress: count(100, 100_000),
-  perMinute: count(1_000, 1_000_000),
-  /** 5xx answers on one connection, and commands in a row that bring no mail. */
-  errors: count(20, 10_000),
-  commands: count(100, 100_000),
-  /** Octets of a line of a message, of its whole header (at most 1 MiB), and of its header how many fields. */
-  line: size("64KiB"),
-  header: size("256KiB"),
-  fields: count(1_000, 5_000),
-  /** Multiparts in multiparts. */
-  nesting: count(100, 1_000),
-  /** Received fields of a message: beyond it, it goes in circles (RFC 5321 §6.3). */
-  received: count(50, 1_000),
-  /** Time until AUTH, from there until MAIL, from there until DATA, and for the message. */
-  authenticate: time("5m"),
-  idle: time("5m"),
-  envelope: time("10m"),
-  message: time("2h"),
-  /** Octets a second that a message brings at least, counted over this time. */
-  rate: z.int().min(0).max(1_000_000).default(500),
-  window: time("1m"),
-  /** Failed logins that an address has for free; of a user from anywhere before each new address has only one; the pause after the next, which doubles. */
-  failures: count(5, 1_000),
-  userFailures: count(20, 100_000),
-  firstPause: time("2s"),
-  longestPause: time("15m"),
 });
 
 export const gatewaySchema = z
@@ -310,7 +285,4 @@ export type ImapConfig = z.output<typeof imap>;
 export type OwnMailbox = z.output<typeof ownMailbox>;
 export type User = z.output<typeof user>;
 export type Network = z.output<typeof network>;
-export type DoorLimits = z.output<typeof doorLimits>;
-
-/** The limits of a door whose configuration says nothing. */
-export const standardDoorLimits = (): DoorLimits => doorLimits.parse({});
+export { standardDoorLimits, type DoorLimits } from "./schema-door.ts";

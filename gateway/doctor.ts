@@ -14,7 +14,7 @@ import { Fault } from "../mime/fault.ts";
 import { nextHopOf, pairAt, pemAt } from "./doors.ts";
 import { Logins } from "./login.ts";
 import { KEY_FILES, openChannel, type OpenChannel } from "./identity.ts";
-import { Mailbox } from "./mailbox.ts";
+import { ImapMailbox } from "./mailbox.ts";
 import { examineHop } from "./next-hop.ts";
 import { openPolicy } from "./policy.ts";
 import { Spool } from "./spool.ts";
@@ -217,10 +217,10 @@ async function imap({ to, now }: Place, own: OwnMailbox): Promise<void> {
   if (!account) return;
   const where = `${account.host}:${account.port}`;
   const mend = `see whether ${where} answers with tls ${account.tls}, whether user and passwordFile (or oauth) of ${address.address} are right, and whether the folder ${account.watch} exists`;
-  let mailbox: Mailbox | undefined;
+  let mailbox: ImapMailbox | undefined;
   await to.look("imap", address.address, mend, async () => {
     const access = { config: account, login: new Logins(now).of(account), ca: pemAt(account.ca) };
-    mailbox = await Mailbox.open(access, () => undefined);
+    mailbox = await ImapMailbox.open(access, () => undefined);
     const { canIdle, canExpungeExactly, folders } = await mailbox.survey();
     const lacks = [account.opened, account.sealed].filter(
       (name) => name !== "remove" && name.toUpperCase() !== "INBOX" && !folders.includes(name),

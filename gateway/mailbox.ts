@@ -1,5 +1,5 @@
 /** One IMAP mailbox: what the watcher and the inbound walk do to it, and nothing else (RFC 3501, RFC 4315, RFC 6851). */
-import { ImapFlow, type MessageStructureObject } from "imapflow";
+import { ImapFlow } from "imapflow";
 import type { ImapConfig } from "../config/schema.ts";
 import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
@@ -13,8 +13,32 @@ export interface Seen {
   readonly internalDate: Date | undefined;
   /** As the header says it; undefined where there is none. */
   readonly messageId: string | undefined;
-  readonly structure: MessageStructureObject | undefined;
+  readonly structure: Structure | undefined;
 }
+
+/** The types of a message and its parts. */
+export interface Structure {
+  readonly type: string;
+  readonly childNodes?: readonly Structure[] | undefined;
+}
+
+/** What the watcher and the inbound walk do to a mailbox, wherever it is (IMAP here, maildir.ts). */
+export type Mailbox = Pick<
+  ImapMailbox,
+  | "usable"
+  | "canIdle"
+  | "uidValidity"
+  | "seenAbove"
+  | "fetch"
+  | "hasOpened"
+  | "keepOne"
+  | "append"
+  | "flagNotOpened"
+  | "retire"
+  | "idle"
+  | "noop"
+  | "close"
+>;
 
 /** Keyword on letters that were not opened; it says so to mail clients and other gateways. */
 const NOT_OPENED = "$KakitomeNotOpened";
@@ -35,7 +59,7 @@ function demandDone(answer: unknown): void {
 }
 
 /** A connection to one mailbox with its watched folder open. Every failure of the server or the line is Fault `unavailable`. */
-export class Mailbox {
+export class ImapMailbox {
   readonly #client: ImapFlow;
   readonly #config: ImapConfig;
   readonly #changed: () => void;
@@ -51,12 +75,12 @@ export class Mailbox {
    * Connects, authenticates and opens the watched folder. Without TLS only where the configuration says `none`.
    * @param changed called whenever the folder may hold something new, and when the connection ends
    */
-  static async open(access: MailboxAccess, changed: () => void): Promise<Mailbox> {
+  static async open(access: MailboxAccess, changed: () => void): Promise<ImapMailbox> {
     const where = `the mailbox ${access.config.user} at ${access.config.host}`;
-    return withLogin(access.login, where, (proof) => Mailbox.#open(access, proof, changed));
+    return withLogin(access.login, where, (proof) => ImapMailbox.#open(access, proof, changed));
   }
 
-  static async #open({ config, ca }: MailboxAccess, proof: Proof, changed: () => void): Promise<Mailbox> {
+  static async #open({ config, ca }: MailboxAccess, proof: Proof, changed: () => void): Promise<ImapMailbox> {
     const client = new ImapFlow({
       host: config.host,
       port: config.port,
@@ -80,7 +104,7 @@ export class Mailbox {
       if (isRefusal(cause)) throw new LoginRefused(cause);
       throw new Fault("unavailable", `the mailbox ${config.user} at ${config.host} cannot be opened`, { cause });
     }
-    return new Mailbox(client, config, changed);
+    return new ImapMailbox(client, config, changed);
   }
 
   /** What the server can, and which folders there are. */

@@ -20,13 +20,14 @@ import { Learned } from "./learned.ts";
 import { Letters } from "./letters.ts";
 import { Logins } from "./login.ts";
 import { addGauges, Counted } from "./metrics.ts";
+import { Maildir } from "./maildir.ts";
 import { receiveReceipt } from "./receipts.ts";
 import { keepRenewed } from "./renewal.ts";
 import { governing } from "./rules.ts";
 import { Spool } from "./spool.ts";
 import { Standing } from "./standing.ts";
 import { FOLDERS } from "./status.ts";
-import { watch } from "./watcher.ts";
+import { watch, type WatcherParts } from "./watcher.ts";
 
 /** Settings of a mail client in the formats that there are. */
 export const CLIENT_FORMATS = { autoconfig, mobileconfig, listed, muttrc } as const;
@@ -123,9 +124,14 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
       return opened.port;
     }
 
+    function accessOf({ imap, maildir }: OwnMailbox): WatcherParts["access"] | undefined {
+      if (maildir) return { config: maildir, open: (changed) => Maildir.open(maildir, changed) };
+      return imap && { config: imap, login: logins.of(imap), ca: pemAt(imap.ca) };
+    }
+
     async function watchMailbox(own: OwnMailbox): Promise<void> {
-      if (!own.imap) return;
-      const access = { config: own.imap, login: logins.of(own.imap), ca: pemAt(own.imap.ca) };
+      const access = accessOf(own);
+      if (!access) return;
       const inbound: InboundParts = {
         broker,
         brokerUrl: config.broker.url,

@@ -1,15 +1,20 @@
 /** Watches one mailbox: IDLE (or asking), new messages in order, each looked at once; reconnects with growing pauses and survives a new UIDVALIDITY. */
-import type { MessageStructureObject } from "imapflow";
 import { haltAt } from "../config/halt.ts";
 import { pause } from "../config/lifecycle.ts";
 import { letterOf, reasonOf, type Log } from "../config/log.ts";
 import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Journal } from "./journal.ts";
-import { Mailbox, type MailboxAccess, type Seen } from "./mailbox.ts";
+import { ImapMailbox, type Mailbox, type MailboxAccess, type Seen, type Structure } from "./mailbox.ts";
+
+/** A mailbox that is not at an IMAP server. */
+interface OtherAccess {
+  readonly config: { readonly watch: string; readonly poll: number };
+  open(changed: () => void): Promise<Mailbox>;
+}
 
 export interface WatcherParts {
-  readonly access: MailboxAccess;
+  readonly access: MailboxAccess | OtherAccess;
   /** Names the mailbox in log and journal. */
   readonly address: string;
   readonly journal: Journal;
@@ -68,7 +73,8 @@ class Pauses {
 /** One connection: everything there is, then everything that comes. */
 async function session(parts: WatcherParts, signal: AbortSignal, pauses: Pauses): Promise<void> {
   let news = new AbortController();
-  const mailbox = await Mailbox.open(parts.access, () => news.abort());
+  const wake = (): void => news.abort();
+  const mailbox = await ("open" in parts.access ? parts.access.open(wake) : ImapMailbox.open(parts.access, wake));
   const stop = (): void => news.abort();
   signal.addEventListener("abort", stop);
   try {
@@ -190,9 +196,9 @@ const SIGNATURE = /^application\/(?:x-)?pkcs7-signature$/u;
 const ENVELOPE = /^application\/(?:x-)?pkcs7-mime$/u;
 
 /** What a message may be by its structure alone; only these are fetched. */
-function isOurs(structure: MessageStructureObject | undefined): "sealed" | "report" | "signed" | undefined {
+function isOurs(structure: Structure | undefined): "sealed" | "report" | "signed" | undefined {
   const typeAt = (...path: number[]): string =>
-    path.reduce((node: MessageStructureObject | undefined, at) => node?.childNodes?.[at], structure)?.type.toLowerCase() ?? "";
+    path.reduce((node: Structure | undefined, at) => node?.childNodes?.[at], structure)?.type.toLowerCase() ?? "";
   const isSealed = (...path: number[]): boolean => {
     const enclosed = ENVELOPE.test(typeAt(...path));
     return enclosed || (typeAt(...path) === "multipart/mixed" && ENVELOPE.test(typeAt(...path, 1)));

@@ -1,7 +1,7 @@
 /** The next hop, the broker's next hop and the mailbox behind a thief on the line: no mail and no password leaves without TLS to the right name. */
 import { afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { smtpMailer } from "../../broker/outbox.ts";
-import { Mailbox } from "../../gateway/mailbox.ts";
+import { ImapMailbox } from "../../gateway/mailbox.ts";
 import { connectTo } from "../../gateway/next-hop.ts";
 import {
   TRICKS,
@@ -74,7 +74,7 @@ const CLIENTS: readonly Client[] = [
     async work(port, tls) {
       const config = { host: "127.0.0.1", port, tls, user: USER, passwordFile: "", watch: "INBOX", opened: "INBOX", sealed: "remove" };
       const access = { config: { ...config, poll: 1_000 as never }, login: { pass: PASSWORD }, ca: certificates.ca };
-      const mailbox = await Mailbox.open(access, () => undefined);
+      const mailbox = await ImapMailbox.open(access, () => undefined);
       running.push(() => mailbox.close());
     },
   },

@@ -8,7 +8,7 @@ import { sessionHash } from "../../broker/session.ts";
 import { openTicket } from "../../broker/ticket.ts";
 import { duration } from "../../config/units.ts";
 import { receive } from "../../gateway/inbound.ts";
-import { Mailbox } from "../../gateway/mailbox.ts";
+import { ImapMailbox, type Mailbox } from "../../gateway/mailbox.ts";
 import { receiveReceipt } from "../../gateway/receipts.ts";
 import { watch } from "../../gateway/watcher.ts";
 import { Fault } from "../../mime/fault.ts";
@@ -220,7 +220,7 @@ class Walk {
 
   /** S11 at the sender. */
   async #read(mail: Buffer, letters: Parameters<typeof receiveReceipt>[0]["letters"]): Promise<void> {
-    const mailbox = Object.assign(Object.create(Mailbox.prototype) as Mailbox, { fetch: async () => mail });
+    const mailbox = Object.assign(Object.create(ImapMailbox.prototype) as Mailbox, { fetch: async () => mail });
     const seen = { uid: 1, octets: mail.length, flags: [], internalDate: undefined, messageId: undefined, structure: undefined };
     await receiveReceipt({ broker: this.#place.alice.gateway.client, letters, log: this.#heard.log, now: () => new Date() }, mailbox, seen);
   }

@@ -4,7 +4,7 @@ import { createServer, type Socket } from "node:net";
 import { connect } from "node:tls";
 import { duration } from "../../config/units.ts";
 import type { ImapConfig } from "../../config/schema.ts";
-import { Mailbox } from "../../gateway/mailbox.ts";
+import { ImapMailbox } from "../../gateway/mailbox.ts";
 import { Fault } from "../../mime/fault.ts";
 import { call, declaredTo, forever, headOf, letterFrom, openHouse, signedBy } from "../broker/house.ts";
 import { ALICE, PASSWORD, openTestDoor } from "../gateway/door.ts";
@@ -143,7 +143,7 @@ async function imapTarget(): Promise<Target> {
     poll: duration("1s"),
   };
   const visit = async (): Promise<void> => {
-    const mailbox = await Mailbox.open({ config, login: { pass: "x" }, ca: undefined }, () => undefined);
+    const mailbox = await ImapMailbox.open({ config, login: { pass: "x" }, ca: undefined }, () => undefined);
     try {
       for (const { uid } of await mailbox.seenAbove(0)) {
         await mailbox.fetch(uid);

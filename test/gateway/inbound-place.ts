@@ -6,7 +6,7 @@ import { duration } from "../../config/units.ts";
 import type { ImapConfig } from "../../config/schema.ts";
 import { receive, type InboundParts } from "../../gateway/inbound.ts";
 import { Journal, type JournalEntry } from "../../gateway/journal.ts";
-import { Mailbox, type Seen } from "../../gateway/mailbox.ts";
+import { ImapMailbox, type Mailbox, type Seen } from "../../gateway/mailbox.ts";
 import { forever, type House, type Member } from "../broker/house.ts";
 import type { DovecotServer } from "../servers/dovecot.ts";
 import { temporaryFolder } from "../servers/process.ts";
@@ -120,7 +120,7 @@ export async function openDesk(
       await client.append(watch, mail, flags, date);
     },
     async look(how) {
-      const mailbox = await Mailbox.open({ config, login: { pass: PASSWORD }, ca: undefined }, () => undefined);
+      const mailbox = await ImapMailbox.open({ config, login: { pass: PASSWORD }, ca: undefined }, () => undefined);
       const failures: unknown[] = [];
       const slots = new Slots(how?.atOnce ? Number.POSITIVE_INFINITY : 1);
       const looks = (await everySeen(mailbox)).map((seen) => slots.run(() => receive(parts, mailbox, seen, forever)));

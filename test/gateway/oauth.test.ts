@@ -10,7 +10,7 @@ import { SMTPServer } from "smtp-server";
 import type { ImapConfig } from "../../config/schema.ts";
 import type { OAuthConfig } from "../../config/schema-oauth.ts";
 import { duration } from "../../config/units.ts";
-import { Mailbox } from "../../gateway/mailbox.ts";
+import { ImapMailbox } from "../../gateway/mailbox.ts";
 import { connectTo } from "../../gateway/next-hop.ts";
 import { TokenSource, TokenSources } from "../../gateway/oauth.ts";
 import { startDovecot, type DovecotServer } from "../servers/dovecot.ts";
@@ -164,7 +164,7 @@ describe.each([["oauthbearer"], ["xoauth2"]])("a mailbox at a Dovecot with %s", 
     const common = { host: "127.0.0.1", port, tls: "none" as const, user: BOB, watch: "INBOX", opened: "INBOX", sealed: "remove" };
     const imap: ImapConfig = { ...common, poll: duration("1s"), oauth: config };
     const login = { tokens: new TokenSource(config, BOB, () => new Date()) };
-    const mailbox = await Mailbox.open({ config: imap, login, ca: undefined }, () => undefined);
+    const mailbox = await ImapMailbox.open({ config: imap, login, ca: undefined }, () => undefined);
     expect(await mailbox.seenAbove(0)).toEqual([]);
     await mailbox.close();
   }

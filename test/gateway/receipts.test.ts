@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/g
 import { createRoot } from "../../broker/authority.ts";
 import { BrokerClient, type DeclaredRecipient } from "../../broker/client.ts";
 import { Letters } from "../../gateway/letters.ts";
-import { Mailbox } from "../../gateway/mailbox.ts";
+import { ImapMailbox, type Mailbox } from "../../gateway/mailbox.ts";
 import { receiveReceipt } from "../../gateway/receipts.ts";
 import { serialOf, type Certificate } from "../../mime/certificate.ts";
 import type { HandoverEvidence } from "../../mime/evidence.ts";
@@ -81,7 +81,7 @@ const receipt = (changes: Partial<HandoverEvidence> = {}, signer: Signer = house
 /** Has the gateway read a mail. @returns the events it logged */
 async function read(mail: Buffer | undefined, broker: BrokerClient = alice.gateway.client): Promise<string[]> {
   const before = house.heard.lines.all.length;
-  const mailbox = Object.assign(Object.create(Mailbox.prototype) as Mailbox, { fetch: async () => mail });
+  const mailbox = Object.assign(Object.create(ImapMailbox.prototype) as Mailbox, { fetch: async () => mail });
   const seen = { uid: 7, octets: 0, flags: [], internalDate: undefined, messageId: undefined, structure: undefined };
   await receiveReceipt({ broker, letters, log: house.heard.log, now: house.now }, mailbox, seen);
   return house.heard.lines.all.slice(before).map(({ event }) => event);

@@ -7,7 +7,7 @@ import { Outbox, smtpMailer } from "../../broker/outbox.ts";
 import type { Running } from "../../config/lifecycle.ts";
 import { duration } from "../../config/units.ts";
 import { Letters } from "../../gateway/letters.ts";
-import { Mailbox } from "../../gateway/mailbox.ts";
+import { ImapMailbox, type Mailbox } from "../../gateway/mailbox.ts";
 import { receiveReceipt } from "../../gateway/receipts.ts";
 import { heardLog, type HeardLog } from "../broker/happenings.ts";
 import { DAY, MINUTE, openHouse, type House, type Member } from "../broker/house.ts";
@@ -100,7 +100,7 @@ async function sendReceipts(): Promise<void> {
 /** Has Alice's gateway look at the newest receipt. @returns the events it logged, and what it knows of the letter now */
 async function readReceipt(name: string): Promise<{ events: string[]; state: string | undefined }> {
   const mail = hop.attempts.all.filter(({ to }) => to[0] === ALICE).at(-1)?.mail;
-  const mailbox = Object.assign(Object.create(Mailbox.prototype) as Mailbox, { fetch: async () => mail });
+  const mailbox = Object.assign(Object.create(ImapMailbox.prototype) as Mailbox, { fetch: async () => mail });
   const broker = new BrokerClient({ ...bob.gateway.channel, now: () => clock(ahead.sender) });
   const letters = new Letters(join(sender.data, "letters"));
   const { log, lines } = heardLog();

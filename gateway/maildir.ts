@@ -1,0 +1,213 @@
+/** A Maildir as a mailbox (maildir(5), Maildir++): files are written to tmp and synced before they are seen, and nothing is rewritten in place. */
+import { randomBytes } from "node:crypto";
+import { watch, type FSWatcher } from "node:fs";
+import { mkdir, open, readFile, readdir, stat, utimes } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import type { MaildirConfig } from "../config/schema-maildir.ts";
+import { toCrlf } from "../mime/entity.ts";
+import { Fault } from "../mime/fault.ts";
+import { fieldsNamed, splitMessage, valueOf } from "../mime/headers.ts";
+import { removeDurably, renameDurably, unlessMissing } from "./durable.ts";
+import type { Mailbox, Seen } from "./mailbox.ts";
+import { structureOf, UNREADABLE } from "./structure.ts";
+
+/** The letters behind `:2,` in a name, and what they mean. */
+const FLAGS: Readonly<Record<string, string>> = { D: "\\Draft", F: "\\Flagged", R: "\\Answered", S: "\\Seen", T: "\\Deleted" };
+/** A message larger than this is no letter of ours; nobody looks into it. */
+const LARGEST_OCTETS = 512 << 20;
+
+interface Marker {
+  readonly name: string;
+  readonly value: string;
+}
+
+export class Maildir implements Mailbox {
+  /** Numbers hold for this life: in the next one everything is looked at anew, and letters are known by their tickets. */
+  readonly uidValidity = randomBytes(8).readBigUInt64BE().toString();
+  readonly #config: MaildirConfig;
+  readonly #watchers: FSWatcher[] = [];
+  readonly #uids = new Map<string, number>();
+  readonly #names = new Map<number, string>();
+  usable = true;
+  canIdle = true;
+
+  private constructor(config: MaildirConfig) {
+    this.#config = config;
+  }
+
+  /** @param changed called whenever the folder may hold something new. @throws Fault `unavailable`: it is no Maildir, or not ours to read */
+  static async open(config: MaildirConfig, changed: () => void): Promise<Maildir> {
+    const mailbox = new Maildir(config);
+    try {
+      for (const name of [config.watch, config.opened, config.sealed]) if (name !== "remove") await mailbox.#make(name);
+      for (const part of ["new", "cur"]) mailbox.#listen(join(mailbox.#folder(config.watch), part), changed);
+      return mailbox;
+    } catch (cause) {
+      await mailbox.close();
+      throw new Fault("unavailable", `the Maildir ${config.path} cannot be opened`, { cause });
+    }
+  }
+
+  seenAbove(uid: number): Promise<Seen[]> {
+    return this.#try("list messages", async () => {
+      const found: Seen[] = [];
+      for (const path of await this.#files(this.#config.watch)) {
+        const number = this.#uidOf(path);
+        const facts = number > uid ? await unlessMissing(stat(path)) : undefined;
+        if (!facts) continue;
+        const described = facts.size > LARGEST_OCTETS ? UNREADABLE : ((await unlessMissing(structureOf(path))) ?? UNREADABLE);
+        found.push({ uid: number, octets: facts.size, flags: flagsIn(path), internalDate: facts.mtime, ...described });
+      }
+      return found.sort((a, b) => a.uid - b.uid);
+    });
+  }
+
+  fetch(uid: number): Promise<Buffer | undefined> {
+    return this.#try("fetch a message", async () => {
+      const path = await this.#find(uid);
+      const mail = path === undefined ? undefined : await unlessMissing(readFile(path));
+      return mail && toCrlf(mail); // files have line ends of their own
+    });
+  }
+
+  hasOpened(header: Marker): Promise<boolean> {
+    return this.#try("search for an opened letter", async () => (await this.#marked(header)).length > 0);
+  }
+
+  keepOne(header: Marker): Promise<void> {
+    return this.#try("look for a second copy", async () => {
+      const [, ...surplus] = await this.#marked(header);
+      for (const path of surplus) await this.#remove(path);
+    });
+  }
+
+  append(letter: Buffer, { flags, internalDate }: Seen): Promise<void> {
+    return this.#try("file an opened letter", async () => {
+      const folder = this.#folder(this.#config.opened);
+      const kept = Object.entries(FLAGS).filter(([letterOf, flag]) => letterOf !== "T" && flags.includes(flag));
+      const name = uniqueName();
+      const written = join(folder, "tmp", name);
+      const file = await open(written, "wx", 0o600);
+      try {
+        await file.writeFile(Buffer.from(letter.toString("latin1").replaceAll("\r\n", "\n"), "latin1"));
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      if (internalDate) await utimes(written, internalDate, internalDate);
+      const target = kept.length > 0 ? join("cur", `${name}:2,${kept.map(([one]) => one).join("")}`) : join("new", name);
+      await renameDurably(written, join(folder, target));
+    });
+  }
+
+  /** A Maildir has no word for it; the journal knows, and the log. */
+  async flagNotOpened(): Promise<void> {}
+
+  retire(uid: number): Promise<void> {
+    return this.#try("put the sealed original away", async () => {
+      const path = await this.#find(uid);
+      if (path === undefined) return;
+      if (this.#config.sealed === "remove") return this.#remove(path);
+      const target = join(this.#folder(this.#config.sealed), "cur");
+      const name = path.slice(path.lastIndexOf("/") + 1);
+      await renameDurably(path, join(target, name.includes(":2,") ? name : `${name}:2,`));
+    });
+  }
+
+  async idle(): Promise<void> {}
+  async noop(): Promise<void> {}
+
+  async close(): Promise<void> {
+    this.usable = false;
+    for (const one of this.#watchers) one.close();
+  }
+
+  #folder(name: string): string {
+    return name.toUpperCase() === "INBOX" ? this.#config.path : join(this.#config.path, `.${name}`);
+  }
+
+  /** The Maildir itself must be there: a wrong path is not to become a mailbox that nobody reads. */
+  async #make(name: string): Promise<void> {
+    const folder = this.#folder(name);
+    if (folder === this.#config.path) await stat(join(folder, "cur"));
+    for (const part of ["tmp", "new", "cur"]) await mkdir(join(folder, part), { recursive: true, mode: 0o700 });
+  }
+
+  #listen(folder: string, changed: () => void): void {
+    try {
+      const watcher = watch(folder, { persistent: false }, changed);
+      watcher.on("error", () => (this.canIdle = false));
+      this.#watchers.push(watcher);
+    } catch {
+      this.canIdle = false; // no notices here: it is asked
+    }
+  }
+
+  async #files(name: string): Promise<string[]> {
+    const found: string[] = [];
+    for (const part of ["cur", "new"]) {
+      const folder = join(this.#folder(name), part);
+      for (const file of await readdir(folder)) if (!file.startsWith(".")) found.push(join(folder, file));
+    }
+    return found.sort((a, b) => keyOf(a).localeCompare(keyOf(b)));
+  }
+
+  #uidOf(path: string): number {
+    const key = keyOf(path);
+    const uid = this.#uids.get(key) ?? this.#uids.size + 1;
+    this.#uids.set(key, uid);
+    this.#names.set(uid, path);
+    return uid;
+  }
+
+  /** A reader may have renamed it meanwhile: from new to cur, or with another flag. */
+  async #find(uid: number): Promise<string | undefined> {
+    const path = this.#names.get(uid);
+    if (path === undefined || (await unlessMissing(stat(path)))) return path;
+    const key = keyOf(path);
+    return (await this.#files(this.#config.watch)).find((one) => keyOf(one) === key);
+  }
+
+  async #marked({ name, value }: Marker): Promise<string[]> {
+    const found: string[] = [];
+    for (const path of await this.#files(this.#config.opened)) {
+      const mail = await unlessMissing(readFile(path));
+      if (mail && fieldsNamed(splitMessage(toCrlf(mail)).fields, name.toLowerCase()).some((item) => valueOf(item).trim() === value))
+        found.push(path);
+    }
+    return found;
+  }
+
+  async #remove(path: string): Promise<void> {
+    await removeDurably(path);
+  }
+
+  async #try<T>(what: string, step: () => Promise<T>): Promise<T> {
+    try {
+      return await step();
+    } catch (cause) {
+      if (cause instanceof Fault) throw cause;
+      const isFull = cause instanceof Error && Reflect.get(cause, "code") === "ENOSPC";
+      throw new Fault("unavailable", `the Maildir ${this.#config.path} did not let us ${what}${isFull ? ": the disk is full" : ""}`, {
+        cause,
+      });
+    }
+  }
+}
+
+/** What stays the same of a name while readers change its flags. */
+const keyOf = (path: string): string => path.slice(path.lastIndexOf("/") + 1).replace(/:2,.*$/u, "");
+
+function flagsIn(path: string): string[] {
+  const letters = /:2,([A-Za-z]*)$/u.exec(path)?.[1] ?? "";
+  return [...letters].map((letter) => FLAGS[letter] ?? "").filter(Boolean);
+}
+
+let count = 0;
+
+/** maildir(5): seconds, what is unique in this second, the host. */
+function uniqueName(): string {
+  const host = hostname().replaceAll("/", "\\057").replaceAll(":", "\\072");
+  return `${Math.floor(Date.now() / 1_000)}.P${process.pid}Q${++count}R${randomBytes(6).toString("hex")}.${host}`;
+}

@@ -1,0 +1,31 @@
+/** The structure of a message in a file, as an IMAP server would tell it: what the watcher decides by, without the texts. */
+import { readFile } from "node:fs/promises";
+import { parseEntity, splitMultipart, toCrlf } from "../mime/entity.ts";
+import { fieldsNamed, splitMessage, valueOf } from "../mime/headers.ts";
+import type { Seen, Structure } from "./mailbox.ts";
+
+/** No letter of ours is nested deeper. */
+const DEEPEST = 4;
+export const UNREADABLE = { structure: undefined, messageId: undefined } as const;
+
+/** What is told of a message. */
+export type Described = Pick<Seen, "structure" | "messageId">;
+
+/** Nothing where the message cannot be read: it is none of ours. @throws what the file system says */
+export async function structureOf(path: string): Promise<Described> {
+  const mail = await readFile(path);
+  try {
+    const whole = toCrlf(mail);
+    const [messageId] = fieldsNamed(splitMessage(whole).fields, "message-id").map((item) => valueOf(item));
+    return { structure: nodeOf(whole, 0), messageId };
+  } catch {
+    return UNREADABLE;
+  }
+}
+
+function nodeOf(bytes: Buffer, depth: number): Structure {
+  const entity = parseEntity(bytes);
+  const { type } = entity.contentType;
+  if (!type.startsWith("multipart/") || depth === DEEPEST) return { type };
+  return { type, childNodes: splitMultipart(entity).map((part) => nodeOf(part, depth + 1)) };
+}

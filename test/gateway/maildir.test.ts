@@ -1,0 +1,178 @@
+/** The inbound walk in a Maildir: the same guarantees as by IMAP, with files that other programs rename meanwhile. */
+import { mkdirSync, readFileSync, readdirSync, renameSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { duration } from "../../config/units.ts";
+import type { MaildirConfig } from "../../config/schema-maildir.ts";
+import { receive, type InboundParts } from "../../gateway/inbound.ts";
+import { Maildir } from "../../gateway/maildir.ts";
+import { watch } from "../../gateway/watcher.ts";
+import { sessionHash } from "../../broker/session.ts";
+import { openTicket } from "../../broker/ticket.ts";
+import { forever, openHouse, type House, type Member } from "../broker/house.ts";
+import { temporaryFolder } from "../servers/process.ts";
+import { CountedClient, FragileJournal, type PowerCut } from "./inbound-place.ts";
+import { openOffice, type Copy, type Office } from "./outbound-place.ts";
+
+const BOB = "bob@b.example";
+const SUBMITTED = `From: alice@a.example\r\nTo: ${BOB}\r\nSubject: the secret subject\r\nMessage-ID: <1@a.example>\r\nDate: Sun, 01 Mar 2026 12:00:00 +0000\r\n\r\nThe secret text.\r\n`;
+
+let house: House;
+let alice: Member;
+let bob: Member;
+let office: Office;
+let copy: Copy;
+let config: MaildirConfig;
+let journal: FragileJournal;
+let parts: InboundParts;
+let broker: CountedClient;
+
+beforeAll(async () => {
+  house = await openHouse();
+  alice = await (await house.gateway("a.example")).enrol("alice@a.example");
+  bob = await (await house.gateway("b.example")).enrol(BOB);
+});
+beforeEach(async () => {
+  office = await openOffice(house, alice);
+  await office.send(SUBMITTED, [BOB]);
+  const [first] = await office.copies();
+  if (!first) throw new Error("there is no letter");
+  copy = first;
+  const path = join(await temporaryFolder("maildir"), "bob");
+  for (const part of ["new", "cur", "tmp"]) mkdirSync(join(path, part), { recursive: true });
+  config = { path, watch: "INBOX", opened: "INBOX", sealed: "remove", poll: duration("1s") };
+  journal = new FragileJournal(await temporaryFolder("journal"));
+  await journal.prepare();
+  broker = new CountedClient(bob.gateway.channel);
+  const own = { address: bob.mailbox, aliases: [], deliver: "signed" as const, maildir: config };
+  const common = { broker, brokerUrl: house.url, journal, log: house.heard.log, language: "en" as const, name: "gateway.b.example" };
+  parts = { ...common, own, identity: () => bob.identity, now: house.now };
+});
+afterEach(async () => {
+  await broker.close();
+  await office.close();
+});
+afterAll(() => house?.stop());
+
+/** As another program on this machine delivers: with the line ends of files. */
+function deliver(mail: Buffer, name = "1.a.host", part = "new"): string {
+  const file = join(config.path, part, name);
+  writeFileSync(file, mail.toString("latin1").replaceAll("\r\n", "\n"), "latin1");
+  return file;
+}
+
+const filesIn = (folder = ""): string[] =>
+  ["new", "cur"].flatMap((part) => readdirSync(join(config.path, folder, part)).map((name) => join(config.path, folder, part, name)));
+const texts = (folder = ""): string[] => filesIn(folder).map((file) => readFileSync(file, "utf8"));
+const row = () => house.table.find(sessionHash(openTicket(copy.ticket, house.broker.sessionKeys).sessionId));
+
+/** @returns the failures */
+async function look(): Promise<unknown[]> {
+  const mailbox = await Maildir.open(config, () => undefined);
+  const failures: unknown[] = [];
+  for (const seen of await mailbox.seenAbove(0))
+    await receive(parts, mailbox, seen, forever).catch((thrown: unknown) => failures.push(thrown));
+  await mailbox.close();
+  return failures;
+}
+
+test("the watcher opens a letter that a program drops into the folder, confirms it, and removes the sealed file", async () => {
+  const stopping = new AbortController();
+  const watching = watch(
+    {
+      access: { config, open: (changed) => Maildir.open(config, changed) },
+      address: BOB,
+      journal,
+      log: house.heard.log,
+      largest: 1 << 20,
+      onSealed: (mailbox, seen, signal) => receive(parts, mailbox, seen, signal),
+      onReport: async () => undefined,
+      onSigned: async () => undefined,
+    },
+    stopping.signal,
+  );
+  await house.heard.lines.until(({ event, ...line }) => event === "mailbox.watched" && line["mailbox"] === BOB);
+  deliver(copy.mail);
+  await house.heard.lines.until(({ event }) => event === "letter.confirmed");
+  stopping.abort();
+  await watching;
+  expect(texts()).toEqual([
+    expect.stringMatching(/^Authentication-Results: gateway\.b\.example; smime=pass[^]*Subject: the secret subject[^]*The secret text\./u),
+  ]);
+  expect(await row()).toMatchObject({ state: "confirmed" });
+});
+
+test("flags and date of the original go with the opened letter, whose file is its owner's alone", async () => {
+  const file = deliver(copy.mail, "1.a.host:2,FS", "cur");
+  const date = statSync(file).mtimeMs;
+  expect(await look()).toEqual([]);
+  const [opened = ""] = filesIn();
+  expect(opened).toMatch(/\/cur\/[^/]+:2,FS$/u);
+  expect(Math.abs(statSync(opened).mtimeMs - date)).toBeLessThan(1);
+  expect(statSync(opened).mode & 0o777).toBe(0o600);
+  expect(readdirSync(join(config.path, "tmp"))).toEqual([]);
+});
+
+test("folders: opened letters and sealed originals go where the configuration says", async () => {
+  config = { ...config, opened: "Opened", sealed: "Sealed" };
+  deliver(copy.mail);
+  expect(await look()).toEqual([]);
+  expect(filesIn()).toEqual([]);
+  expect(texts(".Opened")).toEqual([expect.stringContaining("The secret text.")]);
+  expect(texts(".Sealed")).toEqual([expect.stringContaining("registered.p7m")]);
+});
+
+test("a reader who marks the file meanwhile does not keep it from being put away", async () => {
+  const file = deliver(copy.mail);
+  const mailbox = await Maildir.open(config, () => undefined);
+  const [seen] = await mailbox.seenAbove(0);
+  renameSync(file, join(config.path, "cur", "1.a.host:2,S"));
+  if (seen) await receive(parts, mailbox, seen, forever);
+  await mailbox.close();
+  expect(texts()).toEqual([expect.stringContaining("The secret text.")]);
+});
+
+test("a file that has gone meanwhile is no failure", async () => {
+  const file = deliver(copy.mail);
+  const mailbox = await Maildir.open(config, () => undefined);
+  const [seen] = await mailbox.seenAbove(0);
+  unlinkSync(file);
+  if (seen) await receive(parts, mailbox, seen, forever);
+  await mailbox.retire(seen?.uid ?? 0);
+  await mailbox.close();
+  expect(broker.calls).toEqual([]);
+});
+
+const CUTS: readonly PowerCut[] = (["begun", "filed", "confirmed"] as const).flatMap((stage) => [
+  { stage, when: "before" as const },
+  { stage, when: "after" as const },
+]);
+test.each(CUTS)("with the power cut $when $stage the letter is there once afterwards, and confirmed", async (cut) => {
+  deliver(copy.mail);
+  journal.cut = cut;
+  await look();
+  journal.cut = undefined;
+  expect(await look()).toEqual([]);
+  expect(texts()).toEqual([expect.stringContaining("The secret text.")]);
+  expect(await row()).toMatchObject({ state: "confirmed" });
+});
+
+describe("a folder that is none", () => {
+  test("is not made: a wrong path would be a mailbox that nobody reads", async () => {
+    config = { ...config, path: `${config.path}-wrong` };
+    await expect(Maildir.open(config, () => undefined)).rejects.toMatchObject({
+      code: "unavailable",
+      message: expect.stringContaining("-wrong"),
+    });
+  });
+});
+
+test("ordinary mail stays as it is", async () => {
+  const file = deliver(Buffer.from("Subject: hello\r\n\r\nOrdinary.\r\n"));
+  const mailbox = await Maildir.open(config, () => undefined);
+  const [seen] = await mailbox.seenAbove(0);
+  expect(seen?.structure).toEqual({ type: "text/plain" });
+  expect(await look()).toEqual([]);
+  await mailbox.close();
+  expect(filesIn()).toEqual([file]);
+});
