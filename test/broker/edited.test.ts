@@ -193,6 +193,7 @@ describe.each([
       house.broker,
       { send: async (_to, mail) => void (mail.includes(evidence) && mails.push(mail)), close: () => undefined },
       times,
+      "one",
     );
     const running = outbox.run(stopping.signal);
     const isNew = (line: LogLine): boolean => house.heard.lines.all.indexOf(line) >= said && line["evidence"] === evidence;

@@ -91,7 +91,7 @@ async function sent(): Promise<Office> {
 async function waiting(): Promise<Office> {
   const office = await open();
   const id = await office.send(LETTER.replace("The secret text", "A letter of its own"), [BOB, CAROL]);
-  await house.heard.lines.until(({ event, letter }) => event === "letter.announced" && letter === id, 2); // after its first attempt
+  await house.heard.lines.until(({ event, accepted }) => event === "letter.announced" && accepted === id, 2); // after its first attempt
   return office;
 }
 
