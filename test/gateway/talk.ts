@@ -1,6 +1,6 @@
 /** Talks SMTP lines to a door, as a mail client would or as none should. */
 import { once } from "node:events";
-import { connect, type Socket } from "node:net";
+import { connect, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 
 export class Talk {
@@ -69,12 +69,12 @@ export class Talk {
     });
   }
 
-  /** STARTTLS, and EHLO again. @returns the features now */
-  async secure(ca: string): Promise<string> {
+  /** STARTTLS, and EHLO again. @param host whom its certificate must name @returns the features now */
+  async secure(ca: string, host = "127.0.0.1"): Promise<string> {
     await this.say("STARTTLS");
     const plain = this.#socket;
     for (const event of ["data", "close"]) plain.removeAllListeners(event);
-    const secured = connectTls({ socket: plain, ca, host: "127.0.0.1" });
+    const secured = connectTls({ socket: plain, ca, host, servername: isIP(host) ? "" : host });
     await once(secured, "secureConnect");
     this.#socket = secured;
     this.#listen();
