@@ -57,6 +57,15 @@ test("a password of more than 1,024 characters is not even hashed", async () => 
   await expect(users.authenticate("alice", "x".repeat(1_025))).rejects.toMatchObject({ code: "malformed" });
 });
 
+test("who logged in just now gets in again at once, while guesses keep the hashes busy; with another password not", async () => {
+  await users.authenticate("alice", "alice-secret");
+  const guesses = Array.from({ length: 20 }, (_none, at) => users.authenticate("alice", `guess ${at}`));
+  expect(await users.authenticate("alice", "alice-secret")).toHaveProperty("name", "alice");
+  await expect(users.authenticate("alice", "another")).rejects.toThrow(); // busy: it would be hashed
+  await expect(users.authenticate("zoë", "alice-secret")).rejects.toThrow();
+  expect(await Promise.all(guesses)).toEqual(guesses.map(() => undefined));
+});
+
 describe("may send as", () => {
   const submitter = { name: "alice", identities };
   test.each([
