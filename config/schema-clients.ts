@@ -1,12 +1,6 @@
 /** What mail clients are told of their servers: on the command line, and over HTTP where a listener is configured. */
 import { z } from "zod";
-import { parsed } from "./parsed.ts";
-
-const hostPort = parsed((text) => {
-  const [, bracketed, plain, port] = /^(?:\[([0-9A-Fa-f:.]+)\]|([^:\s]+)):(\d{1,5})$/u.exec(text) ?? [];
-  if (port === undefined || Number(port) > 65_535) throw new Error(`"${text}" is not host:port, such as 127.0.0.1:8080`);
-  return { host: bracketed ?? plain ?? "", port: Number(port) };
-});
+import { listen } from "./parsed.ts";
 
 const server = z.strictObject({
   host: z.string().min(1).max(253),
@@ -16,7 +10,7 @@ const server = z.strictObject({
 
 export const clients = z.strictObject({
   /** Plain HTTP, behind the web server of autoconfig.DOMAIN, which speaks TLS; left out, nothing listens. */
-  listen: hostPort.optional(),
+  listen: listen.optional(),
   /** What people see as the name of the account. */
   name: z.string().min(1).max(100).default("Kakitome"),
   /** Where clients submit, if not at the gateway's own door, such as a Postfix in front of it. */

@@ -1,4 +1,5 @@
 /** The notice to a sender whose letter could not be handed over (RFC 3464); it returns the sealed copy's header, never a text. */
+import { createHash } from "node:crypto";
 import { splitMessage } from "../mime/headers.ts";
 import { noticeMail, printable } from "./notice.ts";
 import { WORDS, type Language } from "./words.ts";
@@ -42,4 +43,22 @@ export function failureNotice(failure: Failure): Buffer {
       header: splitMessage(failure.message).fields,
     },
   });
+}
+
+/** What is said of a copy that no next hop refused. */
+export const LOST = { stage: "refused", status: "5.4.7", answer: "The letter waited until its key was gone; nobody can open it." } as const;
+export const DAMAGED = { stage: "refused", status: "5.3.0", answer: "The gateway's copy of the letter was damaged." } as const;
+
+/** What the next hop said to a copy. */
+export interface Refusal {
+  /** The enhanced status code. */
+  readonly status: string;
+  readonly answer: string;
+  readonly message: Buffer;
+  readonly sealed: boolean;
+}
+
+/** Names the notice about a copy, by its place in the entry: the same at every attempt, so that a crash between the notice and its mark does not send two. */
+export function noticeId(letter: string, at: number): string {
+  return createHash("sha256").update(`notice ${letter} ${at}`).digest("hex").slice(0, 32);
 }

@@ -1,5 +1,5 @@
 /** Hands sealed copies to the next hop (S5): one transaction a recipient, retried with growing pauses, reported to the broker, given up with a notice. */
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import type { Transporter } from "nodemailer";
 import { ticketHash, type BrokerClient } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
@@ -8,7 +8,7 @@ import { letterOf, reasonOf, type Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
-import { failureNotice } from "./bounce.ts";
+import { DAMAGED, LOST, failureNotice, noticeId, type Refusal } from "./bounce.ts";
 import type { Letters } from "./letters.ts";
 import { answerIn, connectTo, CONNECTIONS, envelopeOf, type EnvelopeOf, type NextHop } from "./next-hop.ts";
 import { isFinished, type Consignment, type Entry, type Progress, type Spool, type Spooled } from "./spool.ts";
@@ -32,18 +32,6 @@ const IN_MEMORY = 2 * CONNECTIONS;
 
 /** A letter that is not older has a row at the broker: it was declared just now. */
 const FRESH_MS = 60_000;
-
-const LOST = { stage: "refused", status: "5.4.7", answer: "The letter waited until its key was gone; nobody can open it." } as const;
-const DAMAGED = { stage: "refused", status: "5.3.0", answer: "The gateway's copy of the letter was damaged." } as const;
-
-/** What the next hop said to a copy. */
-interface Refusal {
-  /** The enhanced status code. */
-  readonly status: string;
-  readonly answer: string;
-  readonly message: Buffer;
-  readonly sealed: boolean;
-}
 
 type NoticeFor = Pick<Spooled["entry"], "sender" | "messageId" | "acceptedAt" | "envelopeId">;
 
@@ -307,9 +295,4 @@ export class Relay {
     const { sender, messageId } = entry.register.letter;
     await this.#parts.letters.change({ sender, messageId }, session, { ...change, at: this.#parts.now().toISOString() });
   }
-}
-
-/** The same at every attempt, so that a crash between the notice and its mark does not send two. */
-function noticeId(letter: string, at: number): string {
-  return createHash("sha256").update(`notice ${letter} ${at}`).digest("hex").slice(0, 32);
 }
