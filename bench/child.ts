@@ -20,7 +20,7 @@ export function figureOf(command: string, args: readonly string[]): Promise<Figu
   });
 }
 
-/** Runs a file of bench/work in Node.js. */
+/** Runs a file of bench/sides in Node.js. */
 export function work(file: string, ...args: readonly string[]): Promise<Figure> {
-  return figureOf(process.execPath, ["--import", "./scripts/typescript.mjs", join("bench", "work", file), ...args]);
+  return figureOf(process.execPath, ["--import", "./scripts/typescript.mjs", join("bench", "sides", file), ...args]);
 }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { pem } from "../test/mime/parties.ts";
 import { figureOf, work } from "./child.ts";
 import type { Figure, Row, Sides } from "./row.ts";
-import { orderOf } from "./work/letter.ts";
+import { orderOf } from "./sides/letter.ts";
 
 const SMALL = 2_048;
 const LARGE = 100_000_000;

@@ -23,7 +23,8 @@ export class HopPool extends SMTPPool {
       const forwarded: unknown = Reflect.get(mail.message.getEnvelope(), "forwarded");
       const isConnected = Reflect.get(resource, "_connected") === true; // else it connects, and comes here again
       if (!forwarded || !isConnected) return send(mail, callback);
-      announce(resource.connection as unknown as Inside, forwarded, () => send(mail, callback));
+      const inside = resource.connection as unknown as Inside; // the library declares these private
+      announce(inside, forwarded, () => send(mail, callback));
     };
     return resource;
   }
