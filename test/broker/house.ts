@@ -288,12 +288,13 @@ export function call(
   return new Promise((resolve, reject) => {
     const options = {
       method,
+      path, // as it is: in a URL of its own "//v1" would name a host
       agent: false,
       ca: house.broker.root.certificate.pem,
       ...identity,
       headers: type ? { "content-type": type } : {},
     };
-    const sent = request(new URL(path, house.url), options, (response) => {
+    const sent = request(new URL(house.url), options, (response) => {
       const chunks: Buffer[] = [];
       response.on("data", (chunk: Buffer) => chunks.push(chunk));
       response.on("end", () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(chunks) }));

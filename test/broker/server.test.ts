@@ -36,6 +36,14 @@ test("words that are no TLS end the connection and nothing else", async () => {
   await once(socket, "close");
 });
 
+test.each(["//v1/mailboxes", "/v1//mailboxes", "/v1/%6dailboxes/..", "///", "/v1/mailboxes/../../v1"])(
+  "a path that is written in another way, %s, leads to no step and breaks nothing",
+  async (path) => {
+    const { status } = await call(house, alice.gateway.channel, path, { body: "{}", type: JSON_TYPE });
+    expect([400, 404, 405]).toContain(status);
+  },
+);
+
 describe("a body that is not what the step needs is malformed", () => {
   const deep = (open: string, close: string): string => open.repeat(100_000) + close.repeat(100_000);
   test.each<[string, () => Buffer | string]>([
