@@ -81,8 +81,9 @@ describe("a bomb is refused or passes in little time:", () => {
     ["a Content-Type of a hundred kilobytes of spaces", `${FROM}Content-Type: multipart/mixed;${" ".repeat(100_000)}x\r\n\r\n--b\r\n`],
   ])("%s", (_what, message) => {
     const bytes = Buffer.from(message);
-    const began = performance.now();
+    const began = process.cpuUsage(); // whatever else the machine is doing
     verdict(bytes, standard);
-    expect(performance.now() - began).toBeLessThan(5_000);
+    const { user, system } = process.cpuUsage(began);
+    expect((user + system) / 1_000).toBeLessThan(5_000);
   });
 });

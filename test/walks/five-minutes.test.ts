@@ -1,6 +1,6 @@
 /** What README.md and docs/install-broker.md tell a stranger to type, typed on plain Debian servers: it ends with a sealed letter, opened, and a receipt that verifies. */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Talk } from "../gateway/talk.ts";
