@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { parseEntity, splitMultipart } from "../../mime/entity.ts";
 import { Talk } from "../gateway/talk.ts";
 import { startDovecot, type DovecotServer } from "../servers/dovecot.ts";
 import { freePort } from "../servers/ports.ts";
@@ -122,10 +123,15 @@ suite("on a machine with Redis, Dovecot and Postfix", () => {
     const mail = `From: ${ALICE}\r\nTo: ${BOB}\r\nSubject: five\r\nMessage-ID: <five@a.example>\r\n\r\n${TEXT}`;
     expect(await talk.data(mail)).toMatch(/^250 /u);
     talk.close();
-    await untilMail({ dovecot }, BOB, (opened) => opened.includes(TEXT));
+    const [opened] = await untilMail({ dovecot }, BOB, (one) => one.includes(TEXT));
     const [receipt] = await untilMail({ dovecot }, ALICE, (one) => one.includes("multipart/report"));
     writeFileSync(join(folder, "receipt.eml"), receipt ?? "");
-    const verdict = type(`kakitome verify receipt.eml --ca broker/data/ca.pem`, folder, "");
+    const letters = join(folder, "a.example", "gateway", "data", "letters");
+    const signature = readdirSync(letters).find((name) => name.endsWith(".original.p7s")) ?? "";
+    const [payload] = splitMultipart(parseEntity(opened ?? Buffer.alloc(0)));
+    writeFileSync(join(folder, "letter.mime"), payload ?? "");
+    const proof = `--original ${join(letters, signature)} --payload letter.mime`;
+    const verdict = type(`kakitome verify receipt.eml --ca broker/data/ca.pem ${proof}`, folder, "");
     expect(verdict).toContain("<five@a.example>");
     expect(Number(redis.cli("DBSIZE"))).toBeGreaterThan(0); // and Redis was the table
   }, 120_000);
