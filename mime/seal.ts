@@ -153,7 +153,7 @@ function keyAgreement(contentKey: Buffer, key: KeyObject, recipient: Buffer): Bu
   if (key.asymmetricKeyDetails?.namedCurve !== "prime256v1") {
     throw new Fault("no-certificate", "the recipient's key is on another curve than P-256");
   }
-  const ephemeral = createECDH("prime256v1"); // two to three times as fast as a pair of KeyObjects (npm run bench -- --only seal)
+  const ephemeral = createECDH("prime256v1"); // a pair of KeyObjects took longer
   const point = ephemeral.generateKeys();
   const kek = agreedKey(ephemeral.computeSecret(pointOf(key)), WRAP_ALGORITHM, undefined);
   const originatorKey = encode(

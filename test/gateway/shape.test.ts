@@ -81,9 +81,8 @@ describe("a bomb is refused or passes in little time:", () => {
     ["a Content-Type of a hundred kilobytes of spaces", `${FROM}Content-Type: multipart/mixed;${" ".repeat(100_000)}x\r\n\r\n--b\r\n`],
   ])("%s", (_what, message) => {
     const bytes = Buffer.from(message);
-    const began = process.cpuUsage(); // whatever else the machine is doing
+    const began = performance.now();
     verdict(bytes, standard);
-    const { user, system } = process.cpuUsage(began);
-    expect((user + system) / 1_000).toBeLessThan(5_000);
+    expect(performance.now() - began).toBeLessThan(5_000);
   });
 });
