@@ -1,7 +1,13 @@
-/** Files that survive a crash: written beside their place, synced, renamed, the folder synced. */
+/**
+ * Files that survive a crash: written beside their place, synced, renamed, the folder synced. What may wait for the disk (a new name, a
+ * sync, much content) is done by other threads; what does not is done at once, for the trip there costs ten times the call itself.
+ */
 import { randomBytes } from "node:crypto";
-import { mkdir, open, readFile, readdir, rename, unlink } from "node:fs/promises";
+import * as fs from "node:fs";
+import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdir, readdir, rename, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { promisify } from "node:util";
 import { Fault } from "../mime/fault.ts";
 
 const UNFINISHED = ".tmp";
@@ -17,20 +23,43 @@ export async function claimFolder(path: string): Promise<void> {
   for (const name of await readdir(path)) if (name.endsWith(UNFINISHED)) await removeDurably(join(path, name));
 }
 
+const [create, sync, writeLarge] = [promisify(fs.open), promisify(fs.fsync), promisify(fs.writeFile)];
+
+/** A part that is larger is written by another thread. */
+const AT_ONCE_OCTETS = 256 << 10;
+
 /**
  * Replaces or makes a file; when it resolves, the whole content is on the disk under its name.
  * @param written runs before the name is given
  * @throws Fault `storage-full`: nothing of it stays; or the system's error
  */
 export async function writeDurably(path: string, parts: readonly Buffer[], written?: () => void): Promise<void> {
+  await beside(path, async (file) => {
+    for (const part of parts) {
+      if (part.length > AT_ONCE_OCTETS) await writeLarge(file, part);
+      else writeFileSync(file, part);
+    }
+    await sync(file);
+    return written;
+  });
+  await syncFolder(dirname(path));
+}
+
+/** Replaces or makes a file whole, for whoever reads it from now on; after a loss of power the former one may be there again. */
+export async function writeWhole(path: string, content: Buffer): Promise<void> {
+  await beside(path, (file) => void writeFileSync(file, content));
+}
+
+/** @param write resolves when everything is in the file, to what is to run before the file gets its name */
+async function beside(path: string, write: (file: number) => Promise<(() => void) | undefined> | void): Promise<void> {
   const unfinished = `${path}.${randomBytes(6).toString("hex")}${UNFINISHED}`;
   try {
-    const file = await open(unfinished, "wx", 0o600);
+    const file = await create(unfinished, "wx", 0o600);
+    let written: (() => void) | undefined | void;
     try {
-      for (const part of parts) await file.writeFile(part);
-      await file.sync();
+      written = await write(file);
     } finally {
-      await file.close();
+      closeSync(file);
     }
     written?.();
     await rename(unfinished, path);
@@ -38,7 +67,6 @@ export async function writeDurably(path: string, parts: readonly Buffer[], writt
     await unlink(unfinished).catch(() => undefined); // room for what is tried next
     throw storageFault(thrown);
   }
-  await syncFolder(dirname(path));
 }
 
 const FULL: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EROFS"]);
@@ -57,26 +85,43 @@ export async function renameDurably(from: string, to: string): Promise<void> {
 
 /** Removes a file; a missing one is as good. */
 export async function removeDurably(path: string): Promise<void> {
-  try {
-    await unlink(path);
-  } catch (thrown) {
-    if (codeOf(thrown) !== "ENOENT") throw thrown;
-  }
+  await unlessMissing(unlink(path));
   await syncFolder(dirname(path));
 }
 
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
+/** Syncs of folders that have not begun yet, and those that run. */
+const [waitingSyncs, runningSyncs] = [new Map<string, Promise<void>>(), new Map<string, Promise<void>>()];
+
+/** One sync serves everybody who asked before it began: under load many letters share it. @returns when a sync ended that began after the call */
+function syncFolder(path: string): Promise<void> {
+  const waiting = waitingSyncs.get(path);
+  if (waiting) return waiting;
+  const before = runningSyncs.get(path) ?? Promise.resolve();
+  const next = before
+    .catch(() => undefined)
+    .then(async () => {
+      waitingSyncs.delete(path);
+      runningSyncs.set(path, next);
+      const folder = openSync(path, "r");
+      try {
+        await sync(folder);
+      } finally {
+        closeSync(folder);
+        if (runningSyncs.get(path) === next) runningSyncs.delete(path);
+      }
+    });
+  waitingSyncs.set(path, next);
+  return next;
 }
 
 /** The file's bytes; undefined where it is missing. */
 export async function readIfPresent(path: string): Promise<Buffer | undefined> {
-  return unlessMissing(readFile(path));
+  try {
+    return readFileSync(path);
+  } catch (thrown) {
+    if (codeOf(thrown) === "ENOENT") return undefined;
+    throw thrown;
+  }
 }
 
 /** What a file operation gives; undefined where the file is missing. */

@@ -15,7 +15,7 @@ import { open } from "./opening.ts";
 import { brokerDirectory } from "./directory.ts";
 import { received } from "./outbound.ts";
 import { openPolicy } from "./policy.ts";
-import { recordOf, sealFor, sealingParts, signaturesOf } from "./sealing.ts";
+import { recordOf, sealFor, sealingParts } from "./sealing.ts";
 import { settle } from "./settle.ts";
 import { FOLDERS } from "./status.ts";
 
@@ -72,7 +72,7 @@ export async function sealFilter(
     const [copy] = sealed.copies;
     if (!copy) throw new Fault("internal", "no copy was sealed");
     const letters = new Letters(join(config.data, FOLDERS.letters)); // the running gateway matches the receipt with it
-    await letters.add(recordOf(parts, sealed), signaturesOf(sealed));
+    await letters.add(recordOf(parts, sealed));
     await order.handOver(copy.mail);
     if (copy.ticket) await broker.dispatched([copy.ticket], signal);
   });

@@ -1,7 +1,7 @@
-/** What was sent and what came of it: one record a letter, the payload's signature beside it, and the receipts that came back. */
+/** What was sent and what came of it: one record a letter, and the receipts that came back, each with the signature that it speaks of. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { Serial, claimFolder, readIfPresent, readRecord, readRecords, writeDurably } from "./durable.ts";
+import { Serial, claimFolder, readRecord, readRecords, writeDurably } from "./durable.ts";
 
 export interface LetterRecipient {
   readonly address: string;
@@ -11,7 +11,9 @@ export interface LetterRecipient {
   readonly commit: string;
   /** The session ID sealed to the broker, base64: what a recall and a question show. Absent for plain S/MIME and in old records. */
   readonly ticket?: string;
-  /** `without-broker`: plain S/MIME, of which nothing more will be heard. `delayed` stays until one of the last three. */
+  /** The signature that its receipt must speak of, DER as base64; beside the receipt it is a file. */
+  readonly original?: string;
+  /** `without-broker`: plain S/MIME, of which nothing more will be heard. `handed-over`: shown of what was accepted and waits no longer. `delayed` stays until one of the last three. */
   readonly state: "accepted" | "without-broker" | "handed-over" | "delayed" | "failed" | "opened" | "expired" | "recalled";
   /** When the state was reached, ISO 8601. */
   readonly at: string;
@@ -59,9 +61,8 @@ export class Letters {
     await claimFolder(this.#folder);
   }
 
-  /** Adds a letter and, by session, the signatures of its copies. What is there already stays as it is: it may have gone further. */
-  async add(letter: Letter, signatures: ReadonlyMap<string, Buffer>): Promise<void> {
-    for (const [session, der] of signatures) await writeDurably(join(this.#folder, `${session}.original.p7s`), [der]);
+  /** Adds a letter. What is there already stays as it is: it may have gone further. */
+  async add(letter: Letter): Promise<void> {
     await this.#serial.run(nameOf(letter), async () => {
       const before = (await this.find(letter))?.recipients ?? [];
       const known = new Set(before.map(({ session }) => session));
@@ -82,17 +83,14 @@ export class Letters {
     });
   }
 
-  /** The signature that a session's receipt must speak of, DER. */
-  original(session: string): Promise<Buffer | undefined> {
-    return readIfPresent(join(this.#folder, `${session}.original.p7s`));
-  }
-
-  async keepReceipt(evidence: string, mail: Buffer): Promise<void> {
+  /** Keeps a receipt or another report, and the signature that a receipt speaks of, DER. */
+  async keepReceipt(evidence: string, mail: Buffer, about?: { readonly session: string; readonly original: Buffer }): Promise<void> {
+    if (about) await writeDurably(join(this.#folder, `${about.session}.original.p7s`), [about.original]);
     await writeDurably(join(this.#folder, `${evidence}.receipt.eml`), [mail]);
   }
 
   async find(name: LetterName): Promise<Letter | undefined> {
-    return readRecord<Letter>(join(this.#folder, fileOf(name)));
+    return readRecord<Letter>(this.#pathOf(name));
   }
 
   /** All letters, oldest first. */
@@ -107,6 +105,10 @@ export class Letters {
   }
 
   async #write(letter: Letter): Promise<void> {
-    await writeDurably(join(this.#folder, fileOf(letter)), [Buffer.from(`${JSON.stringify(letter, null, 1)}\n`)]);
+    await writeDurably(this.#pathOf(letter), [Buffer.from(`${JSON.stringify(letter, null, 1)}\n`)]);
+  }
+
+  #pathOf(name: LetterName): string {
+    return join(this.#folder, fileOf(name));
   }
 }

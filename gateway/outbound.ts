@@ -7,7 +7,7 @@ import { toCrlf } from "../mime/entity.ts";
 import { accept, type Accepted } from "./accept.ts";
 import { noticeMail } from "./notice.ts";
 import type { Relay } from "./relay.ts";
-import { recordOf, sealFor, signaturesOf, type Sealed, type SealedFor, type SealingParts } from "./sealing.ts";
+import { recordOf, sealFor, type Sealed, type SealedFor, type SealingParts } from "./sealing.ts";
 import { mixedNotice, settle, type Settled } from "./settle.ts";
 import type { Spool } from "./spool.ts";
 import type { Submission, SubmittedRecipient } from "./submission.ts";
@@ -133,19 +133,15 @@ export function received(parts: Pick<SealingParts, "now" | "name">, submission: 
 }
 
 function entryOf(parts: OutboundParts, submission: Submission, id: string, sealed: Sealed) {
-  const letter = recordOf(parts, sealed);
+  const register = recordOf(parts, sealed);
   return {
     id,
     sender: submission.sender.address,
     messageId: sealed.messageId,
-    acceptedAt: letter.acceptedAt,
-    register: { letter, signatures: base64Of(signaturesOf(sealed)) },
+    acceptedAt: register.acceptedAt,
+    register,
     ...(submission.envelopeId !== undefined && { envelopeId: submission.envelopeId }),
     ...(submission.returns !== undefined && { returns: submission.returns }),
     ...(submission.forwarded && { forwarded: submission.forwarded }),
   };
-}
-
-function base64Of(signatures: ReadonlyMap<string, Buffer>): Readonly<Record<string, string>> {
-  return Object.fromEntries([...signatures].map(([session, der]) => [session, der.toString("base64")]));
 }

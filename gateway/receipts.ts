@@ -60,14 +60,15 @@ export async function receiveReceipt({ broker, letters, log, now }: ReceiptParts
   }
   if (known.state === "opened") return; // the same receipt again
   if (evidence.event !== "ContentHandover") return recordNotice({ letters, log }, evidence, mail);
-  const { holds, links } = verifyProof({ receipt: mail, original: await letters.original(session), payload: undefined }, broker.trust);
+  const original = known.original === undefined ? undefined : Buffer.from(known.original, "base64");
+  const { holds, links } = verifyProof({ receipt: mail, original, payload: undefined }, broker.trust);
   const wrong = links.find(({ state, link }) => state === "bad" || (state === "missing" && link !== "payload")); // the payload is not kept
   if (!holds && wrong) {
     log.warn({ event: "receipt.not-valid", uid, ...namesOf(evidence), reason: `${wrong.link}: ${wrong.detail}` });
     return;
   }
   haltAt("a11");
-  await letters.keepReceipt(evidence.evidence, mail);
+  await letters.keepReceipt(evidence.evidence, mail, original && { session, original });
   await letters.change(name, session, { state: "opened", at: evidence.confirmedAt ?? "", evidence: evidence.evidence });
   const since = Date.parse(letter?.acceptedAt ?? "");
   log.info({

@@ -8,6 +8,7 @@ import { letterOf, reasonOf, type Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
+import { Announcer } from "./announcer.ts";
 import { DAMAGED, LOST, failureNotice, noticeId, type Refusal } from "./bounce.ts";
 import type { Letters } from "./letters.ts";
 import { answerIn, connectTo, CONNECTIONS, envelopeOf, type EnvelopeOf, type NextHop } from "./next-hop.ts";
@@ -42,11 +43,13 @@ export class Relay {
   readonly #running = new Set<Promise<void>>();
   readonly #taken = new Set<Spooled>();
   readonly #slots = new Slots(IN_MEMORY);
+  readonly #announcer: Announcer;
 
   constructor(parts: RelayParts, signal: AbortSignal) {
     this.#parts = parts;
     this.#signal = signal;
     this.#transport = connectTo(parts.nextHop);
+    this.#announcer = new Announcer(parts.broker, signal);
   }
 
   /** Takes up what a former life left in the spool. */
@@ -131,18 +134,12 @@ export class Relay {
 
   async #deliver(spooled: Spooled): Promise<void> {
     const { entry, progress } = spooled;
-    if (entry.register) await this.#persist(entry, () => this.#slots.run(() => this.#register(spooled)));
+    const { register } = entry; // must know a letter before its receipt can come; its second run after a crash changes nothing
+    if (register) await this.#persist(entry, () => this.#slots.run(() => this.#parts.letters.add(register)));
     await Promise.all(entry.consignments.map((consignment, at) => this.#walk(spooled, consignment, at)));
-    if (progress.every(isFinished)) await this.#persist(entry, () => this.#parts.spool.finish(entry.id));
+    if (progress.every(isFinished)) await this.#persist(entry, () => this.#parts.spool.finish(spooled));
   }
 
-  /** The register must know a letter before its receipt can come. Its second run after a crash changes nothing. */
-  async #register({ entry }: Spooled): Promise<void> {
-    if (!entry.register) return;
-    const { letter, signatures } = entry.register;
-    const originals = Object.entries(signatures).map(([session, der]) => [session, Buffer.from(der, "base64")] as const);
-    await this.#parts.letters.add(letter, new Map(originals));
-  }
 
   async #walk(spooled: Spooled, consignment: Consignment, at: number): Promise<void> {
     await this.#persist(spooled.entry, async () => {
@@ -167,7 +164,7 @@ export class Relay {
     }
   }
 
-  /** Changes how far a copy is, also where that cannot be written now; the last change of all is the end of the whole entry. */
+  /** Keeps how far a copy is; the last change of all is the end of the whole entry. */
   async #advance(spooled: Spooled, at: number, to: Progress): Promise<void> {
     spooled.progress[at] = to;
     if (!spooled.progress.every(isFinished)) await this.#parts.spool.keep(spooled);
@@ -200,14 +197,14 @@ export class Relay {
     }
     haltAt("a8");
     log.info({ event: "letter.relayed", step: "S5" });
-    await this.#advance(spooled, at, { stage: "relayed" });
-    haltAt("a9");
+    spooled.progress[at] = { stage: "relayed" }; // kept with what the broker says of it
   }
 
   async #report(spooled: Spooled, consignment: Consignment, at: number): Promise<void> {
-    await this.#changeLetter(spooled, consignment, { state: "handed-over" });
     const outcome = await this.#announce(spooled, consignment, at);
-    if (outcome === "later") return; // the recipient's presentation implies it meanwhile
+    if (outcome === "later") await this.#advance(spooled, at, { stage: "relayed" }); // the recipient's presentation implies it meanwhile
+    haltAt("a9");
+    if (outcome === "later") return;
     haltAt("a10");
     await this.#advance(spooled, at, outcome === "lost" ? LOST : { stage: "reported" });
   }
@@ -217,8 +214,7 @@ export class Relay {
     const { ticket } = consignment;
     if (ticket === undefined || announced.has(at)) return "known";
     try {
-      const lost = await this.#parts.broker.dispatched([Buffer.from(ticket, "base64")], this.#signal);
-      if (lost.length > 0) return "lost";
+      if (await this.#announcer.announce(Buffer.from(ticket, "base64"))) return "lost";
       announced.add(at);
       this.#logOf(entry, consignment).info({ event: "letter.announced" });
       return "known";
@@ -288,11 +284,11 @@ export class Relay {
   async #changeLetter(
     { entry }: Spooled,
     { ticket }: Consignment,
-    change: { state: "handed-over" | "failed"; reason?: string },
+    change: { state: "failed"; reason: string },
   ): Promise<void> {
     if (ticket === undefined || !entry.register) return;
     const session = ticketHash(Buffer.from(ticket, "base64"));
-    const { sender, messageId } = entry.register.letter;
+    const { sender, messageId } = entry.register;
     await this.#parts.letters.change({ sender, messageId }, session, { ...change, at: this.#parts.now().toISOString() });
   }
 }

@@ -177,13 +177,9 @@ export function recordOf(parts: Pick<SealingParts, "now">, { author, messageId, 
     session: sessionOf(copy),
     commit: copy.commit,
     ...(copy.ticket && { ticket: copy.ticket.toString("base64") }),
+    original: copy.signatureFile.toString("base64"),
     state: copy.ticket ? ("accepted" as const) : ("without-broker" as const),
     at,
   }));
   return { messageId, sender: author.key, acceptedAt: at, recipients };
-}
-
-/** By session: the signature that each recipient's receipt will speak of. */
-export function signaturesOf({ copies }: Sealed): ReadonlyMap<string, Buffer> {
-  return new Map(copies.map((copy) => [sessionOf(copy), copy.signatureFile]));
 }

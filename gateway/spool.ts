@@ -2,8 +2,10 @@
  * The spool: sealed copies that were accepted and are on their way (S5). One file a submission, synced before the 250; never a key,
  * never a text. What is finished leaves an empty file of its name for a while, by which a repeated submission is known.
  */
-import { open, stat, statfs, truncate, unlink, writeFile } from "node:fs/promises";
+import { closeSync, existsSync, openSync, readSync } from "node:fs";
+import { open, rename, rm, stat, statfs, truncate, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { ticketHash } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
 import { Fault } from "../mime/fault.ts";
 import {
@@ -16,6 +18,7 @@ import {
   renameDurably,
   unlessMissing,
   writeDurably,
+  writeWhole,
 } from "./durable.ts";
 import type { Forwarded } from "./forwarded.ts";
 import type { Letter } from "./letters.ts";
@@ -46,7 +49,7 @@ export interface Entry {
   /** What the mail server in front said of its client. */
   readonly forwarded?: Forwarded;
   /** What the register of sent letters has to hold before the first copy leaves; absent for notices. */
-  readonly register?: { readonly letter: Letter; /** By session, DER as base64. */ readonly signatures: Readonly<Record<string, string>> };
+  readonly register?: Letter;
   readonly consignments: readonly Consignment[];
 }
 
@@ -74,6 +77,11 @@ export function isFinished({ stage }: Progress): boolean {
   return stage === "reported" || stage === "failed";
 }
 
+/** Whether nothing goes wrong where a loss of power takes what was kept of this, and the copies are sent once more. */
+function isForgivable({ consignments }: Entry, progress: readonly Progress[]): boolean {
+  return consignments.every(({ ticket }) => ticket !== undefined) && progress.every(({ stage }) => stage !== "refused" && stage !== "failed");
+}
+
 const LETTER = ".letter";
 const STATE = ".state";
 const DONE = ".done";
@@ -82,6 +90,24 @@ function rethrow(_id: string, thrown: unknown): never {
 }
 
 const CHUNK_OCTETS = 64 << 10;
+
+function readSmall(path: string, into: Buffer, from: number): number {
+  const file = openSync(path, "r");
+  try {
+    return readSync(file, into, 0, into.length, from);
+  } finally {
+    closeSync(file);
+  }
+}
+
+async function readLarge(path: string, into: Buffer, from: number): Promise<number> {
+  const file = await open(path);
+  try {
+    return (await file.read(into, 0, into.length, from)).bytesRead;
+  } finally {
+    await file.close();
+  }
+}
 
 export class Spool {
   readonly #folder: string;
@@ -111,7 +137,7 @@ export class Spool {
   /** Runs the work, unless a submission of this id was accepted before; two of one id never run at once. @returns whether it ran */
   once(id: string, work: () => Promise<void>): Promise<boolean> {
     return this.#serial.run(`once ${id}`, async () => {
-      for (const ending of [LETTER, DONE]) if (await unlessMissing(stat(this.#path(id, ending)))) return false;
+      if ([LETTER, DONE].some((ending) => existsSync(this.#path(id, ending)))) return false;
       await work();
       return true;
     });
@@ -136,6 +162,14 @@ export class Spool {
     };
   }
 
+  /** Sessions of copies that no next hop took yet; of another process's spool, as it was written last. */
+  async sessionsWaiting(): Promise<ReadonlySet<string>> {
+    const waiting = (await this.all(() => undefined)).flatMap(({ entry, progress }) =>
+      entry.consignments.filter((_, at) => progress[at]?.stage === "waiting"),
+    );
+    return new Set(waiting.flatMap(({ ticket }) => (ticket === undefined ? [] : [ticketHash(Buffer.from(ticket, "base64"))])));
+  }
+
   /** Everything that is not finished, the oldest first. @param broken is told of an entry that cannot be read; without it, that throws */
   async all(broken: (id: string, thrown: unknown) => void = rethrow): Promise<Spooled[]> {
     const found: Spooled[] = [];
@@ -151,26 +185,29 @@ export class Spool {
 
   /** A copy's octets; undefined where the file does not hold them any more. */
   async message({ entry, head }: Spooled, { from, to }: Consignment): Promise<Buffer | undefined> {
-    const file = await open(this.#path(entry.id, LETTER));
-    try {
-      const message = Buffer.alloc(to - from);
-      const { bytesRead } = await file.read(message, 0, message.length, head + from);
-      return bytesRead < message.length ? undefined : message;
-    } finally {
-      await file.close();
-    }
+    const message = Buffer.allocUnsafe(to - from);
+    const path = this.#path(entry.id, LETTER);
+    const octets = message.length > CHUNK_OCTETS ? await readLarge(path, message, head + from) : readSmall(path, message, head + from);
+    return octets < message.length ? undefined : message;
   }
 
-  /** Keeps how far the copies are. */
+  /**
+   * Keeps how far the copies are. What the next hop took is not synced: sent again after a loss of power, its recipient's gateway knows
+   * its session. What was given up is, for its sender is told so.
+   */
   keep({ entry, progress }: Spooled): Promise<void> {
-    return this.#serial.run(entry.id, () => writeDurably(this.#path(entry.id, STATE), [Buffer.from(JSON.stringify(progress))]));
+    const state = Buffer.from(JSON.stringify(progress));
+    const path = this.#path(entry.id, STATE);
+    return this.#serial.run(entry.id, () => (isForgivable(entry, progress) ? writeWhole(path, state) : writeDurably(path, [state])));
   }
 
   /** Takes a finished submission out, and remembers its id. */
-  async finish(id: string): Promise<void> {
-    await renameDurably(this.#path(id, LETTER), this.#path(id, DONE));
-    await truncate(this.#path(id, DONE));
-    await removeDurably(this.#path(id, STATE));
+  async finish({ entry, progress }: Spooled): Promise<void> {
+    const [letter, done, state] = [LETTER, DONE, STATE].map((ending) => this.#path(entry.id, ending)) as [string, string, string];
+    if (isForgivable(entry, progress)) await rename(letter, done);
+    else await renameDurably(letter, done);
+    await truncate(done);
+    if (existsSync(state)) await rm(state);
   }
 
   /** Remembers an id whose submission never was in the spool. */

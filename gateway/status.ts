@@ -6,6 +6,7 @@ import { parseMailbox, type Mailbox } from "../mime/address.ts";
 import type { Hand, SessionStatus } from "./hand.ts";
 import { Journal, type JournalEntry } from "./journal.ts";
 import { Letters, type Letter, type LetterRecipient } from "./letters.ts";
+import { Spool } from "./spool.ts";
 
 /** Folders below a gateway's `data`. */
 export const FOLDERS = { spool: "spool", journal: "journal", letters: "letters", directory: "directory" } as const;
@@ -36,6 +37,7 @@ export interface Wanted {
 export async function readStatus(config: GatewayConfig, { messageId, to, since }: Wanted = {}): Promise<Status> {
   const letters = new Letters(join(config.data, FOLDERS.letters));
   const journal = new Journal(join(config.data, FOLDERS.journal));
+  const waiting = await new Spool(join(config.data, FOLDERS.spool)).sessionsWaiting();
   const sent = (await letters.all())
     .filter((letter) => messageId === undefined || letter.messageId === messageId)
     .filter(({ acceptedAt }) => since === undefined || new Date(acceptedAt) >= since)
@@ -43,7 +45,11 @@ export async function readStatus(config: GatewayConfig, { messageId, to, since }
       ...letter,
       recipients: letter.recipients
         .filter(({ address }) => to === undefined || address.toLowerCase() === to)
-        .map((one) => ({ ...one, ...(one.evidence !== undefined && { receipt: letters.pathOf(`${one.evidence}.receipt.eml`) }) })),
+        .map(({ original: _original, ...one }) => ({
+          ...one,
+          ...(one.state === "accepted" && !waiting.has(one.session) && { state: "handed-over" as const }),
+          ...(one.evidence !== undefined && { receipt: letters.pathOf(`${one.evidence}.receipt.eml`) }),
+        })),
     }))
     .filter(({ recipients }) => recipients.length > 0);
   const isOverview = messageId === undefined && to === undefined;

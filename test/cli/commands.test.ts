@@ -151,7 +151,7 @@ describe("status", () => {
       at,
       evidence: "evidence-1",
     };
-    await letters.add({ messageId: "<1@a.example>", sender: "alice@a.example", acceptedAt: at, recipients: [recipient] }, new Map());
+    await letters.add({ messageId: "<1@a.example>", sender: "alice@a.example", acceptedAt: at, recipients: [recipient] });
     await journal.put({
       session: "6".repeat(64),
       stage: "failed",

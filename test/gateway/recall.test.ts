@@ -128,7 +128,7 @@ describe("a letter that left", () => {
     const [register] = await office.letters.all();
     expect(hand.asked[0]?.tickets.map((ticket) => ticketHash(ticket))).toEqual(register?.recipients.map(({ session }) => session));
     expect(hand.asked[0]?.identity.signer.certificate.fingerprint).toBe(alice.identity.signer.certificate.fingerprint);
-    expect(await statesOf(office)).toEqual(["recalled", "handed-over"]);
+    expect(await statesOf(office)).toEqual(["recalled", "accepted"]);
   });
 
   test("is recalled for one recipient only where one is named", async () => {
@@ -154,7 +154,7 @@ describe("a letter that left", () => {
     const office = await sent();
     const hand = new ToldHand(new Fault("unavailable", "away"));
     await expect(recall(partsOf(office, hand), { messageId: MESSAGE_ID }, forever)).rejects.toMatchObject({ code: "unavailable" });
-    expect(await statesOf(office)).toEqual(["handed-over", "handed-over"]);
+    expect(await statesOf(office)).toEqual(["accepted", "accepted"]);
   });
 
   test("has beside its states what the broker says of its sessions", async () => {
@@ -296,7 +296,7 @@ describe("what the broker signed about a letter is recorded:", () => {
       "expired",
     ],
     ["expired, with an older delay coming after it", [{ reason: "expired" }, { event: "Delayed", evidence: "evidence-2" }], "expired"],
-    ["something else", [{ event: "SubmissionAcceptance" }], "handed-over"],
+    ["something else", [{ event: "SubmissionAcceptance" }], "accepted"],
   ] as const)("%s", async (_why, notices, state) => {
     const office = await sent();
     const [register] = await office.letters.all();

@@ -39,11 +39,9 @@ beforeEach(async () => {
   letters = new Letters(await temporaryFolder("receipts"));
   await letters.prepare();
   const at = house.now().toISOString();
-  const recipients = [{ address: "Bob@b.example", session: SESSION, commit: declared.commit, state: "handed-over" as const, at }];
-  await letters.add(
-    { messageId: MESSAGE_ID, sender: "alice@a.example", acceptedAt: at, recipients },
-    new Map([[SESSION, writtenFor(declared.commit).signatureFile]]),
-  );
+  const original = writtenFor(declared.commit).signatureFile.toString("base64");
+  const recipients = [{ address: "Bob@b.example", session: SESSION, commit: declared.commit, original, state: "accepted" as const, at }];
+  await letters.add({ messageId: MESSAGE_ID, sender: "alice@a.example", acceptedAt: at, recipients });
 });
 
 const evidence = (changes: Partial<HandoverEvidence> = {}): HandoverEvidence => {
@@ -155,7 +153,7 @@ const REFUSED: readonly (readonly [string, string, () => Promise<Buffer> | Buffe
 
 test.each(REFUSED)("a receipt %s is not recorded: %s", async (_why, event, make) => {
   expect(await read(await make())).toEqual([event]);
-  expect(await recipientNow()).toMatchObject({ state: "handed-over" });
+  expect(await recipientNow()).toMatchObject({ state: "accepted" });
   expect(existsSync(letters.pathOf("evidence-0123456789abcdef.receipt.eml"))).toBe(false);
 });
 

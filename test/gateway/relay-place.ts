@@ -83,8 +83,7 @@ export async function openDesk(
         state: "accepted" as const,
         at: acceptedAt,
       }));
-      const letter = { messageId: MESSAGE_ID, sender: sender.mailbox.key, acceptedAt, recipients: records };
-      const register = { letter, signatures: {} };
+      const register = { messageId: MESSAGE_ID, sender: sender.mailbox.key, acceptedAt, recipients: records };
       const from = order.sender ?? sender.mailbox.address;
       return spool.put({ id, sender: from, messageId: MESSAGE_ID, acceptedAt, register, ...order.entry }, copies);
     },

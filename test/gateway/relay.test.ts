@@ -67,7 +67,7 @@ test("each recipient gets a transaction of its own with its octets; broker and r
   ]);
   for (const { mail } of attempts.all) expect(mail.equals(MESSAGE)).toBe(true);
   expect(await rows(spooled)).toEqual(["dispatched", "dispatched"]);
-  expect(await record(opened)).toEqual(["handed-over", "handed-over"]);
+  expect(await record(opened)).toEqual(["accepted", "accepted"]);
   expect(await opened.spool.all()).toEqual([]);
 });
 

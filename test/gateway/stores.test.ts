@@ -137,8 +137,9 @@ describe("the spool", () => {
       ["b", "2026-03-02"],
     ] as const)
       await spool.put({ ...entry, id, acceptedAt }, copies);
-    await spool.keep((await spool.all())[1] ?? (undefined as never));
-    await spool.finish("b");
+    const second = (await spool.all())[1] ?? (undefined as never);
+    await spool.keep(second);
+    await spool.finish(second);
     expect((await spool.all()).map(({ entry: { id } }) => id)).toEqual(["a", "c"]);
     expect(readdirSync(folder).filter((name) => name.startsWith("b"))).toEqual(["b.done"]);
     expect(statSync(join(folder, "b.done")).size).toBe(0);
@@ -154,7 +155,7 @@ describe("the spool", () => {
       once(spool, "at the same time"),
     ];
     expect(await Promise.all(both)).toEqual([true, false]);
-    await spool.finish(entry.id);
+    for (const spooled of await spool.all()) await spool.finish(spooled);
     expect(await once(new Spool(folder), "after a restart")).toBe(false);
     await spool.forget(Date.now() - 60_000);
     expect(await once(spool, "within the time")).toBe(false);
@@ -224,8 +225,8 @@ describe("the letters", () => {
 
   test("are there after a restart, with signatures and receipts beside them", async () => {
     const letters = await open();
-    await letters.add(letter(), new Map([["c".repeat(64), Buffer.from("signature")]]));
-    await letters.keepReceipt("evidence-1", Buffer.from("receipt"));
+    await letters.add(letter());
+    await letters.keepReceipt("evidence-1", Buffer.from("receipt"), { session: "c".repeat(64), original: Buffer.from("signature") });
     expect(await (await open()).find(NAME)).toEqual(letter());
     expect(readFileSync(letters.pathOf(`${"c".repeat(64)}.original.p7s`), "utf8")).toBe("signature");
     expect(readFileSync(letters.pathOf("evidence-1.receipt.eml"), "utf8")).toBe("receipt");
@@ -235,14 +236,14 @@ describe("the letters", () => {
   test("changed by forty at once lose nothing", async () => {
     const letters = await open();
     const sessions = Array.from({ length: 40 }, (_none, at) => `s${at}`);
-    await letters.add(letter({ recipients: sessions.map((session) => recipient(session)) }), new Map());
+    await letters.add(letter({ recipients: sessions.map((session) => recipient(session)) }));
     await Promise.all(sessions.map((session) => letters.change(NAME, session, { state: "handed-over" })));
     expect((await letters.find(NAME))?.recipients.every(({ state }) => state === "handed-over")).toBe(true);
   });
 
   test("what was opened stays opened, whatever the next hop answers later", async () => {
     const letters = await open();
-    await letters.add(letter(), new Map());
+    await letters.add(letter());
     await letters.change(NAME, "s1", { state: "opened", evidence: "e" });
     expect(await letters.change(NAME, "s1", { state: "failed" })).toBe(true);
     expect((await letters.find(NAME))?.recipients[0]).toMatchObject({ state: "opened", evidence: "e" });
@@ -253,31 +254,31 @@ describe("the letters", () => {
     ["an unknown session", EVIL, "s3"],
   ])("a change of %s changes nothing and says so", async (_why, messageId, session) => {
     const letters = await open();
-    await letters.add(letter(), new Map());
+    await letters.add(letter());
     expect(await letters.change({ ...NAME, messageId }, session, { state: "failed" })).toBe(false);
     expect(await letters.all()).toEqual([letter()]);
   });
 
   test("the same Message-ID sent again keeps its earlier recipients", async () => {
     const letters = await open();
-    await letters.add(letter(), new Map());
-    await letters.add(letter({ recipients: [recipient("s3")] }), new Map());
+    await letters.add(letter());
+    await letters.add(letter({ recipients: [recipient("s3")] }));
     expect((await letters.find(NAME))?.recipients.map(({ session }) => session)).toEqual(["s1", "s2", "s3"]);
   });
 
   test("a letter added again, after a crash, keeps how far its recipients are", async () => {
     const letters = await open();
-    await letters.add(letter(), new Map());
+    await letters.add(letter());
     await letters.change(NAME, "s1", { state: "opened", evidence: "e" });
-    await letters.add(letter(), new Map());
+    await letters.add(letter());
     expect((await letters.find(NAME))?.recipients).toMatchObject([{ session: "s1", state: "opened" }, { session: "s2" }]);
   });
 
   test("a Message-ID that another sender uses again does not take the first one's letter over", async () => {
     const letters = await open();
-    await letters.add(letter(), new Map());
+    await letters.add(letter());
     const foreign = letter({ sender: "mallory@a.example", recipients: [recipient("s3")] });
-    await letters.add(foreign, new Map());
+    await letters.add(foreign);
     expect(await letters.find(NAME)).toEqual(letter());
     expect(await letters.find(foreign)).toEqual(foreign);
   });
@@ -285,7 +286,7 @@ describe("the letters", () => {
   test("are listed the oldest first", async () => {
     const letters = await open();
     for (const acceptedAt of ["2026-03-02", "2026-03-01"])
-      await letters.add(letter({ messageId: `<${acceptedAt}@x>`, acceptedAt }), new Map());
+      await letters.add(letter({ messageId: `<${acceptedAt}@x>`, acceptedAt }));
     expect((await letters.all()).map(({ acceptedAt }) => acceptedAt)).toEqual(["2026-03-01", "2026-03-02"]);
   });
 });

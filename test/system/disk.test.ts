@@ -14,6 +14,8 @@ const why = await whyNoDisk();
 if (why !== undefined) console.log(`skipped: ${why}`);
 const suite = why === undefined ? describe : describe.skip;
 
+/** How far a letter is, is written down where more than one copy is to leave. */
+const CAROL = "carol@b.example";
 const FULL = /^452 4\.3\.1 The gateway's disk is full; the letter was not accepted, try again later$/u;
 
 suite("a sending gateway on a small disk", () => {
@@ -28,7 +30,9 @@ suite("a sending gateway on a small disk", () => {
 
   beforeEach(async () => {
     house = await openHouse();
-    await (await house.gateway("b.example")).enrol(BOB);
+    const receiving = await house.gateway("b.example");
+    await receiving.enrol(BOB);
+    await receiving.enrol(CAROL);
     onMail = () => undefined;
     hop = await startHop({ onMail: (mail) => onMail(mail) });
     disk = await mountSmallDisk();
@@ -89,24 +93,24 @@ suite("a sending gateway on a small disk", () => {
       filled = true;
       return undefined;
     };
-    expect(await submit(talk, letter("written-late"))).toMatch(/^250 /u);
+    expect(await submit(talk, letter("written-late"), BOB, CAROL)).toMatch(/^250 /u);
     await event("relay.failed");
     expect(await submit(talk, letter("refused"))).toMatch(FULL);
     expect(kept().filter((name) => name.endsWith(".letter"))).toHaveLength(1);
     spoolDisk.free();
     expect(await submit(talk, letter("next"))).toMatch(/^250 /u);
     await isTaken("next");
-    const mails = new Set(hop.attempts.all.filter(named("written-late")).map(({ mail }) => mail.toString("latin1")));
-    expect(mails.size).toBe(1); // the same octets and the same ticket, by which the recipient's gateway knows it
+    const copies = hop.attempts.all.filter(named("written-late")).map(({ to, mail }) => `${to.join()} ${mail.toString("latin1")}`);
+    expect(new Set(copies).size).toBe(2); // each in the same octets and with the same ticket, by which its recipient's gateway knows it
   });
 
   test("does not hand a letter over again that the next hop has taken, only because its progress cannot be written", async () => {
     onMail = () => void (attempts("once") === 0 && spoolDisk.fill());
-    expect(await submit(talk, letter("once"))).toMatch(/^250 /u);
+    expect(await submit(talk, letter("once"), BOB, CAROL)).toMatch(/^250 /u);
     await gateway.heard.lines.until((line) => line.event === "relay.failed");
     spoolDisk.free();
     expect(await submit(talk, letter("behind"))).toMatch(/^250 /u);
     await isTaken("behind");
-    expect(attempts("once")).toBe(1);
+    expect(attempts("once")).toBe(2);
   });
 });

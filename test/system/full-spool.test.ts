@@ -44,10 +44,10 @@ function multiply(): void {
   const [name = ""] = readdirSync(sender.spool);
   const bytes = readFileSync(join(sender.spool, name));
   const end = bytes.indexOf("\n");
-  const entry = JSON.parse(bytes.subarray(0, end).toString()) as { register: { letter: object } };
+  const entry = JSON.parse(bytes.subarray(0, end).toString()) as { register: object };
   for (const id of copies) {
     const messageId = `<${id}@a.example>`;
-    const register = { ...entry.register, letter: { ...entry.register.letter, messageId } };
+    const register = { ...entry.register, messageId };
     const head = Buffer.from(JSON.stringify({ ...entry, id, messageId, register }));
     const message = bytes.subarray(end).toString("latin1").replace("<first@a.example>", messageId);
     writeFileSync(join(sender.spool, `${id}.letter`), Buffer.concat([head, Buffer.from(message, "latin1")]));

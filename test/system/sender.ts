@@ -114,9 +114,10 @@ export function letter(name: string, more = ""): string {
   return `From: ${ALICE}\r\nTo: ${BOB}\r\nSubject: ${name}\r\nMessage-ID: <${name}@a.example>\r\n\r\nThe text of ${name}.\r\n${more}`;
 }
 
-/** One transaction on a connection. @returns the final reply, or the first that refused */
-export async function submit(talk: Talk, message: string, recipient = BOB): Promise<string> {
-  for (const line of [`MAIL FROM:<${ALICE}>`, `RCPT TO:<${recipient}>`]) {
+/** One transaction on a connection. @param recipients Bob, where none is named. @returns the final reply, or the first that refused */
+export async function submit(talk: Talk, message: string, ...recipients: readonly string[]): Promise<string> {
+  const to = recipients.length > 0 ? recipients : [BOB];
+  for (const line of [`MAIL FROM:<${ALICE}>`, ...to.map((recipient) => `RCPT TO:<${recipient}>`)]) {
     const answer = await talk.say(line);
     if (answer.startsWith("250")) continue;
     await talk.say("RSET");
