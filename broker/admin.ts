@@ -8,7 +8,7 @@ import { REVOCATION_REASONS, type RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Broker } from "./broker.ts";
 import { invite } from "./enrol.ts";
-import { answerFaults, bodyOf, limitedBody, openListener, type Listening, type ServerLimits } from "./listener.ts";
+import { answerFaults, bodyOf, openListener, type Listening, type ServerLimits } from "./listener.ts";
 import { Buckets, networkOf } from "./rate.ts";
 import { revoke } from "./revoke.ts";
 import type { Session } from "./session.ts";
@@ -38,7 +38,6 @@ const revocationBody = z.union([
 function routes(broker: Broker, token: Buffer, wrong: Buckets): Hono<{ Bindings: HttpBindings }> {
   const { table, now } = broker;
   const app = new Hono<{ Bindings: HttpBindings }>();
-  app.use(limitedBody());
   app.use(async (call, next) => {
     demandToken(call, token, wrong);
     await next();

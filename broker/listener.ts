@@ -3,8 +3,7 @@ import { createServer as createPlainServer, type IncomingMessage, type ServerRes
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
-import type { Context, Hono, MiddlewareHandler } from "hono";
-import { bodyLimit } from "hono/body-limit";
+import type { Context, Hono } from "hono";
 import type { Running } from "../config/lifecycle.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import { Fault } from "../mime/fault.ts";
@@ -31,32 +30,41 @@ const LOOK_EVERY_MS = 1_000;
 /** Requests that run when the broker stops may take this long to end. */
 const LONGEST_STOP_MS = 5_000;
 
-export function limitedBody(): MiddlewareHandler {
-  return bodyLimit({
-    maxSize: LARGEST_BODY_OCTETS,
-    onError: () => {
-      throw new Fault("too-large", "the body is too large");
-    },
-  });
-}
-
-export async function bodyOf(call: Context): Promise<Buffer> {
-  return Buffer.from(await call.req.arrayBuffer());
+/** The body as it comes in; a web Request around it would cost more than reading it. @throws Fault `too-large`, `malformed`: it broke off */
+export async function bodyOf({ env: { incoming } }: Context<{ Bindings: HttpBindings }>): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let length = Number(incoming.headers["content-length"] ?? 0);
+  const demandSmall = (): void => {
+    if (length <= LARGEST_BODY_OCTETS) return;
+    incoming.resume(); // who sends it hears the answer
+    throw new Fault("too-large", "the body is too large");
+  };
+  demandSmall();
+  length = 0;
+  try {
+    for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
+      chunks.push(chunk as Buffer);
+      length += (chunk as Buffer).length;
+      demandSmall();
+    }
+  } catch (cause) {
+    throw cause instanceof Fault ? cause : new Fault("malformed", "the body broke off", { cause });
+  }
+  return Buffer.concat(chunks);
 }
 
 /** Whatever a route throws is answered as a problem document, and written down. */
 export function answerFaults(app: Hono<{ Bindings: HttpBindings }>, log: Log): void {
-  app.notFound(() => {
-    throw new Fault("malformed", "no such step");
-  });
-  app.onError((thrown, call) => {
+  const answer = (thrown: unknown, call: Context, path: string): Response => {
     const fault = Fault.from(thrown);
-    const facts = { event: "request.refused", fault: fault.code, path: call.req.routePath, reason: reasonOf(thrown) };
+    const facts = { event: "request.refused", fault: fault.code, path, reason: reasonOf(thrown) };
     if (fault.code === "internal") log.error(facts);
     else log.warn(facts);
     const problem = problemOf(fault);
     return call.body(JSON.stringify(problem), problem.status, problemHeaders(fault));
-  });
+  };
+  app.onError((thrown, call) => answer(thrown, call, call.req.routePath));
+  app.notFound((call) => answer(new Fault("malformed", "no such step"), call, "none of ours"));
 }
 
 export interface Tls {

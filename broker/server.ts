@@ -9,7 +9,7 @@ import type { Broker } from "./broker.ts";
 import { confirm } from "./confirm.ts";
 import { declare, markDispatched, withdraw } from "./declare.ts";
 import { enrolGateway, enrolMailbox, lookUp, renewGateway } from "./enrol.ts";
-import { answerFaults, bodyOf, limitedBody, openListener, type Listening, type ServerLimits, type Tls } from "./listener.ts";
+import { answerFaults, bodyOf, openListener, type Listening, type ServerLimits, type Tls } from "./listener.ts";
 import { Buckets, networkOf } from "./rate.ts";
 import { recall, status } from "./recall.ts";
 import { release } from "./release.ts";
@@ -30,7 +30,6 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
     const answer = await step(broker, await channel(call), await bodyOf(call));
     return call.body(new Uint8Array(answer), 200, { "content-type": SIGNED_TYPE });
   };
-  app.use(limitedBody());
 
   app.get("/v1/authority", (call) => {
     anyone(call);
