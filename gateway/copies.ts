@@ -4,8 +4,8 @@ import type { Grant, Identity } from "../broker/client.ts";
 import { parseAddressList, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { fieldsNamed, valueOf, type HeaderField, type SplitMessage } from "../mime/headers.ts";
-import { sealLetter, signLetter, type SealedCopy, type SignedLetter, type Signing } from "../mime/letter.ts";
-import { buildPayload, outerFields } from "../mime/payload.ts";
+import { sealInPieces, signLetter, type SealedCopy, type SignedLetter, type Signing } from "../mime/letter.ts";
+import { outerFields, payloadPieces } from "../mime/payload.ts";
 import type { Form } from "./policy.ts";
 import type { ToSeal } from "./settle.ts";
 import { encodedWords } from "./subject.ts";
@@ -48,7 +48,7 @@ function signOne(parts: CopyParts, { hold, signing: order, subject }: Form, bcc?
   const outer = outerFields(message, encodedWords(subject));
   const signing: Signing = { order, signer: identity.signer, time, contentId: randomBytes(32), brokerUrl };
   const nonce = randomBytes(24);
-  const payload = buildPayload(message, { outer, nonce, legacyDisplay: hold === "enclosed", ...(bcc && { bcc }) });
+  const payload = payloadPieces(message, { outer, nonce, legacyDisplay: hold === "enclosed", ...(bcc && { bcc }) });
   return { letter: signLetter(payload, nonce, signing), signing, outer };
 }
 
@@ -72,7 +72,7 @@ export function sealCopy(
   const outer = [trace, ...fields];
   const certificate = grant.encryptionCertificate ?? form.certificate;
   if (form.hold === "held")
-    return sealLetter(letter, { hold: "held", key: grant.key, shell, dual: dual ? certificate : undefined }, outer, author, signing);
+    return sealInPieces(letter, { hold: "held", key: grant.key, shell, dual: dual ? certificate : undefined }, outer, author, signing);
   if (!certificate) throw new Fault("no-certificate", "no certificate for the enclosed form");
-  return sealLetter(letter, { hold: "enclosed", key: grant.key, shell, certificate, transport: form.transport }, outer, author, signing);
+  return sealInPieces(letter, { hold: "enclosed", key: grant.key, shell, certificate, transport: form.transport }, outer, author, signing);
 }

@@ -33,7 +33,7 @@ const AT_ONCE_OCTETS = 256 << 10;
  * @param written runs before the name is given
  * @throws Fault `storage-full`: nothing of it stays; or the system's error
  */
-export async function writeDurably(path: string, parts: readonly Buffer[], written?: () => void): Promise<void> {
+export async function writeDurably(path: string, parts: Iterable<Buffer>, written?: () => void): Promise<void> {
   await beside(path, async (file) => {
     for (const part of parts) {
       if (part.length > AT_ONCE_OCTETS) await writeLarge(file, part);

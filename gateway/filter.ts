@@ -7,6 +7,7 @@ import type { Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { joinMessage } from "../mime/headers.ts";
 import { readSealed } from "../mime/message.ts";
+import { whole } from "../mime/pieces.ts";
 import { accept } from "./accept.ts";
 import { Identities } from "./identities.ts";
 import { openChannel } from "./identity.ts";
@@ -73,7 +74,7 @@ export async function sealFilter(
     if (!copy) throw new Fault("internal", "no copy was sealed");
     const letters = new Letters(join(config.data, FOLDERS.letters)); // the running gateway matches the receipt with it
     await letters.add(recordOf(parts, sealed));
-    await order.handOver(copy.mail);
+    await order.handOver(whole(copy.mail));
     if (copy.ticket) await broker.dispatched([copy.ticket], signal);
   });
 }

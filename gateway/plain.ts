@@ -2,12 +2,13 @@
 import { createHash, randomBytes } from "node:crypto";
 import { parseAddressList } from "../mime/address.ts";
 import type { Certificate } from "../mime/certificate.ts";
-import { base64Entity } from "../mime/entity.ts";
+import { base64EntityPieces } from "../mime/entity.ts";
 import { field, fieldsNamed, valueOf, type HeaderField, type SplitMessage } from "../mime/headers.ts";
-import { HELD, SEALED_TYPE, signedMultipart } from "../mime/letter.ts";
-import { buildPayload, outerFields } from "../mime/payload.ts";
-import { sealToCertificate } from "../mime/seal.ts";
+import { HELD, SEALED_TYPE, signedPieces } from "../mime/letter.ts";
+import { outerFields, payloadPieces } from "../mime/payload.ts";
+import { piecesToCertificate } from "../mime/seal.ts";
 import { sign, type Signer } from "../mime/sign.ts";
+import type { Pieces } from "../mime/pieces.ts";
 import type { ToSeal } from "./settle.ts";
 import { encodedWords } from "./subject.ts";
 
@@ -17,18 +18,18 @@ export function plainCopy(
   { recipient, form }: ToSeal,
   certificate: Certificate,
   { signer, time, trace }: { signer: Signer; time: Date; trace: HeaderField },
-): { readonly mail: Buffer; readonly signatureFile: Buffer; readonly commit: string } {
+): { readonly mail: Pieces; readonly signatureFile: Buffer; readonly commit: string } {
   const outer = outerFields(message, encodedWords(form.subject));
   const isNamed = ["to", "cc"].some((name) =>
     fieldsNamed(message.fields, name).some((item) => keysIn(item).includes(recipient.mailbox.key)),
   );
   const bcc = isNamed ? {} : { bcc: recipient.mailbox };
-  const payload = buildPayload(message, { outer, nonce: randomBytes(24), legacyDisplay: true, ...bcc });
+  const payload = payloadPieces(message, { outer, nonce: randomBytes(24), legacyDisplay: true, ...bcc });
   const { der, signature } = sign(payload, signer, { time, detached: true });
-  const sealed = sealToCertificate(signedMultipart(payload, der), certificate);
+  const sealed = piecesToCertificate(signedPieces(payload, der), certificate);
   const head = [trace, ...outer, field("MIME-Version", "1.0")];
   const type = `${SEALED_TYPE}; smime-type=${HELD}; name="smime.p7m"`;
-  const mail = base64Entity(type, sealed, 'attachment; filename="smime.p7m"', head);
+  const mail = base64EntityPieces(type, sealed, 'attachment; filename="smime.p7m"', head);
   return { mail, signatureFile: der, commit: createHash("sha256").update(signature).digest("hex") };
 }
 

@@ -140,7 +140,6 @@ export class Relay {
     if (progress.every(isFinished)) await this.#persist(entry, () => this.#parts.spool.finish(spooled));
   }
 
-
   async #walk(spooled: Spooled, consignment: Consignment, at: number): Promise<void> {
     await this.#persist(spooled.entry, async () => {
       const reached = (): Progress["stage"] | undefined => spooled.progress[at]?.stage;
@@ -281,11 +280,7 @@ export class Relay {
     });
   }
 
-  async #changeLetter(
-    { entry }: Spooled,
-    { ticket }: Consignment,
-    change: { state: "failed"; reason: string },
-  ): Promise<void> {
+  async #changeLetter({ entry }: Spooled, { ticket }: Consignment, change: { state: "failed"; reason: string }): Promise<void> {
     if (ticket === undefined || !entry.register) return;
     const session = ticketHash(Buffer.from(ticket, "base64"));
     const { sender, messageId } = entry.register;

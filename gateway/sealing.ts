@@ -88,7 +88,7 @@ export async function sealFor(
     haltAt("a4");
     log.info({ event: "letter.granted", step: "S3", recipients: grants.size });
     const sealed = copies.map((copy) => sealedFor(copy, grants.get(copy), trace, author, parts.rules.dual)); // S4
-    log.info({ event: "letter.sealed", step: "S4", octets: sealed.reduce((sum, { mail }) => sum + mail.length, 0) });
+    log.info({ event: "letter.sealed", step: "S4", octets: sealed.reduce((sum, { mail }) => sum + mail.octets, 0) });
     return { message, author, messageId, copies: sealed };
   } catch (thrown) {
     const plain = Fault.from(thrown).code === "unavailable" ? await certificatesFor(parts, recipients) : undefined;

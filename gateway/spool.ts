@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { ticketHash } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
 import { Fault } from "../mime/fault.ts";
+import { inPieces, octetsIn, type Octets } from "../mime/pieces.ts";
 import {
   Serial,
   claimFolder,
@@ -79,7 +80,9 @@ export function isFinished({ stage }: Progress): boolean {
 
 /** Whether nothing goes wrong where a loss of power takes what was kept of this, and the copies are sent once more. */
 function isForgivable({ consignments }: Entry, progress: readonly Progress[]): boolean {
-  return consignments.every(({ ticket }) => ticket !== undefined) && progress.every(({ stage }) => stage !== "refused" && stage !== "failed");
+  return (
+    consignments.every(({ ticket }) => ticket !== undefined) && progress.every(({ stage }) => stage !== "refused" && stage !== "failed")
+  );
 }
 
 const LETTER = ".letter";
@@ -146,13 +149,13 @@ export class Spool {
   /** Writes a submission; when it resolves the submission survives a crash. @param copies messages in the order of their recipients */
   async put(
     entry: Omit<Entry, "consignments">,
-    copies: readonly (Omit<Consignment, "from" | "to"> & { readonly message: Buffer })[],
+    copies: readonly (Omit<Consignment, "from" | "to"> & { readonly message: Octets })[],
   ): Promise<Spooled> {
     let at = 0;
-    const consignments = copies.map(({ message, ...rest }) => ({ ...rest, from: at, to: (at += message.length) }));
+    const consignments = copies.map(({ message, ...rest }) => ({ ...rest, from: at, to: (at += octetsIn(message)) }));
     const whole: Entry = { ...entry, consignments };
     const head = Buffer.from(`${JSON.stringify(whole)}\n`);
-    await writeDurably(this.#path(entry.id, LETTER), [head, ...copies.map(({ message }) => message)], () => haltAt("a6"));
+    await writeDurably(this.#path(entry.id, LETTER), inPieces(head, ...copies.map(({ message }) => message)), () => haltAt("a6"));
     return {
       entry: whole,
       progress: consignments.map(() => ({ stage: "waiting" })),

@@ -4,12 +4,13 @@ import type { Certificate, Trust } from "./certificate.ts";
 import { decodedBody, parseEntity, splitMultipart } from "./entity.ts";
 import { Fault } from "./fault.ts";
 import type { ContentKey } from "./key.ts";
-import { HELD, commitOf, signedMultipart, type KeyHold, type SigningOrder } from "./letter.ts";
+import { HELD, commitOf, signedPieces, type KeyHold, type SigningOrder } from "./letter.ts";
 import { isSealed, type SealedMessage } from "./message.ts";
 import { OID } from "./oids.ts";
 import { openEnclosed } from "./open-enclosed.ts";
 import { openWithKey, openWithPrivateKey, type Opener } from "./open.ts";
 import { parsePayload, type Payload } from "./payload.ts";
+import { isSame } from "./pieces.ts";
 import { requestedContentId, type Original } from "./receipt.ts";
 import { verify, type Verified } from "./sign.ts";
 
@@ -72,9 +73,9 @@ export function openLetter(
 function open(sealed: SealedMessage, { key, openers }: { key: ContentKey | undefined; openers: readonly Opener[] }): Buffer {
   if (sealed.hold === "enclosed") return openEnclosed(sealed.envelope, openers);
   if (!key) throw new Fault("internal", "the broker gave no key");
-  const outer = openWithKey(sealed.envelope, key);
+  const outer = openWithKey(sealed.envelope, key, sealed.use);
   const inner = parseEntity(outer);
-  return isSealed(inner, HELD) ? openWithPrivateKey(decodedBody(inner), openers) : outer;
+  return isSealed(inner, HELD) ? openWithPrivateKey(decodedBody(inner), openers, sealed.use) : outer;
 }
 
 /** Verifies a signature and that it is the declared sender's. */
@@ -96,7 +97,7 @@ export function openSigned(innermost: Buffer, verified: (signature: Buffer, payl
   const signature = decodedBody(parseEntity(file));
   const original = verified(signature, payload);
   // No signature covers what stands around these two, and CBC lets anybody alter it; so it must be what our writer makes of them.
-  if (!signedMultipart(payload, signature, entity.contentType.parameters.get("boundary")).equals(innermost))
+  if (!isSame(signedPieces(payload, signature, entity.contentType.parameters.get("boundary")), innermost))
     throw new Fault("malformed", "something stands around the signed payload");
   return { payload: parsePayload(payload), entity: innermost, signer: original.signer, original, openingValue: original.signature };
 }

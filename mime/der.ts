@@ -1,5 +1,6 @@
 /** DER writer and bounded BER/DER reader for what Kakitome encodes itself: envelopes, tickets, certificate fields (X.690). */
 import { Fault } from "./fault.ts";
+import { inPieces, type Octets, type Pieces } from "./pieces.ts";
 
 export const TAG = {
   boolean: 0x01,
@@ -33,11 +34,10 @@ export function encode(tag: number, ...contents: readonly Buffer[]): Buffer {
   return Buffer.concat([Buffer.from([tag]), lengthOctets(length), ...contents]);
 }
 
-/** One TLV in pieces: large contents are copied once, when the outermost one is put together. */
-export function pieces(tag: number, ...contents: readonly (Buffer | readonly Buffer[])[]): Buffer[] {
-  const flat = contents.flat();
-  const length = flat.reduce((sum, part) => sum + part.length, 0);
-  return [Buffer.from([tag]), lengthOctets(length), ...flat];
+/** One TLV around large contents. */
+export function pieces(tag: number, ...contents: readonly Octets[]): Pieces {
+  const inside = inPieces(...contents);
+  return inPieces(Buffer.from([tag]), lengthOctets(inside.octets), inside);
 }
 
 export const sequence = (...parts: readonly Buffer[]): Buffer => encode(TAG.sequence, ...parts);

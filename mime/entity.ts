@@ -1,7 +1,8 @@
 /** MIME entities as bytes: canonical line ends, base64, Content-Type, multiparts (RFC 8551 §3.1, RFC 2045, RFC 2046). */
 import { randomBytes } from "node:crypto";
 import { Fault } from "./fault.ts";
-import { field, joinMessage, onlyValue, splitMessage, type HeaderField, type SplitMessage } from "./headers.ts";
+import { field, joinMessage, messagePieces, onlyValue, splitMessage, type HeaderField, type SplitMessage } from "./headers.ts";
+import { madeLater, octetsIn, slices, whole, type Octets, type Pieces } from "./pieces.ts";
 
 const CR = 0x0d;
 const LF = 0x0a;
@@ -31,39 +32,50 @@ const LINE_OCTETS = 57;
 /** So much is encoded or decoded at a time: a multiple of both line lengths' needs, small beside a letter. */
 const AT_A_TIME = LINE_OCTETS * 4_096;
 
-/** Base64 of octets, whole or in pieces, in lines of 76 characters, each ended by CRLF (RFC 2045 §6.8). */
-export function encodeBase64(octets: Buffer | readonly Buffer[]): Buffer {
-  const all = [octets].flat();
-  const length = all.reduce((sum, piece) => sum + piece.length, 0);
-  const lines = Math.ceil(length / LINE_OCTETS);
-  const out = Buffer.allocUnsafe(4 * Math.ceil(length / 3) + 2 * lines);
-  const block = Buffer.allocUnsafe(Math.min(AT_A_TIME, length)); // of whole lines, unless it is the last one
-  const flat = Buffer.allocUnsafe(4 * Math.ceil(block.length / 3));
-  let [to, filled] = [0, 0];
-  const flush = (): void => {
-    const written = flat.write(block.toString("base64", 0, filled), "latin1");
-    for (let at = 0; at < written; at += BASE64_LINE) {
-      to += flat.copy(out, to, at, Math.min(at + BASE64_LINE, written));
-      out[to++] = CR;
-      out[to++] = LF;
+/** Octets of base64 text with its line ends. */
+const base64Octets = (octets: number): number => 4 * Math.ceil(octets / 3) + 2 * Math.ceil(octets / LINE_OCTETS);
+
+/** Base64 in lines of 76 characters, each ended by CRLF (RFC 2045 §6.8). */
+export function encodeBase64(octets: Octets): Buffer {
+  return whole(base64Pieces(octets));
+}
+
+/** The same in pieces. */
+export function base64Pieces(octets: Octets): Pieces {
+  const length = octetsIn(octets);
+  return madeLater(base64Octets(length), function* () {
+    const block = Buffer.allocUnsafe(Math.min(AT_A_TIME, length)); // of whole lines, unless it is the last one
+    const flat = Buffer.allocUnsafe(4 * Math.ceil(block.length / 3));
+    let filled = 0;
+    for (const piece of slices(octets)) {
+      for (let from = 0; from < piece.length;) {
+        const copied = piece.copy(block, filled, from);
+        from += copied;
+        filled += copied;
+        if (filled < AT_A_TIME) continue;
+        yield inLines(flat, block);
+        filled = 0;
+      }
     }
-    filled = 0;
-  };
-  for (const piece of all) {
-    for (let from = 0; from < piece.length;) {
-      const copied = piece.copy(block, filled, from);
-      from += copied;
-      filled += copied;
-      if (filled === AT_A_TIME) flush();
-    }
+    if (filled > 0) yield inLines(flat, block.subarray(0, filled));
+  });
+}
+
+/** @param flat room for the text before it is cut into lines */
+function inLines(flat: Buffer, octets: Buffer): Buffer {
+  const written = flat.write(octets.toString("base64"), "latin1");
+  const out = Buffer.allocUnsafe(base64Octets(octets.length));
+  let to = 0;
+  for (let at = 0; at < written; at += BASE64_LINE) {
+    to += flat.copy(out, to, at, Math.min(at + BASE64_LINE, written));
+    out[to++] = CR;
+    out[to++] = LF;
   }
-  if (filled > 0) flush();
   return out;
 }
 
-/** @throws Fault `malformed`: a character outside the alphabet. */
-function decodeBase64(text: Buffer): Buffer {
-  const out = Buffer.allocUnsafe(Math.ceil((text.length * 3) / 4));
+/** @param out where it goes; the text itself will do, for what is read is ahead of what is written. @throws Fault `malformed`: a character outside the alphabet. */
+function decodeBase64(text: Buffer, out: Buffer = Buffer.allocUnsafe(Math.ceil((text.length * 3) / 4))): Buffer {
   const flat = Buffer.allocUnsafe(Math.min(AT_A_TIME, text.length)); // of a length divisible by four, unless it holds everything
   let [to, length] = [0, 0];
   const flush = (): void => {
@@ -121,10 +133,13 @@ export function parseEntity(bytes: Buffer): Entity {
   return { ...split, contentType: parseContentType(onlyValue(split.fields, "content-type")) };
 }
 
+/** Whether octets that were read stay as they are, or are written over with what is made of them: a large letter is then in memory once. */
+export type Use = "keep" | "spend";
+
 /** The entity's body with its transfer encoding undone; only the encodings that Kakitome writes are read. @throws Fault `malformed`. */
-export function decodedBody(entity: SplitMessage): Buffer {
+export function decodedBody(entity: SplitMessage, use: Use = "keep"): Buffer {
   const encoding = (onlyValue(entity.fields, "content-transfer-encoding") ?? "7bit").toLowerCase();
-  if (encoding === "base64") return decodeBase64(entity.body);
+  if (encoding === "base64") return use === "spend" ? decodeBase64(entity.body, entity.body) : decodeBase64(entity.body);
   if (encoding === "7bit" || encoding === "8bit" || encoding === "binary") return entity.body;
   throw new Fault("malformed", "a transfer encoding that is not read here");
 }
@@ -164,16 +179,25 @@ export function splitMultipart(entity: Entity): Buffer[] {
   throw new Fault("malformed", "a multipart that is not closed");
 }
 
-/** A multipart entity of these parts, whole or in pieces. @param options.fields stand before the Content-Type @param options.boundary a random one where left out */
-export function multipart(
-  subtype: string,
-  parts: readonly (Buffer | readonly Buffer[])[],
-  options: { fields?: readonly HeaderField[]; parameters?: string; boundary?: string } = {},
-): Buffer {
+interface MultipartOptions {
+  /** Stand before the Content-Type. */
+  readonly fields?: readonly HeaderField[];
+  readonly parameters?: string;
+  /** A random one where left out. */
+  readonly boundary?: string;
+}
+
+/** A multipart entity of these parts. */
+export function multipart(subtype: string, parts: readonly Octets[], options: MultipartOptions = {}): Buffer {
+  return whole(multipartPieces(subtype, parts, options));
+}
+
+/** The same in pieces. */
+export function multipartPieces(subtype: string, parts: readonly Octets[], options: MultipartOptions = {}): Pieces {
   const boundary = options.boundary ?? `=_${randomBytes(18).toString("base64url")}`;
-  const body = parts.flatMap((part) => [Buffer.from(`--${boundary}\r\n`), ...[part].flat(), Buffer.from("\r\n")]);
+  const body = parts.flatMap((part) => [Buffer.from(`--${boundary}\r\n`), part, Buffer.from("\r\n")]);
   const parameters = options.parameters === undefined ? "" : ` ${options.parameters};`;
-  return joinMessage(
+  return messagePieces(
     [...(options.fields ?? []), field("Content-Type", `multipart/${subtype};${parameters}\r\n boundary="${boundary}"`)],
     ...body,
     Buffer.from(`--${boundary}--\r\n`),
@@ -181,15 +205,15 @@ export function multipart(
 }
 
 /** An entity in base64. @param head fields to stand on top */
-export function base64Entity(
-  contentType: string,
-  bytes: Buffer | readonly Buffer[],
-  disposition?: string,
-  head: readonly HeaderField[] = [],
-): Buffer {
+export function base64Entity(contentType: string, bytes: Octets, disposition?: string, head: readonly HeaderField[] = []): Buffer {
+  return whole(base64EntityPieces(contentType, bytes, disposition, head));
+}
+
+/** The same in pieces. */
+export function base64EntityPieces(contentType: string, bytes: Octets, disposition?: string, head: readonly HeaderField[] = []): Pieces {
   const fields = [...head, field("Content-Type", contentType), field("Content-Transfer-Encoding", "base64")];
   if (disposition) fields.push(field("Content-Disposition", disposition));
-  return joinMessage(fields, encodeBase64(bytes));
+  return messagePieces(fields, base64Pieces(bytes));
 }
 
 /** A text/plain entity in UTF-8: 7bit where the text allows it, else base64. Lines end in CRLF. */

@@ -1,5 +1,6 @@
 /** Header fields as bytes: split, find, remove, fold (RFC 5322 §2.2). A field keeps its octets, so that what is not changed stays exact. */
 import { Fault } from "./fault.ts";
+import { inPieces, whole, type Octets, type Pieces } from "./pieces.ts";
 
 export interface HeaderField {
   /** In lower case; empty for a line that is no field, which is carried along and never looked at. */
@@ -109,14 +110,14 @@ export function folded(words: readonly string[], firstLineUsed: number): string 
   return text;
 }
 
-/** The fields and the body, in pieces or whole, as one message again. */
-export function joinMessage(fields: readonly HeaderField[], ...body: readonly Buffer[]): Buffer {
-  return Buffer.concat(messagePieces(fields, ...body));
+/** The fields and the body as one message again. */
+export function joinMessage(fields: readonly HeaderField[], ...body: readonly Octets[]): Buffer {
+  return whole(messagePieces(fields, ...body));
 }
 
-/** The same in pieces, for a body that is large and is to be copied later on only. */
-export function messagePieces(fields: readonly HeaderField[], ...body: readonly Buffer[]): Buffer[] {
-  return [...fields.map(({ raw }) => (raw.subarray(-2).equals(CRLF) ? raw : Buffer.concat([raw, CRLF]))), CRLF, ...body];
+/** The same in pieces. */
+export function messagePieces(fields: readonly HeaderField[], ...body: readonly Octets[]): Pieces {
+  return inPieces(...fields.map(({ raw }) => (raw.subarray(-2).equals(CRLF) ? raw : Buffer.concat([raw, CRLF]))), CRLF, ...body);
 }
 
 const CRLF = Buffer.from("\r\n");

@@ -2,10 +2,11 @@
 import { createHash } from "node:crypto";
 import type { Mailbox } from "./address.ts";
 import type { Certificate } from "./certificate.ts";
-import { base64Entity, encodeBase64, multipart } from "./entity.ts";
-import { field, joinMessage, messagePieces, splitMessage, type HeaderField } from "./headers.ts";
+import { base64Entity, base64EntityPieces, base64Pieces, multipartPieces } from "./entity.ts";
+import { field, messagePieces, splitMessage, type HeaderField } from "./headers.ts";
 import type { ContentKey } from "./key.ts";
 import { noticePart } from "./notice.ts";
+import { whole, type Octets, type Pieces } from "./pieces.ts";
 import { receiptRequest } from "./receipt.ts";
 import { heldPieces, piecesToCertificate, sealEnclosed, type KeyTransport, type Shell } from "./seal.ts";
 import { sign, type Signer } from "./sign.ts";
@@ -32,7 +33,7 @@ export interface Signing {
 /** What goes into an envelope, and what only its opener will know of it. */
 export interface SignedLetter {
   /** The innermost entity: multipart/signed, or with `outer` the bare payload. */
-  readonly entity: Buffer;
+  readonly entity: Octets;
   /** The detached signature of the payload, DER; undefined with `outer`, where the signature is over the sealed copy. */
   readonly signatureFile: Buffer | undefined;
   /** SHA-256 of the value that only who opens the letter can know, hex (docs/protocol.md, section 4). */
@@ -45,24 +46,24 @@ export function commitOf(openingValue: Buffer): string {
 }
 
 /** Signs the payload, where the order wants that done before sealing. @param nonce the payload's Registered-Mail-Nonce */
-export function signLetter(payload: Buffer, nonce: Buffer, signing: Signing): SignedLetter {
+export function signLetter(payload: Octets, nonce: Buffer, signing: Signing): SignedLetter {
   if (signing.order === "outer") return { entity: payload, signatureFile: undefined, commit: commitOf(nonce) };
   const { entity, file, signature } = signedEntity(payload, signing, true);
   return { entity, signatureFile: file, commit: commitOf(signature) };
 }
 
 /** multipart/signed of an entity (RFC 8551 §3.5.3). */
-function signedEntity(content: Buffer, { signer, time, contentId, brokerUrl }: Signing, wantsReceipt: boolean) {
+function signedEntity(content: Octets, { signer, time, contentId, brokerUrl }: Signing, wantsReceipt: boolean) {
   const attributes = wantsReceipt ? [receiptRequest(contentId, brokerUrl)] : [];
   const { der, signature } = sign(content, signer, { time, detached: true, attributes });
-  return { entity: signedMultipart(content, der), file: der, signature };
+  return { entity: signedPieces(content, der), file: der, signature };
 }
 
 /** The one way in which content and signature are put together. @param boundary a random one where left out */
-export function signedMultipart(content: Buffer, signature: Buffer, boundary?: string): Buffer {
+export function signedPieces(content: Octets, signature: Buffer, boundary?: string): Pieces {
   const file = base64Entity('application/pkcs7-signature; name="smime.p7s"', signature, 'attachment; filename="smime.p7s"');
   const parameters = 'protocol="application/pkcs7-signature"; micalg=sha-256';
-  return multipart("signed", [content, file], { parameters, ...(boundary !== undefined && { boundary }) });
+  return multipartPieces("signed", [content, file], { parameters, ...(boundary !== undefined && { boundary }) });
 }
 
 /** What sealing one copy needs besides the letter. */
@@ -71,14 +72,20 @@ export type SealOrder = { readonly key: ContentKey; readonly shell: Shell } & (
   | { readonly hold: "enclosed"; readonly certificate: Certificate; readonly transport: KeyTransport }
 );
 
-export interface SealedCopy {
-  readonly mail: Buffer;
+export interface SealedCopy<Mail = Pieces> {
+  readonly mail: Mail;
   /** The signature that asks for the recipient's receipt, DER. */
   readonly signatureFile: Buffer;
 }
 
 /** Seals the letter for one recipient and dresses it as a mail. @param outer the fields that stand outside */
-export function sealLetter(
+export function sealLetter(...order: Parameters<typeof sealInPieces>): SealedCopy<Buffer> {
+  const { mail, ...copy } = sealInPieces(...order);
+  return { ...copy, mail: whole(mail) };
+}
+
+/** The same in pieces; Kc has done its part when this returns, and the letter is sealed piece by piece as it is written out. */
+export function sealInPieces(
   letter: SignedLetter,
   order: SealOrder,
   outer: readonly HeaderField[],
@@ -89,41 +96,41 @@ export function sealLetter(
   const head = signing.order === "inner" ? top : [];
   const sealed = order.hold === "held" ? heldEntity(letter.entity, order, sender, head) : enclosedEntity(letter.entity, order, head);
   if (signing.order === "inner") return { mail: sealed, signatureFile: letter.signatureFile ?? Buffer.alloc(0) };
-  const { entity, file } = signedEntity(sealed, signing, signing.order === "outer");
-  const { fields, body } = splitMessage(entity);
-  return { mail: joinMessage([...top, ...fields], body), signatureFile: letter.signatureFile ?? file };
+  const { entity, file } = signedEntity(whole(sealed), signing, signing.order === "outer"); // which goes through it twice
+  const { fields, body } = splitMessage(whole(entity));
+  return { mail: messagePieces([...top, ...fields], body), signatureFile: letter.signatureFile ?? file };
 }
 
 /** A notice for people, the envelope for the gateway. @param head fields to stand on top */
 function heldEntity(
-  entity: Buffer,
+  entity: Octets,
   { key, shell, dual }: Extract<SealOrder, { hold: "held" }>,
   sender: Mailbox,
   head: readonly HeaderField[],
-): Buffer {
+): Pieces {
   const envelope = heldPieces(dual ? innerEnvelope(entity, dual) : entity, key, shell);
   const fields = [
     field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD};\r\n name="registered.p7m"`),
     field("Content-Transfer-Encoding", "base64"),
     field("Content-Disposition", 'attachment; filename="registered.p7m"'),
   ];
-  const parts = [noticePart(sender, shell.brokerUrl, shell.expiresAt), messagePieces(fields, encodeBase64(envelope))];
-  return multipart("mixed", parts, { fields: head });
+  const parts = [noticePart(sender, shell.brokerUrl, shell.expiresAt), messagePieces(fields, base64Pieces(envelope))];
+  return multipartPieces("mixed", parts, { fields: head });
 }
 
-function innerEnvelope(entity: Buffer, certificate: Certificate): Buffer[] {
+function innerEnvelope(entity: Octets, certificate: Certificate): Pieces {
   return messagePieces(
     [field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD}; name="smime.p7m"`), field("Content-Transfer-Encoding", "binary")],
-    ...piecesToCertificate(entity, certificate),
+    piecesToCertificate(entity, certificate),
   );
 }
 
 /** As every S/MIME client reads it (RFC 8551 §3.3). @param head fields to stand on top */
 function enclosedEntity(
-  entity: Buffer,
+  entity: Octets,
   { key, shell, ...recipient }: Extract<SealOrder, { hold: "enclosed" }>,
   head: readonly HeaderField[],
-): Buffer {
+): Pieces {
   const envelope = sealEnclosed(entity, key, recipient, shell);
-  return base64Entity(`${SEALED_TYPE}; smime-type=${ENCLOSED}; name="smime.p7m"`, envelope, 'attachment; filename="smime.p7m"', head);
+  return base64EntityPieces(`${SEALED_TYPE}; smime-type=${ENCLOSED}; name="smime.p7m"`, envelope, 'attachment; filename="smime.p7m"', head);
 }

@@ -1,5 +1,5 @@
 /** Finds a registered letter in a mail again (S6): exactly the shapes that letter.ts writes, nothing that only resembles them. */
-import { decodedBody, parseEntity, splitMultipart, type Entity } from "./entity.ts";
+import { decodedBody, parseEntity, splitMultipart, type Entity, type Use } from "./entity.ts";
 import { ENCLOSED, HELD, SEALED_TYPE, type KeyHold } from "./letter.ts";
 import { readEnclosedShell, type EnclosedShell } from "./open-enclosed.ts";
 import { readShell } from "./open.ts";
@@ -7,6 +7,8 @@ import { readShell } from "./open.ts";
 export interface SealedMessage {
   readonly hold: KeyHold;
   readonly envelope: Buffer;
+  /** Of the envelope's octets, when it is opened. */
+  readonly use: Use;
   readonly shell: EnclosedShell;
   /** The signature over the sealed entity, where the order of signing put one outside. */
   readonly outside: { readonly content: Buffer; readonly signature: Buffer } | undefined;
@@ -20,17 +22,19 @@ export function isSealed({ contentType }: Entity, smimeType: string): boolean {
 
 /**
  * Finds the envelope.
+ * @param use `spend`: what is decoded and opened is written over the mail's body, unless a signature stands outside
  * @returns undefined where the mail does not claim to be a registered letter
  * @throws Fault `malformed` where it claims to be one and is not
  */
-export function readSealed(mail: Buffer): SealedMessage | undefined {
+export function readSealed(mail: Buffer, use: Use = "keep"): SealedMessage | undefined {
   const shape = shapeOf(mail);
   if (!shape) return undefined;
-  const envelope = shape.hold === "held" ? decodedBody(shape.sealed) : bodyOrNothing(shape.sealed);
+  const spent = shape.hold === "held" && !shape.outside ? use : "keep";
+  const envelope = shape.hold === "held" ? decodedBody(shape.sealed, spent) : bodyOrNothing(shape.sealed);
   const shell = shape.hold === "held" ? readShell(envelope) : readEnclosedShell(envelope);
   if (!shell) return undefined; // an ordinary S/MIME mail
   const outside = shape.outside && { content: shape.outside.content, signature: decodedBody(shape.outside.file) };
-  return { hold: shape.hold, envelope, shell, outside };
+  return { hold: shape.hold, envelope, use: spent, shell, outside };
 }
 
 /** The enclosed form looks like any S/MIME mail: one that cannot be decoded is not ours. */

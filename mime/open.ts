@@ -2,9 +2,11 @@
 import { constants, createDecipheriv, createECDH, privateDecrypt, type ECDH, type KeyObject } from "node:crypto";
 import type { Certificate } from "./certificate.ts";
 import { Cursor, TAG, contextTag, integerOf, isOid, octetsOf, parse, parseGeneralizedTime, type Element, type Limits } from "./der.ts";
+import type { Use } from "./entity.ts";
 import { Fault } from "./fault.ts";
 import type { ContentKey } from "./key.ts";
 import { OID } from "./oids.ts";
+import { slices } from "./pieces.ts";
 import { NONCE_OCTETS, OAEP_ALGORITHMS, TAG_OCTETS, WRAP_IV, agreedKey, type Shell } from "./seal.ts";
 
 /** A private key with the certificate that names it in an envelope. */
@@ -99,25 +101,26 @@ export function readShell(der: Buffer): Shell {
   return readHeld(read(der).recipientInfo).shell;
 }
 
-/** Opens a held envelope with Kc. @throws Fault `cannot-open`, whatever the reason. */
-export function openWithKey(der: Buffer, key: ContentKey): Buffer {
+/** Opens a held envelope with Kc. @param use of the envelope's octets. @throws Fault `cannot-open`, whatever the reason. */
+export function openWithKey(der: Buffer, key: ContentKey, use: Use = "keep"): Buffer {
   try {
     const parts = read(der);
     const { wrapped } = readHeld(parts.recipientInfo);
     return decrypt(
       parts,
       key.lend((kek) => unwrap(kek, wrapped)),
+      use,
     );
   } catch (cause) {
     throw cannotOpen(cause);
   }
 }
 
-/** Opens an envelope that was sealed to one of the certificates. @throws Fault `cannot-open`, whatever the reason. */
-export function openWithPrivateKey(der: Buffer, openers: readonly Opener[]): Buffer {
+/** Opens an envelope that was sealed to one of the certificates. @param use of its octets. @throws Fault `cannot-open`, whatever the reason. */
+export function openWithPrivateKey(der: Buffer, openers: readonly Opener[], use: Use = "keep"): Buffer {
   try {
     const parts = read(der);
-    return decrypt(parts, contentKeyFor(parts.recipientInfo, openers));
+    return decrypt(parts, contentKeyFor(parts.recipientInfo, openers), use);
   } catch (cause) {
     throw cannotOpen(cause);
   }
@@ -140,13 +143,18 @@ export function contentKeyFor(recipientInfo: Element, openers: readonly Opener[]
   return recipientInfo.tag === KARI ? byAgreement(recipientInfo, openers) : byTransport(recipientInfo, openers);
 }
 
-function decrypt({ nonce, tag, ciphertext }: Parts, contentKey: Buffer): Buffer {
+function decrypt({ nonce, tag, ciphertext }: Parts, contentKey: Buffer, use: Use): Buffer {
+  const plaintext = use === "spend" ? ciphertext : Buffer.allocUnsafe(ciphertext.length);
   try {
     const decipher = createDecipheriv("aes-256-gcm", contentKey, nonce, { authTagLength: TAG_OCTETS });
     decipher.setAuthTag(tag);
-    const plaintext = decipher.update(ciphertext);
-    decipher.final(); // throws before anything of the plaintext has left this function
+    let to = 0;
+    for (const slice of slices(ciphertext)) to += decipher.update(slice).copy(plaintext, to);
+    decipher.final();
     return plaintext;
+  } catch (thrown) {
+    plaintext.fill(0); // nothing of it leaves this function before its tag has held
+    throw thrown;
   } finally {
     contentKey.fill(0);
   }

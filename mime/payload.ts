@@ -3,7 +3,18 @@ import type { Mailbox } from "./address.ts";
 import { parseAddressList } from "./address.ts";
 import { parseEntity, type ContentType } from "./entity.ts";
 import { Fault } from "./fault.ts";
-import { field, fieldsNamed, joinMessage, onlyValue, splitMessage, valueOf, type HeaderField, type SplitMessage } from "./headers.ts";
+import {
+  field,
+  fieldsNamed,
+  joinMessage,
+  messagePieces,
+  onlyValue,
+  splitMessage,
+  valueOf,
+  type HeaderField,
+  type SplitMessage,
+} from "./headers.ts";
+import { whole, type Octets, type Pieces } from "./pieces.ts";
 
 /** Fields that go outside as the sender wrote them; everything else travels inside only (docs/protocol.md, section 2.1). */
 const OUTSIDE = ["from", "to", "cc", "date", "message-id"];
@@ -28,10 +39,15 @@ export function outerFields(message: SplitMessage, subject: string): HeaderField
  * @param bcc the only blind recipient this copy is for; no other copy names it
  * @param legacyDisplay repeats the Subject at the head of a plain text, for clients that do not read protected headers (RFC 9788 §5.2)
  */
-export function buildPayload(
-  message: SplitMessage,
+export function buildPayload(...order: Parameters<typeof payloadPieces>): Buffer {
+  return whole(payloadPieces(...order));
+}
+
+/** The same in pieces. */
+export function payloadPieces(
+  message: Pick<SplitMessage, "fields"> & { readonly body: Octets },
   options: { outer: readonly HeaderField[]; nonce: Buffer; bcc?: Mailbox; legacyDisplay?: boolean },
-): Buffer {
+): Pieces {
   const carried = message.fields.filter(({ name }) => !NOT_CARRIED.includes(name));
   const shown = options.legacyDisplay ? subjectToShow(message) : undefined;
   const suffix = shown === undefined ? HP_SUFFIX : HP_SUFFIX_LEGACY;
@@ -42,7 +58,7 @@ export function buildPayload(
   fields.push(field(NONCE_FIELD, options.nonce.toString("base64url")));
   if (typeAt < 0) fields.push({ name: "content-type", raw: Buffer.from(wholeWith(suffix)) });
   const head = shown === undefined ? Buffer.alloc(0) : Buffer.from(`Subject: ${shown}\r\n\r\n`);
-  return joinMessage(fields, head, message.body);
+  return messagePieces(fields, head, message.body);
 }
 
 function withSuffix(raw: Buffer, suffix: string): Buffer {
@@ -54,7 +70,7 @@ function withSuffix(raw: Buffer, suffix: string): Buffer {
 const wholeWith = (suffix: string): string => `${WHOLE}${suffix.replace("\r\n ", " ")}`;
 
 /** The Subject where it can be shown at the head of the body: ASCII words above a plain text without transfer encoding. */
-function subjectToShow({ fields }: SplitMessage): string | undefined {
+function subjectToShow({ fields }: Pick<SplitMessage, "fields">): string | undefined {
   const one = (name: string): string =>
     fieldsNamed(fields, name)
       .map((item) => valueOf(item).toLowerCase())

@@ -1,5 +1,5 @@
 /** Sealing (S4): AuthEnvelopedData for a key that the broker holds back, and for the holder of a certificate (RFC 5083, RFC 5084, docs/protocol.md section 2). */
-import { constants, createCipheriv, createECDH, createHash, publicEncrypt, randomBytes, type KeyObject } from "node:crypto";
+import { constants, createCipheriv, createECDH, createHash, publicEncrypt, randomBytes, type Cipher, type KeyObject } from "node:crypto";
 import type { Certificate } from "./certificate.ts";
 import {
   TAG,
@@ -19,6 +19,7 @@ import {
 import { Fault } from "./fault.ts";
 import type { ContentKey } from "./key.ts";
 import { OID } from "./oids.ts";
+import { madeLater, octetsIn, slices, whole, type Octets, type Pieces } from "./pieces.ts";
 
 /** What a held envelope says to everyone: whose table holds the key, under which ticket, until when. */
 export interface Shell {
@@ -31,6 +32,7 @@ export interface Shell {
 
 export const NONCE_OCTETS = 12;
 export const TAG_OCTETS = 16;
+const CBC_BLOCK_OCTETS = 16;
 /** The constant that opens a wrapped key: RFC 3394 §2.2.3.1. */
 export const WRAP_IV = Buffer.alloc(8, 0xa6);
 const WRAP_ALGORITHM = sequence(oid(OID.aes256Wrap));
@@ -44,13 +46,13 @@ export const OAEP_ALGORITHMS = [derNull(), Buffer.alloc(0)].map((parameters) => 
   );
 });
 
-/** Seals, whole or in pieces, under Kc: exactly one KEKRecipientInfo whose key identifier is the ticket. */
-export function sealWithKey(plaintext: Buffer | readonly Buffer[], key: ContentKey, shell: Shell): Buffer {
-  return Buffer.concat(heldPieces(plaintext, key, shell));
+/** Seals under Kc: exactly one KEKRecipientInfo whose key identifier is the ticket. */
+export function sealWithKey(plaintext: Octets, key: ContentKey, shell: Shell): Buffer {
+  return whole(heldPieces(plaintext, key, shell));
 }
 
-/** The same in pieces, for a letter that is large and is to be copied later on only. */
-export function heldPieces(plaintext: Buffer | readonly Buffer[], key: ContentKey, shell: Shell): Buffer[] {
+/** The same in pieces; Kc has done its part when this returns. */
+export function heldPieces(plaintext: Octets, key: ContentKey, shell: Shell): Pieces {
   const kekId = sequence(
     octetString(shell.ticket),
     generalizedTime(shell.expiresAt),
@@ -62,31 +64,29 @@ export function heldPieces(plaintext: Buffer | readonly Buffer[], key: ContentKe
 }
 
 /** Seals to the holder of the certificate: key agreement on P-256 (RFC 5753 §3.1), or RSAES-OAEP with SHA-256 (RFC 3560). */
-export function sealToCertificate(plaintext: Buffer, certificate: Certificate): Buffer {
-  return Buffer.concat(piecesToCertificate(plaintext, certificate));
+export function sealToCertificate(plaintext: Octets, certificate: Certificate): Buffer {
+  return whole(piecesToCertificate(plaintext, certificate));
 }
 
 /** The same in pieces. */
-export function piecesToCertificate(plaintext: Buffer, certificate: Certificate): Buffer[] {
+export function piecesToCertificate(plaintext: Octets, certificate: Certificate): Pieces {
   return envelope(plaintext, (contentKey) => recipientInfoFor(contentKey, certificate, "oaep"));
 }
 
 /**
  * Seals for any S/MIME client: EnvelopedData whose content key is Kc itself, transported to the recipient's certificate (patent claim 2);
  * ticket and broker stand beside it in unprotected attributes.
- * @returns the envelope in pieces
  */
 export function sealEnclosed(
-  plaintext: Buffer,
+  plaintext: Octets,
   key: ContentKey,
   { certificate, transport }: { readonly certificate: Certificate; readonly transport: KeyTransport },
   shell: Omit<Shell, "expiresAt">,
-): Buffer[] {
-  const iv = randomBytes(16);
-  const ciphertext = key.lend((content) => {
-    const cipher = createCipheriv("aes-256-cbc", content, iv);
-    return [cipher.update(plaintext), cipher.final()];
-  });
+): Pieces {
+  const iv = randomBytes(CBC_BLOCK_OCTETS);
+  const cipher = key.lend((content) => createCipheriv("aes-256-cbc", content, iv));
+  const padded = octetsIn(plaintext) + CBC_BLOCK_OCTETS - (octetsIn(plaintext) % CBC_BLOCK_OCTETS); // RFC 5652 §6.3
+  const ciphertext = madeLater(padded, () => through(cipher, plaintext));
   const recipientInfo = key.lend((content) => recipientInfoFor(content, certificate, transport));
   const attribute = (type: string, value: Buffer): Buffer => sequence(oid(type), setOf(value));
   const attributes = parse(setOf(attribute(OID.ticket, octetString(shell.ticket)), attribute(OID.brokerUrl, utf8String(shell.brokerUrl))));
@@ -96,12 +96,18 @@ export function sealEnclosed(
 }
 
 /** EncryptedContentInfo (RFC 5652 §6.1). */
-function contentPieces(algorithm: Buffer, ciphertext: readonly Buffer[]): Buffer[] {
+function contentPieces(algorithm: Buffer, ciphertext: Pieces): Pieces {
   return pieces(TAG.sequence, oid(OID.data), algorithm, pieces(contextTag(0, "primitive"), ciphertext));
 }
 
-/** ContentInfo around the fields of its content (RFC 5652 §3), in pieces. */
-function contentInfo(type: string, ...fields: readonly (Buffer | readonly Buffer[])[]): Buffer[] {
+/** What a cipher makes of octets, as they are asked for. */
+function* through(cipher: Cipher, plaintext: Octets): Generator<Buffer> {
+  for (const slice of slices(plaintext)) yield cipher.update(slice);
+  yield cipher.final();
+}
+
+/** ContentInfo around the fields of its content (RFC 5652 §3). */
+function contentInfo(type: string, ...fields: readonly Octets[]): Pieces {
   const content = pieces(contextTag(0, "constructed"), pieces(TAG.sequence, ...fields));
   return pieces(TAG.sequence, oid(type), content);
 }
@@ -116,21 +122,16 @@ function recipientInfoFor(contentKey: Buffer, certificate: Certificate, transpor
     : keyAgreement(contentKey, certificate.publicKey, recipient);
 }
 
-function envelope(plaintext: Buffer | readonly Buffer[], recipientInfo: (contentKey: Buffer) => Buffer): Buffer[] {
+function envelope(plaintext: Octets, recipientInfo: (contentKey: Buffer) => Buffer): Pieces {
   const contentKey = randomBytes(32);
   try {
     const nonce = randomBytes(NONCE_OCTETS);
     const cipher = createCipheriv("aes-256-gcm", contentKey, nonce, { authTagLength: TAG_OCTETS });
-    const ciphertext = [...[plaintext].flat().map((piece) => cipher.update(piece)), cipher.final()];
+    const ciphertext = madeLater(octetsIn(plaintext), () => through(cipher, plaintext));
+    const tag = madeLater(2 + TAG_OCTETS, () => [octetString(cipher.getAuthTag())]);
     const algorithm = sequence(oid(OID.aes256Gcm), sequence(octetString(nonce), integer(TAG_OCTETS)));
     const recipients = encode(TAG.set, recipientInfo(contentKey));
-    return contentInfo(
-      OID.authEnvelopedData,
-      integer(0),
-      recipients,
-      contentPieces(algorithm, ciphertext),
-      octetString(cipher.getAuthTag()),
-    );
+    return contentInfo(OID.authEnvelopedData, integer(0), recipients, contentPieces(algorithm, ciphertext), tag);
   } finally {
     contentKey.fill(0);
   }

@@ -5,6 +5,7 @@ import { readSignedData, writeSignedData, type Attribute, type SignerParts } fro
 import { Cursor, TAG, encode, isOid, octetString, octetsOf, oid, parse, sequence, setOf } from "./der.ts";
 import { Fault } from "./fault.ts";
 import { DIGESTS, OID, type DigestName } from "./oids.ts";
+import { slices, whole, type Octets } from "./pieces.ts";
 
 export interface Signer {
   readonly key: KeyObject;
@@ -26,7 +27,11 @@ export interface Verified {
   attribute(type: string): Buffer | undefined;
 }
 
-const digestOf = (name: DigestName, octets: Buffer): Buffer => createHash(name).update(octets).digest();
+function digestOf(name: DigestName, octets: Octets): Buffer {
+  const hash = createHash(name);
+  for (const slice of slices(octets)) hash.update(slice);
+  return hash.digest();
+}
 
 /**
  * Signs the content with ECDSA or RSA and SHA-256.
@@ -36,7 +41,7 @@ const digestOf = (name: DigestName, octets: Buffer): Buffer => createHash(name).
  * @returns DER of the ContentInfo and the signature value in it
  */
 export function sign(
-  content: Buffer,
+  content: Octets,
   signer: Signer,
   options: { time: Date; detached: boolean; contentType?: string; attributes?: readonly Attribute[] },
 ): { der: Buffer; signature: Buffer } {
@@ -53,7 +58,7 @@ export function sign(
   const signature = signOctets("sha256", encode(TAG.set, ...encodings), signer.key);
   const der = writeSignedData({
     contentType,
-    content: options.detached ? undefined : content,
+    content: options.detached ? undefined : whole(content),
     certificates: [signer.certificate.der],
     signer: {
       issuer: signer.certificate.issuer,

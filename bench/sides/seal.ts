@@ -1,16 +1,16 @@
-/** `seal.ts seal|open OCTETS rate|once`: the held letter with both layers, signed and sealed, or opened and verified, in one process. */
+/** `seal.ts seal|open OCTETS`: the held letter with both layers, signed and sealed, or opened and verified, again and again in one process. */
 import { randomBytes } from "node:crypto";
 import { openLetter, type Binding } from "../../mime/bind.ts";
 import { splitMessage } from "../../mime/headers.ts";
 import { ContentKey } from "../../mime/key.ts";
 import { sealLetter, signLetter, type Signing } from "../../mime/letter.ts";
 import { readSealed } from "../../mime/message.ts";
-import { buildPayload, outerFields } from "../../mime/payload.ts";
+import { outerFields, payloadPieces } from "../../mime/payload.ts";
 import { NOW } from "../../test/mime/parties.ts";
 import { orderOf } from "./letter.ts";
-import { printFigure, printRate } from "./rate.ts";
+import { printRate } from "./rate.ts";
 
-const [what, octets = "2048", how] = process.argv.slice(2);
+const [what, octets = "2048"] = process.argv.slice(2);
 const { message, parties, ticket, brokerUrl, expiresAt } = await orderOf(Number(octets));
 const { alice, bob, root } = parties;
 
@@ -19,7 +19,7 @@ function seal() {
   const outer = outerFields(split, "[...]");
   const nonce = randomBytes(24);
   const signing: Signing = { order: "inner", signer: alice.signer, time: NOW, contentId: randomBytes(32), brokerUrl };
-  const letter = signLetter(buildPayload(split, { outer, nonce }), nonce, signing);
+  const letter = signLetter(payloadPieces(split, { outer, nonce }), nonce, signing);
   const key = ContentKey.generate();
   const shell = { ticket, brokerUrl, expiresAt };
   const { mail } = sealLetter(letter, { hold: "held", key, shell, dual: bob.opener.certificate }, outer, alice.mailbox, signing);
@@ -47,9 +47,4 @@ function opener(): () => void {
 }
 
 const operation = what === "open" ? opener() : seal;
-if (how === "rate") await printRate(operation);
-else {
-  const from = performance.now();
-  operation();
-  printFigure(Number(octets) / 1e6 / ((performance.now() - from) / 1_000));
-}
+await printRate(operation);

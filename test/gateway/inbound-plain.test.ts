@@ -8,6 +8,7 @@ import { base64Entity, decodedBody, parseEntity } from "../../mime/entity.ts";
 import { Fault } from "../../mime/fault.ts";
 import { field, splitMessage } from "../../mime/headers.ts";
 import { sealToCertificate } from "../../mime/seal.ts";
+import { whole } from "../../mime/pieces.ts";
 import { openHouse, type House, type Member } from "../broker/house.ts";
 import { startDovecot, type DovecotServer } from "../servers/dovecot.ts";
 import { PASSWORD, openDesk, type Desk, type PowerCut } from "./inbound-place.ts";
@@ -57,7 +58,7 @@ function written(author: Member, reader: Member, { from = author.mailbox.address
   const recipient = { mailbox: parseMailbox(to) };
   const order = { recipient, form: { subject: "[...]" } } as unknown as ToSeal;
   const more = { signer: author.identity.signer, time: house.now(), trace: field("Received", "by gateway.a.example; now") };
-  return plainCopy(splitMessage(Buffer.from(submitted)), order, certificateOf(reader), more).mail;
+  return whole(plainCopy(splitMessage(Buffer.from(submitted)), order, certificateOf(reader), more).mail);
 }
 
 const nameOf = (mail: Buffer): string =>

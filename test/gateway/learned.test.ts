@@ -10,6 +10,7 @@ import { Policy } from "../../gateway/policy.ts";
 import { NO_WISH } from "../../gateway/triggers.ts";
 import { parseMailbox } from "../../mime/address.ts";
 import { signLetter } from "../../mime/letter.ts";
+import { whole } from "../../mime/pieces.ts";
 import { MESSAGE, NONCE, makeParties, payloadOf, signingBy, type Parties } from "../mime/parties.ts";
 import { temporaryFolder } from "../servers/process.ts";
 
@@ -25,7 +26,7 @@ beforeEach(async () => {
 /** A mail that this party signed, below a header with this author. */
 function signedMail(author = "alice@a.example", text = MESSAGE): Buffer {
   const { entity } = signLetter(payloadOf(text), NONCE, signingBy(parties.alice.signer));
-  return Buffer.concat([Buffer.from(`From: ${author}\r\nTo: bob@b.example\r\nMIME-Version: 1.0\r\n`), entity]);
+  return Buffer.concat([Buffer.from(`From: ${author}\r\nTo: bob@b.example\r\nMIME-Version: 1.0\r\n`), whole(entity)]);
 }
 
 function learned(settings: object = { certificates: "approved" }): Learned {

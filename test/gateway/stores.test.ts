@@ -285,8 +285,7 @@ describe("the letters", () => {
 
   test("are listed the oldest first", async () => {
     const letters = await open();
-    for (const acceptedAt of ["2026-03-02", "2026-03-01"])
-      await letters.add(letter({ messageId: `<${acceptedAt}@x>`, acceptedAt }));
+    for (const acceptedAt of ["2026-03-02", "2026-03-01"]) await letters.add(letter({ messageId: `<${acceptedAt}@x>`, acceptedAt }));
     expect((await letters.all()).map(({ acceptedAt }) => acceptedAt)).toEqual(["2026-03-01", "2026-03-02"]);
   });
 });

@@ -139,7 +139,7 @@ export function signedBy(payload: Buffer, signer: Signer): SignedLetter {
 
 /** A held envelope on its own, as the inside of a mail gives it. */
 export function heldOf(envelope: Buffer): SealedMessage {
-  return { hold: "held", envelope, shell: shellOf(), outside: undefined };
+  return { hold: "held", envelope, shell: shellOf(), use: "keep", outside: undefined };
 }
 
 /** Opens a held envelope. */

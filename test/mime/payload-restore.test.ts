@@ -1,6 +1,7 @@
 /** Delivery: the results of our own gateway stand on top, and nothing in a letter can pretend to be one of them (RFC 8601 §5). */
 import { describe, expect, test } from "@jest/globals";
 import { parseEntity, splitMultipart } from "../../mime/entity.ts";
+import { whole } from "../../mime/pieces.ts";
 import { field, fieldsNamed, splitMessage, valueOf, type HeaderField } from "../../mime/headers.ts";
 import { parsePayload, restore } from "../../mime/payload.ts";
 import { ending } from "./patience.ts";
@@ -73,10 +74,10 @@ describe("results of our gateway", () => {
 describe("signed delivery", () => {
   test("keeps the signed entity unchanged below the restored header, structure taken from it alone", async () => {
     const { letter } = sealedLetter(await makeParties());
-    const filedLetter = restore(parsePayload(payloadOf(MESSAGE)), letter.entity, "signed", RESULTS);
+    const filedLetter = restore(parsePayload(payloadOf(MESSAGE)), whole(letter.entity), "signed", RESULTS);
     const entity = parseEntity(filedLetter);
     expect(entity.contentType.type).toBe("multipart/signed");
-    expect(splitMultipart(entity)).toEqual(splitMultipart(parseEntity(letter.entity)));
+    expect(splitMultipart(entity)).toEqual(splitMultipart(parseEntity(whole(letter.entity))));
     const { fields } = splitMessage(filedLetter);
     expect(fieldsNamed(fields, "subject").map(valueOf)).toEqual(["the secret subject"]);
     expect(fieldsNamed(fields, "mime-version")).toHaveLength(1);

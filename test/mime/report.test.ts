@@ -1,6 +1,7 @@
 /** Receipts: a mail that threads under the letter, that stock OpenSSL verifies, and that only the broker can write. */
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { base64Entity, decodedBody, multipart, parseEntity, splitMultipart } from "../../mime/entity.ts";
+import { whole } from "../../mime/pieces.ts";
 import type { BrokerTrust, HandoverEvidence } from "../../mime/evidence.ts";
 import { fieldsNamed, splitMessage, valueOf } from "../../mime/headers.ts";
 import { buildReceipt, readReceipt } from "../../mime/report.ts";
@@ -141,7 +142,7 @@ describe("readReceipt", () => {
     ["nothing", () => Buffer.alloc(0)],
     ["an ordinary mail", () => MESSAGE],
     ["a sealed letter", () => sealedLetter(parties).mail],
-    ["a signed letter", () => sealedLetter(parties).letter.entity],
+    ["a signed letter", () => whole(sealedLetter(parties).letter.entity)],
     ["an unsigned report of any mail server", () => report(receipt)],
     [
       "a receipt inside another mail",

@@ -2,6 +2,7 @@
 import { expect, test } from "@jest/globals";
 import * as fc from "fast-check";
 import { toCrlf } from "../../mime/entity.ts";
+import { whole } from "../../mime/pieces.ts";
 import { joinMessage, splitMessage } from "../../mime/headers.ts";
 import { readSealed } from "../../mime/message.ts";
 import { outerFields, parsePayload, restore } from "../../mime/payload.ts";
@@ -80,7 +81,7 @@ test("a message that was signed, sealed, mailed, found and opened is the message
       const { envelope } = readSealed(mail) ?? { envelope: Buffer.alloc(0) };
       const opened = openEnvelope(envelope, { key, openers: [parties.bob.opener] }, { ...binding, messageId: "<1@a.example>" });
       expect(restore(opened.payload, opened.entity, "plain", []).equals(bytes)).toBe(true);
-      const { fields, body: signed } = splitMessage(letter.entity);
+      const { fields, body: signed } = splitMessage(whole(letter.entity));
       expect(joinMessage(fields, signed).equals(opened.entity ?? Buffer.alloc(0))).toBe(true);
     }),
     { numRuns: 40 },
