@@ -6,7 +6,6 @@ import { madeLater, octetsIn, slices, whole, type Octets, type Pieces } from "./
 
 const CR = 0x0d;
 const LF = 0x0a;
-const PADDING = 0x3d;
 
 /** The bytes with every line end as CRLF: a lone CR or LF becomes one (RFC 8551 §3.1.1). Returned as they are where nothing changes. */
 export function toCrlf(bytes: Buffer): Buffer {
@@ -30,7 +29,7 @@ export function toCrlf(bytes: Buffer): Buffer {
 const BASE64_LINE = 76;
 const LINE_OCTETS = 57;
 /** So much is encoded or decoded at a time: a multiple of both line lengths' needs, small beside a letter. */
-const AT_A_TIME = LINE_OCTETS * 4_096;
+const AT_A_TIME = LINE_OCTETS * 1_024;
 
 /** Octets of base64 text with its line ends. */
 const base64Octets = (octets: number): number => 4 * Math.ceil(octets / 3) + 2 * Math.ceil(octets / LINE_OCTETS);
@@ -74,23 +73,34 @@ function inLines(flat: Buffer, octets: Buffer): Buffer {
   return out;
 }
 
+/** What is neither base64 nor white space (RFC 2045 §6.8), and white space within a line. */
+const [FOREIGN, SPACES] = [/[^A-Za-z0-9+/=]/u, /[\r \t]+/gu];
+
 /** @param out where it goes; the text itself will do, for what is read is ahead of what is written. @throws Fault `malformed`: a character outside the alphabet. */
 function decodeBase64(text: Buffer, out: Buffer = Buffer.allocUnsafe(Math.ceil((text.length * 3) / 4))): Buffer {
-  const flat = Buffer.allocUnsafe(Math.min(AT_A_TIME, text.length)); // of a length divisible by four, unless it holds everything
+  const flat = Buffer.allocUnsafe(Math.min(AT_A_TIME, text.length));
   let [to, length] = [0, 0];
-  const flush = (): void => {
-    to += out.write(flat.toString("latin1", 0, length), to, "base64");
-    length = 0;
+  const flush = (isLast: boolean): void => {
+    let characters = flat.toString("latin1", 0, length);
+    if (FOREIGN.test(characters)) characters = characters.replaceAll(SPACES, "");
+    if (FOREIGN.test(characters)) throw new Fault("malformed", "not base64");
+    const quads = isLast ? characters.length : characters.length - (characters.length % 4);
+    to += out.write(characters.slice(0, quads), to, "base64");
+    length = flat.write(characters.slice(quads), "latin1");
   };
-  for (const octet of text) {
-    const inAlphabet =
-      (octet >= 0x61 && octet <= 0x7a) || (octet >= 0x2f && octet <= 0x39) || (octet >= 0x41 && octet <= 0x5a) || octet === 0x2b;
-    if (inAlphabet || octet === PADDING) {
-      flat[length++] = octet;
-      if (length === AT_A_TIME) flush();
-    } else if (octet !== CR && octet !== LF && octet !== 0x20 && octet !== 0x09) throw new Fault("malformed", "not base64");
+  for (let at = 0; at < text.length;) {
+    const found = text.indexOf(LF, at);
+    const end = found < 0 ? text.length : found;
+    const lineEnd = found > at && text[found - 1] === CR ? found - 1 : end;
+    while (at < lineEnd) {
+      if (length === flat.length) flush(false);
+      const copied = text.copy(flat, length, at, lineEnd);
+      length += copied;
+      at += copied;
+    }
+    at = end + 1;
   }
-  flush();
+  flush(true);
   return out.subarray(0, to);
 }
 

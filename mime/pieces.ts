@@ -42,7 +42,7 @@ export function isSame(part: Octets, octets: Buffer): boolean {
 }
 
 /** A piece is worked on in slices of so many octets. */
-const SLICE_OCTETS = 256 << 10;
+const SLICE_OCTETS = 64 << 10;
 
 /** In pieces none of which is large. */
 export function* slices(part: Octets): Generator<Buffer> {

@@ -84,7 +84,13 @@ describe("a sealed mail", () => {
 
 describe("readSealed", () => {
   test("finds envelope and shell again", () => {
-    expect(readSealed(sealed.mail)).toEqual({ hold: "held", envelope: sealed.envelope, shell: sealed.shell, outside: undefined });
+    expect(readSealed(sealed.mail)).toEqual({
+      hold: "held",
+      envelope: sealed.envelope,
+      shell: sealed.shell,
+      use: "keep",
+      outside: undefined,
+    });
   });
 
   test.each<[string, (mail: string) => string]>([
