@@ -1,18 +1,17 @@
 /** What an administrator may write, with every default: the schemas of broker.yaml and gateway.yaml. */
-import { isIP, isIPv4 } from "node:net";
+import { isIPv4 } from "node:net";
 import { z } from "zod";
 import { parseDomain, parseMailbox } from "../mime/address.ts";
-import { listen, parsed, path, time } from "./parsed.ts";
+import { host, listen, network, parsed, path, port, time, tls } from "./parsed.ts";
 import { clients } from "./schema-clients.ts";
 import { doorLimits, size } from "./schema-door.ts";
+import { inbound } from "./schema-inbound.ts";
 import { maildir } from "./schema-maildir.ts";
 import { oauth } from "./schema-oauth.ts";
 import { policySchema } from "./schema-policy.ts";
 import { duration } from "./units.ts";
 
 const mailbox = parsed(parseMailbox);
-const port = z.int().min(1).max(65_535);
-const host = z.string().min(1).max(253);
 
 const httpsUrl = parsed((text) => {
   const url = URL.canParse(text) ? new URL(text) : undefined;
@@ -21,9 +20,6 @@ const httpsUrl = parsed((text) => {
   }
   return url.origin;
 });
-
-/** Certificates and names are checked wherever TLS is used; `none` is for the loopback and must be written out. */
-const tls = z.enum(["implicit", "starttls", "none"]);
 
 const account = {
   host,
@@ -209,7 +205,7 @@ const ownMailbox = z
     aliases: z.array(mailbox).default([]),
     /** `signed`: the letter with its signature as it was sealed; `plain`: exactly as it was submitted. */
     deliver: z.enum(["signed", "plain"]).default("signed"),
-    /** Without it the mailbox sends only: nobody looks for letters and receipts. */
+    /** Without it and maildir the mailbox sends only, unless its mail comes in by us (`inbound`). */
     imap: imap.optional(),
     /** Instead of imap: a folder of files on this machine (schema-maildir.ts). */
     maildir: maildir.optional(),
@@ -219,19 +215,6 @@ const ownMailbox = z
     path: ["maildir"],
     message: "a mailbox is at imap or in a maildir, not both",
   });
-
-/** `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.7`; larger networks than /8 and /32 are nobody's own. */
-const network = parsed((text) => {
-  const match = /^([0-9A-Fa-f.:]+)(?:\/(\d{1,3}))?$/u.exec(text);
-  const [address = "", length] = match?.slice(1) ?? [];
-  const family = isIP(address);
-  const [least, longest] = family === 6 ? [32, 128] : [8, 32];
-  const prefix = length === undefined ? longest : Number(length);
-  if (family === 0 || prefix < least || prefix > longest) {
-    throw new Error(`"${text}" is not a network such as 192.0.2.0/24 or 2001:db8::/48, at the widest /8 or /32`);
-  }
-  return { address, prefix, family: family === 6 ? ("ipv6" as const) : ("ipv4" as const) };
-});
 
 export const gatewaySchema = z
   .strictObject({
@@ -266,6 +249,8 @@ export const gatewaySchema = z
     /** What happens to recipients, and how letters travel (schema-policy.ts). */
     policy: policySchema.prefault({}),
     relay: gatewayRelay.optional(),
+    /** Mail that comes in by us on its way to the mailboxes (schema-inbound.ts); letters to mailboxes without imap and maildir are opened. */
+    inbound: inbound.optional(),
     /** What mail clients are told of their servers. */
     clients: clients.prefault({}),
     /** How long is remembered what was done with a letter that came in. */
@@ -284,5 +269,6 @@ export type GatewayConfig = z.output<typeof gatewaySchema>;
 export type ImapConfig = z.output<typeof imap>;
 export type OwnMailbox = z.output<typeof ownMailbox>;
 export type User = z.output<typeof user>;
-export type Network = z.output<typeof network>;
+export type { Network } from "./parsed.ts";
 export { standardDoorLimits, type DoorLimits } from "./schema-door.ts";
+export type { InboundConfig } from "./schema-inbound.ts";

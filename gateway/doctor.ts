@@ -11,7 +11,9 @@ import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
 import { demandPrivate, readSecret } from "../config/secrets.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
+import { Delivery } from "./delivery.ts";
 import { nextHopOf, pairAt, pemAt } from "./doors.ts";
+import { deliveryServerOf } from "./inbound-doors.ts";
 import { Logins } from "./login.ts";
 import { KEY_FILES, openChannel, type OpenChannel } from "./identity.ts";
 import { ImapMailbox } from "./mailbox.ts";
@@ -47,6 +49,7 @@ export async function examineGateway({ config, file }: Pick<Place, "config" | "f
   await door(place);
   for (const own of config.mailboxes) await imap(place, own);
   await hop(place);
+  await delivery(place);
   await to.look("process", undefined, "", () => running(place));
 }
 
@@ -257,6 +260,16 @@ async function hop({ config, to, now }: Place): Promise<void> {
       }
       return `answers${relay.user === undefined ? "" : `, lets ${relay.user} in`}${size === undefined ? "" : `, takes ${size} octets`}`;
     },
+  );
+}
+
+/** Where mail goes on to that comes in by us. */
+async function delivery({ config: { inbound, name }, to }: Place): Promise<void> {
+  if (!inbound) return;
+  const { host, port, protocol, tls } = inbound.deliver;
+  const where = `${host}:${port}`;
+  await to.look("delivery", where, `see whether ${where} speaks ${protocol.toUpperCase()} and answers with tls ${tls}`, () =>
+    new Delivery(deliveryServerOf(inbound, name)).look(AbortSignal.timeout(LOOK_MS)),
   );
 }
 

@@ -3,7 +3,7 @@ import { reasonOf, type Log } from "../config/log.ts";
 import type { OwnMailbox } from "../config/schema.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Journal, Stage } from "./journal.ts";
-import type { Mailbox, Seen } from "./mailbox.ts";
+import type { Letterbox, Seen } from "./mailbox.ts";
 import { MARKER_FIELD } from "./opening.ts";
 
 export interface FilingParts {
@@ -12,6 +12,9 @@ export interface FilingParts {
   readonly own: OwnMailbox;
   now(): Date;
 }
+
+/** `filed`: its reader has the letter, opened, or a note in its place. `left`: nothing but the original is there, as it came. */
+export type Outcome = "filed" | "left";
 
 /** An opened letter, and what it is found by in the mailbox. */
 interface Copy {
@@ -22,7 +25,7 @@ interface Copy {
 }
 
 /** Files the opened copy once. After a crash, or where another gateway had the key before, the copy may be there already. */
-export async function file(mailbox: Mailbox, seen: Seen, { letter, marker, claimedUntil }: Copy, isFirst: boolean): Promise<void> {
+export async function file(mailbox: Letterbox, seen: Seen, { letter, marker, claimedUntil }: Copy, isFirst: boolean): Promise<void> {
   const header = { name: MARKER_FIELD, value: marker };
   if (!isFirst && (await mailbox.hasOpened(header))) return;
   if (performance.now() > claimedUntil) throw new Fault("unavailable", "opening took so long that another gateway may be at the letter");
@@ -31,14 +34,15 @@ export async function file(mailbox: Mailbox, seen: Seen, { letter, marker, claim
 }
 
 /** Leaves a letter where it is, flagged; why is for the log and for `kakitome status`, and no mail goes out. */
-export async function leave(parts: FilingParts, mailbox: Mailbox, { uid }: Seen, session: string, thrown: unknown): Promise<void> {
+export async function leave(parts: FilingParts, mailbox: Letterbox, { uid }: Seen, session: string, thrown: unknown): Promise<Outcome> {
   const { code: fault } = Fault.from(thrown);
   const reason = reasonOf(thrown);
   parts.log.warn({ event: "letter.not-opened", session: session.slice(0, 12), uid, mailbox: parts.own.address.address, fault, reason });
   await mailbox.flagNotOpened(uid);
   const before = await parts.journal.find(parts.own.address.address, session);
-  if (before?.stage === "filed") return; // the letter is in its reader's hands; only its confirmation was refused
+  if (before?.stage === "filed") return "filed"; // the letter is in its reader's hands; only its confirmation was refused
   await keep(parts, session, "", { stage: "failed", fault, reason });
+  return "left";
 }
 
 export async function keep(parts: FilingParts, session: string, messageId: string, stage: Stage): Promise<void> {

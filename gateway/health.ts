@@ -1,9 +1,10 @@
-/** What the gateway cannot work without, looked at on demand: broker, mailboxes, certificates, spool and next hop. */
+/** What the gateway cannot work without, looked at on demand: broker, mailboxes, certificates, spool, next hop and delivery server. */
 import type { BrokerClient } from "../broker/client.ts";
 import type { Check, Dependency } from "../config/health.ts";
 import type { Mailbox } from "../mime/address.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
+import type { Delivery } from "./delivery.ts";
 import type { Identities } from "./identities.ts";
 import type { Relay } from "./relay.ts";
 import type { Spool } from "./spool.ts";
@@ -19,6 +20,8 @@ export interface HealthParts {
   readonly spool: Pick<Spool, "probe">;
   /** Absent where the gateway only receives. */
   readonly relay: Pick<Relay, "waiting"> | undefined;
+  /** Absent where no mail comes in by us. */
+  readonly delivery: Pick<Delivery, "look"> | undefined;
   readonly standing: Standing;
   now(): Date;
 }
@@ -27,7 +30,7 @@ export interface HealthParts {
 const LEAST_FREE_OCTETS = 128 << 20;
 
 /** In the order in which a letter needs them. */
-const DEPENDENCIES = ["broker", "identities", "spool", "next-hop", "imap"] as const;
+const DEPENDENCIES = ["broker", "identities", "spool", "next-hop", "imap", "delivery"] as const;
 
 export function checksOf(parts: HealthParts): Check[] {
   const looks: Readonly<Record<(typeof DEPENDENCIES)[number], Check["look"]>> = {
@@ -35,6 +38,7 @@ export function checksOf(parts: HealthParts): Check[] {
     identities: async () => lookAtIdentities(parts),
     spool: () => lookAtSpool(parts),
     "next-hop": async () => [lookAtNextHop(parts)],
+    delivery: async (signal) => parts.delivery?.look(signal) ?? [],
     imap: async () => [...parts.standing.watchers].map(([of, { ready, reason }]) => ({ of, ready, reason })),
   };
   return DEPENDENCIES.map((name) => ({ name, look: looks[name] }));

@@ -3,32 +3,33 @@ import { createHash } from "node:crypto";
 import type { OpenedLetter } from "../mime/bind.ts";
 import { openPlain, readPlain } from "../mime/open-plain.ts";
 import { restore } from "../mime/payload.ts";
-import { file, keep, leave, type FilingParts } from "./filing.ts";
-import type { Mailbox, Seen } from "./mailbox.ts";
+import { file, keep, leave, type FilingParts, type Outcome } from "./filing.ts";
+import type { Letterbox, Seen } from "./mailbox.ts";
 import { resultFields, type OpeningParts } from "./opening.ts";
 
 /**
  * Opens and files one such mail; anything else is never touched.
  * @throws Fault with retry `later`: nothing is lost, the same call is to be made again
  */
-export async function receivePlain(parts: OpeningParts & FilingParts, mailbox: Mailbox, seen: Seen, mail: Buffer): Promise<void> {
+export async function receivePlain(parts: OpeningParts & FilingParts, mailbox: Letterbox, seen: Seen, mail: Buffer): Promise<Outcome> {
   const { openers } = parts.identity();
   const envelope = readPlain(mail, openers);
-  if (!envelope) return;
+  if (!envelope) return "left";
   const name = createHash("sha256").update(envelope).digest("hex");
-  await parts.journal.alone(name, async () => {
+  return parts.journal.alone(name, async () => {
     const before = await parts.journal.find(parts.own.address.address, name);
     const isFiled = before?.stage === "opened";
-    if (before?.stage === "failed" || (seen.flags.includes("\\Deleted") && !isFiled)) return;
-    if (!isFiled && !(await isOpened(parts, mailbox, seen, { envelope, name }))) return;
+    if (before?.stage === "failed" || (seen.flags.includes("\\Deleted") && !isFiled)) return "left";
+    if (!isFiled && !(await isOpened(parts, mailbox, seen, { envelope, name }))) return "left";
     await mailbox.retire(seen.uid);
+    return "filed";
   });
 }
 
 /** @returns whether the opened copy is in the mailbox; otherwise the original is left there, flagged */
 async function isOpened(
   parts: OpeningParts & FilingParts,
-  mailbox: Mailbox,
+  mailbox: Letterbox,
   seen: Seen,
   { envelope, name }: { envelope: Buffer; name: string },
 ): Promise<boolean> {

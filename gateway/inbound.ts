@@ -1,14 +1,14 @@
-/** The inbound walk: a sealed letter in a mailbox to the opened letter and its confirmation (patent S6-S10). It reads downwards in the order of the steps. */
+/** The inbound walk: a sealed letter in a mailbox, or on its way there, to the opened letter and its confirmation (patent S6-S10). It reads downwards in the order of the steps. */
 import { createHash, randomBytes } from "node:crypto";
 import { ticketHash, type OpeningProof } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
 import { letterOf, type Log } from "../config/log.ts";
 import { Fault } from "../mime/fault.ts";
 import { readSealed, type SealedMessage } from "../mime/message.ts";
-import { file, keep, leave, type FilingParts } from "./filing.ts";
+import { file, keep, leave, type FilingParts, type Outcome } from "./filing.ts";
 import { receivePlain } from "./inbound-plain.ts";
 import type { Stage } from "./journal.ts";
-import type { Mailbox, Seen } from "./mailbox.ts";
+import type { Letterbox, Seen } from "./mailbox.ts";
 import { recalledNote } from "./recalled-note.ts";
 import { MARKER_FIELD, open, type OpeningParts } from "./opening.ts";
 import type { Language } from "./words.ts";
@@ -20,48 +20,51 @@ export interface InboundParts extends OpeningParts, FilingParts {
 
 /**
  * Opens one letter and files it. Returns when there is nothing more to do with it: filed and confirmed, refused and flagged, or not ours.
- * @throws Fault with retry `later`: nothing is lost, the same call is to be made again
+ * @throws Fault with retry `later` or `unauthenticated`, or what the letterbox throws: nothing is lost, the same call is to be made again
  */
-export async function receive(parts: InboundParts, mailbox: Mailbox, seen: Seen, signal: AbortSignal): Promise<void> {
+export async function receive(parts: InboundParts, mailbox: Letterbox, seen: Seen, signal: AbortSignal): Promise<Outcome> {
   haltAt("b1");
   const mail = await mailbox.fetch(seen.uid);
-  if (!mail) return;
+  if (!mail) return "left";
   const known = parts.log.with({ letter: letterOf(seen.messageId ?? "") });
   haltAt("b2");
   let sealed: SealedMessage | undefined;
   try {
     sealed = readSealed(mail);
   } catch (thrown) {
-    if (seen.flags.includes("\\Deleted")) return;
-    await leave({ ...parts, log: known }, mailbox, seen, createHash("sha256").update(mail).digest("hex"), thrown); // it has no ticket to be named by
-    return;
+    if (seen.flags.includes("\\Deleted")) return "left";
+    return leave({ ...parts, log: known }, mailbox, seen, createHash("sha256").update(mail).digest("hex"), thrown); // it has no ticket to be named by
   }
   if (!sealed) return receivePlain({ ...parts, log: known }, mailbox, seen, mail);
   const session = ticketHash(sealed.shell.ticket);
   const letter = { parts, mailbox, seen, sealed, mail, session, known, log: known.with({ session: session.slice(0, 12) }) };
-  await parts.journal.alone(session, () => receiveLetter(letter, signal));
+  return parts.journal.alone(session, () => receiveLetter(letter, signal));
 }
 
-async function receiveLetter(letter: Walk, signal: AbortSignal): Promise<void> {
+async function receiveLetter(letter: Walk, signal: AbortSignal): Promise<Outcome> {
   const { parts, mailbox, seen, session, known } = letter;
   const before = await parts.journal.find(parts.own.address.address, session);
-  if (before?.stage === "failed") return;
+  if (before?.stage === "failed") return "left";
   const isEnding = before !== undefined && before.stage !== "begun";
-  if (seen.flags.includes("\\Deleted") && !isEnding) return; // by its reader, unopened
+  if (seen.flags.includes("\\Deleted") && !isEnding) return "left"; // by its reader, unopened
   try {
     if (before?.stage === "recalling" || before?.stage === "recalled") await fileRecalled(letter, before);
     else await walk(letter, before, signal);
+    return "filed";
   } catch (thrown) {
     const fault = Fault.from(thrown);
-    if (fault.code === "recalled" && before?.stage !== "filed") return fileRecalled(letter, before);
-    if (fault.retry === "later" || fault.code === "unauthenticated") throw fault;
-    await leave({ ...parts, log: known }, mailbox, seen, session, thrown);
+    if (fault.code === "recalled" && before?.stage !== "filed") {
+      await fileRecalled(letter, before);
+      return "filed";
+    }
+    if (fault.retry === "later" || fault.code === "unauthenticated") throw thrown;
+    return leave({ ...parts, log: known }, mailbox, seen, session, thrown);
   }
 }
 
 interface Walk {
   readonly parts: InboundParts;
-  readonly mailbox: Mailbox;
+  readonly mailbox: Letterbox;
   readonly seen: Seen;
   readonly sealed: SealedMessage;
   /** The sealed mail as it came. */

@@ -10,7 +10,7 @@ import { Fault } from "../mime/fault.ts";
 import { onlyValue } from "../mime/headers.ts";
 import { verifySignature } from "../mime/sign.ts";
 import { makeFolder, namesIn, readIfPresent, writeDurably } from "./durable.ts";
-import type { Mailbox, Seen } from "./mailbox.ts";
+import type { Letterbox, Seen } from "./mailbox.ts";
 
 const PEM = ".pem";
 /** A signed mail larger than this is not read for its certificate. */
@@ -44,7 +44,7 @@ export class Learned {
   }
 
   /** Looks at a signed mail that came in; without a folder for approved certificates nothing is learned. */
-  async receive(mailbox: Mailbox, { uid, octets }: Seen): Promise<void> {
+  async receive(mailbox: Pick<Letterbox, "fetch">, { uid, octets }: Seen): Promise<void> {
     if (this.#approved === undefined || octets > LARGEST_OCTETS) return;
     const mail = await mailbox.fetch(uid);
     if (mail)

@@ -22,23 +22,11 @@ export interface Structure {
   readonly childNodes?: readonly Structure[] | undefined;
 }
 
-/** What the watcher and the inbound walk do to a mailbox, wherever it is (IMAP here, maildir.ts). */
-export type Mailbox = Pick<
-  ImapMailbox,
-  | "usable"
-  | "canIdle"
-  | "uidValidity"
-  | "seenAbove"
-  | "fetch"
-  | "hasOpened"
-  | "keepOne"
-  | "append"
-  | "flagNotOpened"
-  | "retire"
-  | "idle"
-  | "noop"
-  | "close"
->;
+/** What the inbound walk does to one letter, wherever it is: in a mailbox, or on its way through us (passage.ts). */
+export type Letterbox = Pick<ImapMailbox, "fetch" | "hasOpened" | "keepOne" | "append" | "flagNotOpened" | "retire">;
+
+/** And what the watcher does to a mailbox, wherever that is (IMAP here, maildir.ts). */
+export type Mailbox = Letterbox & Pick<ImapMailbox, "usable" | "canIdle" | "uidValidity" | "seenAbove" | "idle" | "noop" | "close">;
 
 /** Keyword on letters that were not opened; it says so to mail clients and other gateways. */
 const NOT_OPENED = "$KakitomeNotOpened";

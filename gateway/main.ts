@@ -11,6 +11,7 @@ import { Fault } from "../mime/fault.ts";
 import { autoconfig, listed, mobileconfig, muttrc } from "./client-formats.ts";
 import { openDiscovery } from "./discovery.ts";
 import { LIVE_KEYS, openDoors, pemAt, type Doors } from "./doors.ts";
+import { LIVE_INBOUND_KEYS, openInboundDoors, type InboundDoors } from "./inbound-doors.ts";
 import { checksOf } from "./health.ts";
 import { Identities } from "./identities.ts";
 import { openChannel } from "./identity.ts";
@@ -20,6 +21,7 @@ import { Learned } from "./learned.ts";
 import { Letters } from "./letters.ts";
 import { Logins } from "./login.ts";
 import { addGauges, Counted } from "./metrics.ts";
+import type { Letterbox, Seen } from "./mailbox.ts";
 import { Maildir } from "./maildir.ts";
 import { receiveReceipt } from "./receipts.ts";
 import { keepRenewed } from "./renewal.ts";
@@ -57,6 +59,7 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
   const running = new Lifecycle();
   let current = config;
   let doors: Doors | undefined;
+  let inboundDoors: InboundDoors | undefined;
   const counted = new Counted();
   const watched = config.mailboxes.filter(({ imap }) => imap).map(({ address }) => address.address);
   const standing = new Standing(watched, now);
@@ -89,6 +92,9 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
 
     const logins = new Logins(now);
     doors = await openDoors(config, { broker, identities, spool, letters, logins, log, now }, running);
+    const onReport = (letterbox: Pick<Letterbox, "fetch">, seen: Seen) => receiveReceipt({ broker, letters, log, now }, letterbox, seen);
+    const onSigned = (letterbox: Pick<Letterbox, "fetch">, seen: Seen) => new Learned(current, log).receive(letterbox, seen);
+    inboundDoors = await openInboundDoors(config, { walkOf, onReport, onSigned, log, now }, running);
     const watchers = config.mailboxes.map((own) => watchMailbox(own));
     running.onStop(async () => void (await Promise.all(watchers)));
     const healthPort = config.health && (await openHealth(config.health));
@@ -102,9 +108,10 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
       healthPort,
       stop: () => running.stop(),
       async reload(next) {
-        const found = sorted(differences(current, next), LIVE_KEYS);
+        const found = sorted(differences(current, next), [...LIVE_KEYS, ...LIVE_INBOUND_KEYS]);
         const before = doors?.certificate().fingerprint;
         doors?.prepare(next)(); // throws before anything changed
+        inboundDoors?.renew(next);
         current = withLive(current, next);
         const isRenewed = doors?.certificate().fingerprint !== before;
         return { ...found, changed: [...found.changed, ...(isRenewed ? ["the door's certificate"] : [])] };
@@ -115,7 +122,19 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
       const [mailbox] = config.mailboxes;
       if (!mailbox) throw new Fault("internal", "a gateway without mailboxes");
       const { relay } = doors ?? {};
-      const parts = { broker, brokerUrl: config.broker.url, mailbox: mailbox.address, identities, spool, relay, standing, channel, now };
+      const { delivery } = inboundDoors ?? {};
+      const parts = {
+        broker,
+        brokerUrl: config.broker.url,
+        mailbox: mailbox.address,
+        identities,
+        spool,
+        relay,
+        delivery,
+        standing,
+        channel,
+        now,
+      };
       const health = new Health(checksOf(parts), now);
       const certificates = () => ({ channel: [channel()], root: broker.trust.roots, door: doors ? [doors.certificate()] : [] });
       addGauges(counted.metrics, { health, standing, spool, relay, identities, certificates, now });
@@ -132,7 +151,24 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
     async function watchMailbox(own: OwnMailbox): Promise<void> {
       const access = accessOf(own);
       if (!access) return;
-      const inbound: InboundParts = {
+      const inbound = walkOf(own);
+      await watch(
+        {
+          access,
+          address: own.address.address,
+          journal,
+          log,
+          largest: Math.max(LARGEST_RECEIVED_OCTETS, (config.submission?.largest ?? 0) * GROWTH),
+          onSealed: (mailbox, seen, signal) => receive(inbound, mailbox, seen, signal),
+          onReport,
+          onSigned,
+        },
+        running.signal,
+      );
+    }
+
+    function walkOf(own: OwnMailbox): InboundParts {
+      return {
         broker,
         brokerUrl: config.broker.url,
         journal,
@@ -145,19 +181,6 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
         identity: () => identities.of(own.address),
         now,
       };
-      await watch(
-        {
-          access,
-          address: own.address.address,
-          journal,
-          log,
-          largest: Math.max(LARGEST_RECEIVED_OCTETS, (config.submission?.largest ?? 0) * GROWTH),
-          onSealed: (mailbox, seen, signal) => receive(inbound, mailbox, seen, signal),
-          onReport: (mailbox, seen) => receiveReceipt({ broker, letters, log, now }, mailbox, seen),
-          onSigned: (mailbox, seen) => new Learned(current, log).receive(mailbox, seen),
-        },
-        running.signal,
-      );
     }
   } catch (thrown) {
     await running.stop();
@@ -167,10 +190,12 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
 
 /** The running configuration with what a reload changes of it; the rest stays as it runs, and is named at every reload until the restart. */
 function withLive(current: GatewayConfig, next: GatewayConfig): GatewayConfig {
-  const { users, policy, submission } = next;
+  const { users, policy, submission, inbound } = next;
   const { listen, control } = current.submission ?? {};
   const renewed = submission && current.submission && { ...submission, listen: listen ?? submission.listen, control };
-  return { ...current, users, policy, submission: renewed ?? current.submission };
+  const { listen: inboundListen, deliver } = current.inbound ?? {};
+  const renewedInbound = inbound && inboundListen && deliver && { ...inbound, listen: inboundListen, deliver };
+  return { ...current, users, policy, submission: renewed ?? current.submission, inbound: renewedInbound ?? current.inbound };
 }
 
 const TIDY_EVERY_MS = 60 * 60_000;

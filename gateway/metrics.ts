@@ -10,6 +10,8 @@ import type { Standing } from "./standing.ts";
 
 const SENT = ["accepted", "passed", "without-broker", "relayed", "given-up", "opened", "delayed", "expired", "recalled"] as const;
 const RECEIVED = ["presented", "filed", "confirmed", "not-opened", "recalled"] as const;
+/** `put-off` stays in the queue of whoever brought it. */
+const ARRIVED = ["opened", "as-it-came", "put-off", "refused"] as const;
 
 /** Which state a line reports of a copy that was sent. */
 const SENT_BY: Readonly<Record<string, (typeof SENT)[number]>> = {
@@ -51,6 +53,9 @@ export class Counted {
   readonly #refused = this.metrics.counter("kakitome_submissions_refused_total", "Answers to clients that were no success, by class.", {
     class: ["4", "5"],
   });
+  readonly #arrivals = this.metrics.counter("kakitome_arrivals_total", "Mails at the inbound doors, by what became of them.", {
+    outcome: ARRIVED,
+  });
   readonly #logins = this.metrics.counter("kakitome_logins_failed_total", "Wrong passwords at the door.", {});
 
   hear(facts: Facts): void {
@@ -72,6 +77,9 @@ export class Counted {
     if (event === "mailbox.watched") this.#connects({});
     if (event === "mailbox.waits") this.#breaks({});
     if (event === "submission.refused") this.#refused({ class: String(facts["code"]).slice(0, 1) });
+    if (event === "arrival.handed-on") this.#arrivals({ outcome: facts["opened"] === true ? "opened" : "as-it-came" });
+    if (event === "inbound.refused" && facts["phase"] === "DATA")
+      this.#arrivals({ outcome: Number(facts["code"]) < 500 ? "put-off" : "refused" });
     if (event === "submission.authentication-failed") this.#logins({});
   }
 }

@@ -95,6 +95,11 @@ function bindingOf(parts: OpeningParts, release: Release) {
   return { hold, signing, contentId, sender, messageId, commit, expiresAt, recipients, trust };
 }
 
+/** What only this gateway may have said: fields of outside mail that claim to be such are lies. */
+export function claimsOf(name: string): HeaderField[] {
+  return [field("Authentication-Results", `${name};`), field(SESSION_FIELD, "-"), field(MARKER_FIELD, "-")];
+}
+
 /**
  * What this gateway found out, on top of the opened letter (RFC 8601 §2.2, RFC 7281 §3).
  * @param names.session where there was one @param names.marker where the letter goes into a mailbox

@@ -9,6 +9,7 @@ import { noticeMail } from "./notice.ts";
 import type { Relay } from "./relay.ts";
 import { recordOf, sealFor, type Sealed, type SealedFor, type SealingParts } from "./sealing.ts";
 import { mixedNotice, settle, type Settled } from "./settle.ts";
+import { SUBMISSION_HOP } from "./shape.ts";
 import type { Spool } from "./spool.ts";
 import type { Submission, SubmittedRecipient } from "./submission.ts";
 import { WORDS } from "./words.ts";
@@ -127,9 +128,14 @@ export async function send(
 }
 
 /** The trace field; who the client was stays with us (RFC 5321 §4.4 wants a from clause, privacy does not). */
-export function received(parts: Pick<SealingParts, "now" | "name">, submission: Pick<Submission, "protocol">, id: string): HeaderField {
+export function received(
+  parts: Pick<SealingParts, "now" | "name">,
+  submission: Pick<Submission, "protocol">,
+  id: string,
+  { by } = SUBMISSION_HOP,
+): HeaderField {
   const date = parts.now().toUTCString().replace("GMT", "+0000");
-  return field("Received", `by ${parts.name} (Kakitome) with ${submission.protocol}\r\n id ${id}; ${date}`);
+  return field("Received", `by ${parts.name} (${by}) with ${submission.protocol}\r\n id ${id}; ${date}`);
 }
 
 function entryOf(parts: OutboundParts, submission: Submission, id: string, sealed: Sealed) {

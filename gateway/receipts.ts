@@ -6,7 +6,7 @@ import { Fault } from "../mime/fault.ts";
 import { verifyProof } from "../mime/proof.ts";
 import { readReceipt, type ReadReceipt } from "../mime/report.ts";
 import type { Letters } from "./letters.ts";
-import type { Mailbox, Seen } from "./mailbox.ts";
+import type { Letterbox, Seen } from "./mailbox.ts";
 
 export interface ReceiptParts {
   readonly broker: BrokerClient;
@@ -37,7 +37,11 @@ export interface Told {
 const namesOf = ({ messageId, session }: Told) => ({ letter: letterOf(messageId), session: session.slice(0, 12) });
 
 /** Reads one mail that may be a receipt. @throws Fault with retry `later` where the mailbox does not answer */
-export async function receiveReceipt({ broker, letters, log, now }: ReceiptParts, mailbox: Mailbox, { uid }: Seen): Promise<void> {
+export async function receiveReceipt(
+  { broker, letters, log, now }: ReceiptParts,
+  mailbox: Pick<Letterbox, "fetch">,
+  { uid }: Seen,
+): Promise<void> {
   const mail = await mailbox.fetch(uid);
   if (!mail) return;
   let receipt: ReadReceipt | undefined;

@@ -25,6 +25,7 @@ export interface Reply {
 /** What the client sees: the row's words and the advice where there is one; never the inner message. */
 export function replyFor(thrown: unknown): Reply {
   if (thrown instanceof Refused) return doorReply(thrown.word);
+  if (thrown instanceof Declined) return thrown.reply;
   const fault = Fault.from(thrown);
   const [code, detail, words] = ROWS[fault.code];
   return { code, text: `${enhanced(code, detail)} ${fault.advice ?? words}` };
@@ -33,7 +34,7 @@ export function replyFor(thrown: unknown): Reply {
 /** Wrong name or password (RFC 4954 §6). */
 export const AUTHENTICATION_FAILED: Reply = { code: 535, text: "5.7.8 User name or password is wrong" };
 
-/** What the door says to a client that it sends away or puts off; the connection ends after each but the last three (RFC 5321 §3.8, RFC 3463 §3.5 to §3.8). */
+/** What the door says to a client that it sends away or puts off; the connection ends after each but the last four (RFC 5321 §3.8, RFC 3463 §3.5 to §3.8). */
 const DOOR = {
   bare: [554, "5.2", "A line end is CR and LF together, and NUL stands nowhere; nothing of this was accepted"],
   "long-line": [554, "5.2", "The line is longer than this gateway reads; nothing of this was accepted"],
@@ -45,9 +46,11 @@ const DOOR = {
   late: [421, "4.2", "This took too long"],
   slow: [421, "4.2", "The message comes too slowly"],
   crowded: [421, "7.0", "Too many connections; try again later"],
+  foreign: [554, "7.1", "No mail is taken from this address"],
   "put-off": [454, "7.0", "Too many failed attempts to log in; try again later"],
   looping: [554, "4.6", "The message goes in circles: it was here, or in too many places, before"],
   busy: [454, "7.0", "Too many log in at once; try again soon"],
+  "one-recipient": [452, "5.3", "One recipient in a transaction; the others in their own"],
 } as const satisfies Record<string, readonly [number, string, string]>;
 
 export type Dismissal = keyof typeof DOOR;
@@ -62,6 +65,27 @@ export class Refused extends Error {
     this.word = word;
   }
 }
+
+/** What the delivery server answered; whoever hands the mail over to us hears it in its place. */
+export class Declined extends Error {
+  override readonly name = "Declined";
+  readonly reply: Reply;
+
+  /** @param answer as it came, with code and enhanced status on each line */
+  constructor(code: number, answer: string) {
+    const words = answer
+      .split(/\r?\n/u)
+      .map((line) => line.replace(/^\d{3}(?:[ -]|$)(?:[245]\.\d{1,3}\.\d{1,3}\s+)?/u, ""))
+      .join(" ")
+      .replaceAll(/[^\x20-\x7E]/gu, "?")
+      .slice(0, LONGEST_WORDS);
+    super(`the delivery server answered ${code}: ${words}`);
+    this.reply = { code, text: `${statusIn(answer, code)} The delivery server says: ${words}` };
+  }
+}
+
+/** A reply line has 512 octets (RFC 5321 §4.5.3.1.5). */
+const LONGEST_WORDS = 400;
 
 export function doorReply(word: Dismissal): Reply {
   const [code, detail, words] = DOOR[word];

@@ -7,21 +7,30 @@ import { Refused } from "./reply.ts";
 
 export type ShapeLimits = Pick<DoorLimits, "header" | "fields" | "nesting" | "received">;
 
-/** How often a message may come by this gateway again: a person may resend what came back from a list, a circle stops after one turn. */
-const MOST_OWN_HOPS = 1;
+/** How a door signs its trace fields, and how often a message may have come by it before. */
+export interface OwnHop {
+  /** The comment behind the host name. */
+  readonly by: string;
+  readonly most: number;
+}
+
+/** A person may resend what came back from a list; a circle stops after one turn. */
+export const SUBMISSION_HOP: OwnHop = { by: "Kakitome", most: 1 };
+/** Readers of one site forward to one another, each time by way of us; what goes in circles comes by more often. */
+export const INBOUND_HOP: OwnHop = { by: "Kakitome inbound", most: 10 };
 
 const tooLarge = (advice: string): Fault => new Fault("too-large", advice, { advice });
 
 /**
  * @param message with CRLF line ends
- * @param name host name of this gateway, as its own trace fields have it
+ * @param name host name of this gateway, as its own trace fields have it. @param hop at which of its doors
  * @throws Fault `too-large` with words for the sender; Refused `looping`
  */
-export function demandShape(message: Buffer, limits: ShapeLimits, name: string): void {
+export function demandShape(message: Buffer, limits: ShapeLimits, name: string, hop = SUBMISSION_HOP): void {
   const fields = headerOf(message, limits);
   const received = fieldsNamed(fields, "received");
-  const own = received.filter((item) => isOwnHop(item, name));
-  if (received.length > limits.received || own.length > MOST_OWN_HOPS) throw new Refused("looping");
+  const own = received.filter((item) => isOwnHop(item, name, hop));
+  if (received.length > limits.received || own.length > hop.most) throw new Refused("looping");
   if (depthOf(message, limits.nesting) > limits.nesting) {
     throw tooLarge(`The message has parts in more than ${limits.nesting} parts, the most this gateway takes.`);
   }
@@ -35,9 +44,9 @@ function headerOf(message: Buffer, { header, fields }: ShapeLimits): readonly He
   return found;
 }
 
-/** Our own trace field (outbound.ts writes it). */
-function isOwnHop(item: HeaderField, name: string): boolean {
-  return valueOf(item).toLowerCase().startsWith(`by ${name.toLowerCase()} (kakitome) `);
+/** Our own trace field (`received` in outbound.ts writes it). */
+function isOwnHop(item: HeaderField, name: string, { by }: OwnHop): boolean {
+  return valueOf(item).toLowerCase().startsWith(`by ${name} (${by}) `.toLowerCase());
 }
 
 const DASHES = Buffer.from("\r\n--");

@@ -9,7 +9,7 @@ import type { StrictServer } from "./strict-server.ts";
 type Phase = "authenticate" | "idle" | "envelope" | "data";
 
 /** What a pipelined group may only end with (RFC 2920 §3.1), where what stands behind is not just early but believed by the wrong party. */
-const LAST_OF_A_GROUP = new Set(["HELO", "EHLO", "STARTTLS", "DATA"]);
+const LAST_OF_A_GROUP = new Set(["HELO", "EHLO", "LHLO", "STARTTLS", "DATA"]);
 /** What a client does that sends mail; anything else is counted until a message is accepted. */
 const BRINGS_MAIL = new Set(["MAIL", "RCPT", "DATA", "AUTH", "STARTTLS", "QUIT"]);
 /** AUTH lines may be this long (RFC 4954 §4); all others are shorter (RFC 5321 §4.5.3.1.4). */

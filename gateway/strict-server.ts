@@ -11,23 +11,35 @@ import type { Visits } from "./visits.ts";
 /** A client that was turned away gets this long to take its answer. */
 const LINGER_MS = 1_000;
 
+/** What of the limits a connection is held to. */
+export type StrictLimits = Pick<
+  DoorLimits,
+  "errors" | "commands" | "line" | "authenticate" | "idle" | "envelope" | "message" | "rate" | "window"
+>;
+
+/** Which door: its events in the log begin with it. */
+export type DoorName = "submission" | "inbound";
+
 interface StrictParts {
-  readonly limits: DoorLimits;
+  readonly name: DoorName;
+  readonly limits: StrictLimits;
   readonly visits: Visits;
   readonly log: Log;
   isTrusted(address: string): boolean;
 }
 
 export class StrictServer extends SMTPServer {
-  readonly limits: DoorLimits;
+  readonly limits: StrictLimits;
+  readonly #name: DoorName;
   readonly #visits: Visits;
   readonly #log: Log;
   /** Whether a mail server in front is at this address, which may say who its client was (XFORWARD). */
   readonly isTrusted: (address: string) => boolean;
   readonly #leaving = new WeakMap<Socket, () => void>();
 
-  constructor(options: SMTPServerOptions, { limits, visits, log, isTrusted }: StrictParts) {
+  constructor(options: SMTPServerOptions, { name, limits, visits, log, isTrusted }: StrictParts) {
     super(options);
+    this.#name = name;
     this.limits = limits;
     this.#visits = visits;
     this.#log = log;
@@ -68,11 +80,11 @@ export class StrictServer extends SMTPServer {
   }
 
   dismissed({ id, remoteAddress }: SMTPServerSession, why: Dismissal): void {
-    this.#log.warn({ event: "submission.dismissed", connection: id, remote: remoteAddress, why });
+    this.#log.warn({ event: `${this.#name}.dismissed`, connection: id, remote: remoteAddress, why });
   }
 
   #turnAway(socket: Socket, remote: string, handshake: boolean): void {
-    this.#log.warn({ event: "submission.turned-away", remote });
+    this.#log.warn({ event: `${this.#name}.turned-away`, remote });
     socket.on("error", () => undefined);
     if (handshake) return void socket.destroy(); // no words before TLS
     const { code, text } = doorReply("crowded");

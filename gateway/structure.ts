@@ -1,4 +1,4 @@
-/** The structure of a message in a file, as an IMAP server would tell it: what the watcher decides by, without the texts. */
+/** The structure of a message in a file or in memory, as an IMAP server would tell it: what the watcher decides by, without the texts. */
 import { readFile } from "node:fs/promises";
 import { parseEntity, splitMultipart, toCrlf } from "../mime/entity.ts";
 import { fieldsNamed, splitMessage, valueOf } from "../mime/headers.ts";
@@ -11,13 +11,16 @@ export const UNREADABLE = { structure: undefined, messageId: undefined } as cons
 /** What is told of a message. */
 export type Described = Pick<Seen, "structure" | "messageId">;
 
-/** Nothing where the message cannot be read: it is none of ours. @throws what the file system says */
+/** Of a file. @throws what the file system says */
 export async function structureOf(path: string): Promise<Described> {
-  const mail = await readFile(path);
+  return described(toCrlf(await readFile(path)));
+}
+
+/** Nothing where the message cannot be read: it is none of ours. @param mail with CRLF line ends */
+export function described(mail: Buffer): Described {
   try {
-    const whole = toCrlf(mail);
-    const [messageId] = fieldsNamed(splitMessage(whole).fields, "message-id").map((item) => valueOf(item));
-    return { structure: nodeOf(whole, 0), messageId };
+    const [messageId] = fieldsNamed(splitMessage(mail).fields, "message-id").map((item) => valueOf(item));
+    return { structure: nodeOf(mail, 0), messageId };
   } catch {
     return UNREADABLE;
   }

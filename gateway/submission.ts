@@ -1,7 +1,6 @@
 /** The SMTP door for mail clients: TLS, AUTH, sender = identity, policy at RCPT, DATA up to a limit; then the outbound walk (RFC 6409, RFC 4954). */
-import type { SMTPServer, SMTPServerAddress, SMTPServerDataStream, SMTPServerSession } from "smtp-server";
+import type { SMTPServerAddress, SMTPServerSession } from "smtp-server";
 import type { Log } from "../config/log.ts";
-import { reasonOf } from "../config/log.ts";
 import type { Running } from "../config/lifecycle.ts";
 import type { DoorLimits } from "../config/schema.ts";
 import { parseMailbox, type Mailbox } from "../mime/address.ts";
@@ -9,7 +8,8 @@ import { Fault } from "../mime/fault.ts";
 import type { Attempts } from "./attempts.ts";
 import { demandIdentity } from "./author.ts";
 import type { Admitted, Policy } from "./policy.ts";
-import { AUTHENTICATION_FAILED, Refused, accepted, replyFor, type Reply } from "./reply.ts";
+import { COMMON, Listener, NEVER, collect, smtpError } from "./listener.ts";
+import { AUTHENTICATION_FAILED, Refused, accepted, replyFor } from "./reply.ts";
 import { demandShape } from "./shape.ts";
 import { StrictServer } from "./strict-server.ts";
 import { takeForwarded, type Forwarded } from "./forwarded.ts";
@@ -69,10 +69,6 @@ export interface DoorParts {
   consign(submission: Submission, signal: AbortSignal): Promise<string>;
 }
 
-/** How long a stop waits for letters whose octets are on their way. */
-const LONGEST_STOP_MS = 10_000;
-const NOTHING_FOR_MS = 5 * 60_000; // RFC 5321 §4.5.3.2.7
-
 /** What the gateway remembers of a transaction beside the library's own session. */
 interface Transaction {
   readonly submitter: Submitter;
@@ -91,32 +87,13 @@ export interface OpenDoor extends Running {
 /** Opens one door. `stop` refuses new connections, sends idle clients away and lets letters that are coming in be accepted. */
 export async function openDoor(door: Door, parts: DoorParts): Promise<OpenDoor> {
   let { largest } = door;
-  const late = new AbortController();
-  const { signal } = late;
-  const receiving = new Set<string>();
-  let isStopping = false;
-  const dismiss = (): void => {
-    for (const connection of server.connections) if (!receiving.has(connection.session.id)) connection.close();
-  };
+  const listener = new Listener("submission", parts.log);
+  const { signal } = listener;
   const transactions = new WeakMap<SMTPServerSession, Transaction>();
-  const answer = async <T>(
-    session: SMTPServerSession,
-    phase: string,
-    step: () => Promise<T>,
-    callback: (error: Error | null, value?: T) => void,
-  ) => {
-    try {
-      callback(null, await step());
-    } catch (thrown) {
-      const reply = replyFor(thrown);
-      parts.log.warn({ event: "submission.refused", phase, code: reply.code, connection: session.id, reason: reasonOf(thrown) });
-      callback(smtpError(reply));
-    }
-  };
   const server = new StrictServer(
     {
+      ...COMMON,
       name: door.name,
-      banner: "Kakitome",
       secure: door.tls === "implicit",
       key: door.key,
       cert: door.certificate,
@@ -124,15 +101,10 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<OpenDoor> 
       authMethods: ["PLAIN", "LOGIN"],
       authOptional: true, // `begin` demands it, for it knows whom the network speaks for
       useXForward: true, // from trusted networks only (strict-connection.ts)
-      disabledCommands: ["XCLIENT", "WIZ", "SHELL", "KILL", "HELP"],
+      disabledCommands: NEVER,
       size: door.largest,
       hideDSN: false,
-      hideENHANCEDSTATUSCODES: true, // the library would put a second, generic code before ours
-      disableReverseLookup: true,
-      logger: false,
-      socketTimeout: NOTHING_FOR_MS, // of a TLS handshake; the phases of a connection have deadlines of their own
       maxRecipients: door.mostRecipients,
-      closeTimeout: LONGEST_STOP_MS,
       onAuth(auth, session, callback) {
         void authenticate(parts, auth.username ?? "", auth.password ?? "", session).then(
           (user) => (user ? callback(null, { user }) : callback(smtpError(AUTHENTICATION_FAILED))),
@@ -140,29 +112,29 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<OpenDoor> 
         );
       },
       onMailFrom(address, session, callback) {
-        void answer(session, "MAIL", async () => void transactions.set(session, begin(parts, session, address)), callback);
+        void listener.answer(session, "MAIL", async () => void transactions.set(session, begin(parts, session, address)), callback);
       },
       onRcptTo(address, session, callback) {
-        void answer(session, "RCPT", async () => addRecipient(parts, transactions.get(session), address, signal), callback);
+        void listener.answer(session, "RCPT", async () => addRecipient(parts, transactions.get(session), address, signal), callback);
       },
       onData(stream, session, callback) {
         const step = async (): Promise<string> => {
-          receiving.add(session.id);
           const message = await collect(stream, largest);
           demandShape(message, door.limits, door.name);
           return accepted(await take(parts, session, transactions.get(session), message, signal));
         };
-        void answer(session, "DATA", step, callback).finally(() => {
-          receiving.delete(session.id);
-          if (isStopping) dismiss();
-        });
+        void listener.receive(session, step, callback);
       },
     },
-    { limits: door.limits, visits: parts.visits, log: parts.log, isTrusted: (address) => parts.trusted(address) !== undefined },
+    {
+      name: "submission",
+      limits: door.limits,
+      visits: parts.visits,
+      log: parts.log,
+      isTrusted: (address) => parts.trusted(address) !== undefined,
+    },
   );
-  server.on("error", (error) => parts.log.warn({ event: "submission.connection", reason: reasonOf(error) }));
-  const port = await listen(server, door.listen);
-  parts.log.info({ event: "submission.listening", port, tls: door.tls });
+  const port = await listener.listen(server, door.listen, { tls: door.tls });
   return {
     port,
     renew(next) {
@@ -170,29 +142,8 @@ export async function openDoor(door: Door, parts: DoorParts): Promise<OpenDoor> 
       server.updateSecureContext({ key: next.key, cert: next.certificate });
       Object.assign(server.options, { size: next.largest, maxRecipients: next.mostRecipients });
     },
-    async stop() {
-      const limit = setTimeout(() => late.abort(new Error("stopping")), LONGEST_STOP_MS);
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      isStopping = true;
-      dismiss();
-      await closed;
-      clearTimeout(limit);
-    },
+    stop: () => listener.stop(),
   };
-}
-
-function listen(server: SMTPServer, { host, port }: Door["listen"]): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.server.once("error", reject);
-    server.listen(port, host, () => {
-      const bound = server.server.address();
-      resolve(typeof bound === "object" && bound ? bound.port : port);
-    });
-  });
-}
-
-function smtpError({ code, text }: Reply): Error {
-  return Object.assign(new Error(text), { responseCode: code });
 }
 
 async function authenticate(parts: DoorParts, name: string, password: string, session: SMTPServerSession): Promise<Submitter | undefined> {
@@ -279,22 +230,4 @@ function take(
   if (sender) return parts.consign({ ...common, submitter, sender }, signal);
   if (!parts.passOn) throw new Fault("internal", "somebody else's mail at a door that passes nothing on");
   return parts.passOn({ ...common, sender: mailFrom ? mailFrom.address : "" }, signal);
-}
-
-/** Reads DATA to its end; beyond the limit it keeps nothing more, so that the client still gets its answer. */
-async function collect(stream: SMTPServerDataStream, largest: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of stream) {
-    const bytes = Buffer.from(chunk as Uint8Array);
-    length += bytes.length;
-    if (length <= largest) chunks.push(bytes);
-    else chunks.length = 0;
-  }
-  if (length > largest || stream.sizeExceeded) {
-    throw new Fault("too-large", "DATA beyond the limit", {
-      advice: `The message is larger than ${largest} octets, the most this gateway takes.`,
-    });
-  }
-  return Buffer.concat(chunks);
 }

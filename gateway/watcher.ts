@@ -5,7 +5,8 @@ import { letterOf, reasonOf, type Log } from "../config/log.ts";
 import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Journal } from "./journal.ts";
-import { ImapMailbox, type Mailbox, type MailboxAccess, type Seen, type Structure } from "./mailbox.ts";
+import { kindOf } from "./kind.ts";
+import { ImapMailbox, type Mailbox, type MailboxAccess, type Seen } from "./mailbox.ts";
 
 /** A mailbox that is not at an IMAP server. */
 interface OtherAccess {
@@ -21,7 +22,7 @@ export interface WatcherParts {
   readonly log: Log;
   /** A message larger than this is no letter of ours. Octets. */
   readonly largest: number;
-  onSealed(mailbox: Mailbox, seen: Seen, signal: AbortSignal): Promise<void>;
+  onSealed(mailbox: Mailbox, seen: Seen, signal: AbortSignal): Promise<unknown>;
   onReport(mailbox: Mailbox, seen: Seen): Promise<void>;
   /** A mail that somebody signed with S/MIME. */
   onSigned(mailbox: Mailbox, seen: Seen): Promise<void>;
@@ -185,27 +186,9 @@ class Place {
 
 async function look(parts: WatcherParts, mailbox: Mailbox, seen: Seen, signal: AbortSignal): Promise<void> {
   if (seen.octets > parts.largest) return;
-  const kind = isOurs(seen.structure);
+  const kind = kindOf(seen.structure);
   if (seen.flags.includes("\\Deleted") && kind !== "sealed") return; // a sealed one may be ours, its removal cut off in the middle
   if (kind === "sealed") await parts.onSealed(mailbox, seen, signal);
   if (kind === "report") await parts.onReport(mailbox, seen);
   if (kind === "signed") await parts.onSigned(mailbox, seen);
-}
-
-const SIGNATURE = /^application\/(?:x-)?pkcs7-signature$/u;
-const ENVELOPE = /^application\/(?:x-)?pkcs7-mime$/u;
-
-/** What a message may be by its structure alone; only these are fetched. */
-function isOurs(structure: Structure | undefined): "sealed" | "report" | "signed" | undefined {
-  const typeAt = (...path: number[]): string =>
-    path.reduce((node: Structure | undefined, at) => node?.childNodes?.[at], structure)?.type.toLowerCase() ?? "";
-  const isSealed = (...path: number[]): boolean => {
-    const enclosed = ENVELOPE.test(typeAt(...path));
-    return enclosed || (typeAt(...path) === "multipart/mixed" && ENVELOPE.test(typeAt(...path, 1)));
-  };
-  if (isSealed()) return "sealed";
-  if (typeAt() !== "multipart/signed") return undefined;
-  if (typeAt(0) === "multipart/report") return "report";
-  if (isSealed(0)) return "sealed"; // signed outside
-  return SIGNATURE.test(typeAt(1)) ? "signed" : undefined;
 }

@@ -174,6 +174,16 @@ export function restore(
   return joinMessage(header, entity.body);
 }
 
+/**
+ * A mail without the fields of its header that pretend to be the receiving gateway's; its own octets where there are none.
+ * @param results fields such as that gateway writes, whatever they say
+ */
+export function withoutPretences(mail: Buffer, results: readonly HeaderField[]): Buffer {
+  const { fields, body } = splitMessage(mail);
+  const kept = fields.filter((item) => !results.some((result) => speaksInName(item, result)));
+  return kept.length === fields.length ? mail : joinMessage(kept, body);
+}
+
 /** Authentication-Results of other hosts are the sender's affair; those in our name are lies (RFC 8601 §5). */
 function speaksInName(item: HeaderField, result: HeaderField): boolean {
   return item.name === result.name && (item.name !== "authentication-results" || hostIn(item) === hostIn(result));

@@ -10,6 +10,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 /** Objects that have a name of their own in the source. */
 const NAMES = {
   "gateway.submission.limits": "doorLimits",
+  "gateway.inbound.limits": "doorLimits",
   "gateway.mailboxes": "ownMailbox",
   "gateway.users": "user",
   "gateway.policy": "policySchema",

@@ -22,6 +22,8 @@ export interface HopOptions {
   readonly port?: number;
   readonly user?: { readonly name: string; readonly password: string };
   readonly withoutDsn?: boolean;
+  /** LMTP in place of SMTP: after the final dot it answers for each recipient. */
+  readonly lmtp?: boolean;
   readonly onRecipient?: (address: string) => Reply;
   readonly onMail?: (mail: Buffer, attempt: number) => Reply;
 }
@@ -38,6 +40,8 @@ export async function startHop(options: HopOptions = {}): Promise<Hop> {
   const attempts = new Happenings<Attempt>();
   const server = new SMTPServer({
     name: "hop.example",
+    lmtp: options.lmtp ?? false,
+    lenientAddressParsing: true,
     disabledCommands: options.user ? ["STARTTLS"] : ["AUTH", "STARTTLS"],
     authOptional: options.user === undefined,
     allowInsecureAuth: true, // on the loopback only

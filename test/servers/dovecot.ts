@@ -49,6 +49,8 @@ export interface DovecotOptions {
   readonly users: Record<string, string>;
   /** XOAUTH2 and OAUTHBEARER too, with JSON Web Tokens that are signed with this key (HS256) and name the user as `email`. */
   readonly tokenKey?: Buffer;
+  /** Lines of dovecot.conf as a page of the documentation has them, behind all others. */
+  readonly configuration?: string;
   /** SASL mechanisms beside PLAIN and LOGIN where there is a key; both unless given. */
   readonly tokenMechanisms?: string;
 }
@@ -66,7 +68,7 @@ export async function startDovecot(options: DovecotOptions): Promise<DovecotServ
   await writeFile(join(folder, "users"), users.join(""), { mode: 0o600 });
   if (options.tokenKey) await writeTokenKey(folder, options.tokenKey);
   const tokens = options.tokenKey ? tokenLogin(folder, options.tokenMechanisms ?? "xoauth2 oauthbearer") : "";
-  await writeFile(configuration, `${configurationOf(folder, ports, account)}${tokens}`);
+  await writeFile(configuration, `${configurationOf(folder, ports, account)}${tokens}${options.configuration ?? ""}`);
   makeCertificate(certificate, join(folder, "tls.key"));
   if (account.become.length > 0) execFileSync("chown", ["-R", `${account.uid}:${account.gid}`, folder]);
 

@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { chmod, mkdir, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { freePort } from "./ports.ts";
 import { start, temporaryFolder } from "./process.ts";
 
@@ -14,6 +15,8 @@ export interface PostfixServer {
   log(): string;
   /** The queue as postqueue -p prints it. */
   queue(): string;
+  /** Has it try again all that waits, once nothing is under way. */
+  retry(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -57,6 +60,7 @@ export async function startPostfix(options: PostfixOptions): Promise<PostfixServ
   run("chown", "postfix", join(folder, "data"));
   run("postfix", "check"); // Makes the folders of the queue.
 
+  const queue = (): string => run("postqueue", "-c", etc, "-p");
   const running = await start({
     command: join(run("postconf", "-h", "daemon_directory").trim(), "master"),
     args: ["-s", "-c", etc],
@@ -68,7 +72,11 @@ export async function startPostfix(options: PostfixOptions): Promise<PostfixServ
     port,
     folder,
     log: () => readFileSync(join(folder, "mail.log"), "utf8"),
-    queue: () => run("postqueue", "-c", etc, "-p"),
+    queue,
+    async retry() {
+      while (/^[0-9A-F]+\*/mu.test(queue())) await pause(20); // what is under way has a star behind its name
+      run("postqueue", "-c", etc, "-f");
+    },
     stop: () => running.stop(),
   };
 }

@@ -62,6 +62,8 @@ export interface PlaceOptions {
   readonly recipients?: readonly string[];
   /** Lines of main.cf. */
   readonly postfix?: Record<string, string>;
+  /** Further lines of dovecot.conf. */
+  readonly dovecot?: string;
   /** Further lines of main.cf and master.cf. */
   readonly services?: (dovecot: DovecotServer) => { readonly main: string; readonly services: string };
 }
@@ -69,7 +71,7 @@ export interface PlaceOptions {
 /** @param options what a test wants otherwise */
 export async function startPlace(options: PlaceOptions = {}): Promise<Place> {
   const folder = await temporaryFolder("walk");
-  const [redis, dovecot] = await Promise.all([startRedis(), startDovecot({ users: PASSWORDS })]);
+  const [redis, dovecot] = await Promise.all([startRedis(), startDovecot({ users: PASSWORDS, configuration: options.dovecot ?? "" })]);
   const postfix = await startPostfix({
     domains: ["a.example", "b.example"],
     transport: `lmtp:inet:127.0.0.1:${dovecot.lmtpPort}`,
@@ -133,8 +135,11 @@ export async function startPlace(options: PlaceOptions = {}): Promise<Place> {
     };
     for (const address of addresses)
       await gateway.process.until(`enrolment of ${address}`, (line) => line.event === "mailbox.enrolled" && line["mailbox"] === address);
-    for (const address of addresses)
+    for (const own of file.mailboxes) {
+      if (!("imap" in own)) continue; // its mail comes in by the gateway
+      const { address } = own;
       await gateway.process.until(`watch of ${address}`, (line) => line.event === "mailbox.watched" && line["mailbox"] === address);
+    }
     return gateway;
   };
   const a = await open("a", [ALICE], options.a ?? {});
