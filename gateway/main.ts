@@ -22,7 +22,7 @@ import { Logins } from "./login.ts";
 import { addGauges, Counted } from "./metrics.ts";
 import { Maildir } from "./maildir.ts";
 import { receiveReceipt } from "./receipts.ts";
-import { keepRenewed } from "./renewal.ts";
+import { Renewal } from "./renewal.ts";
 import { governing } from "./rules.ts";
 import { Spool } from "./spool.ts";
 import { Standing } from "./standing.ts";
@@ -82,9 +82,8 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
     running.onStop(() => tidying);
     const identities = new Identities(config, log);
     const preparing = identities.prepare(broker, running.signal);
-    const renewing = keepRenewed({ channel: opened, broker, identities, log, now }, running.signal, () =>
-      doors ? { door: doors.certificate() } : {},
-    );
+    const renewal = new Renewal({ channel: opened, broker, identities, log, now });
+    const renewing = renewal.keep(running.signal, () => (doors ? { door: doors.certificate() } : {}));
     running.onStop(async () => void (await Promise.all([preparing, renewing])));
 
     const logins = new Logins(now);
@@ -106,6 +105,7 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
         const before = doors?.certificate().fingerprint;
         doors?.prepare(next)(); // throws before anything changed
         current = withLive(current, next);
+        renewal.lookNow();
         const isRenewed = doors?.certificate().fingerprint !== before;
         return { ...found, changed: [...found.changed, ...(isRenewed ? ["the door's certificate"] : [])] };
       },
@@ -117,7 +117,8 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
       const { relay } = doors ?? {};
       const parts = { broker, brokerUrl: config.broker.url, mailbox: mailbox.address, identities, spool, relay, standing, channel, now };
       const health = new Health(checksOf(parts), now);
-      const certificates = () => ({ channel: [channel()], root: broker.trust.roots, door: doors ? [doors.certificate()] : [] });
+      const newestRoot = () => broker.trust.roots.toSorted((a, b) => b.notAfter.getTime() - a.notAfter.getTime()).slice(0, 1);
+      const certificates = () => ({ channel: [channel()], root: newestRoot(), door: doors ? [doors.certificate()] : [] });
       addGauges(counted.metrics, { health, standing, spool, relay, identities, certificates, now });
       const opened = await startHealth(place, { health, metrics: counted.metrics, log });
       running.onStop(() => opened.stop());

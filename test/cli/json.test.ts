@@ -63,12 +63,12 @@ test("certificate list", () => {
   expect(json(["certificate", "list", "--config", gateway])).toEqual({ waiting: [] });
 });
 
-test("broker audit verify, rotate-session and rotate-master", () => {
+test("broker audit verify, rotate session and rotate master", () => {
   const at = (...words: string[]): Record<string, unknown> => json(["broker", ...words, "--config", broker]);
   expect(at("audit", "verify")).toMatchObject({ holds: true, broken: [] });
-  expect(at("rotate-session")).toEqual({
+  expect(at("rotate", "session")).toEqual({
     fingerprint: expect.stringMatching(/^[0-9a-f]{64}$/u),
     notAfter: expect.stringMatching(/^\d{4}-/u),
   });
-  expect(at("rotate-master")).toEqual({ former: expect.stringContaining("master") });
+  expect(at("rotate", "master")).toEqual({ former: expect.stringContaining("master") });
 });
