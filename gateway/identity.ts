@@ -42,6 +42,12 @@ export async function keptKey(path: string): Promise<KeyObject> {
 
 const pemOf = (key: KeyObject): string => key.export({ type: "pkcs8", format: "pem" }).toString();
 
+/** The channel's certificate of a gateway that enrolled; undefined where it has not. */
+export async function enrolledAs({ data }: Pick<GatewayConfig, "data">): Promise<Certificate | undefined> {
+  const pem = await readIfPresent(join(data, KEYS, KEY_FILES.channel));
+  return pem && parseCertificate(pem);
+}
+
 /**
  * `kakitome enrol`: makes the channel key and trades the one-time token for its certificate.
  * @throws Fault `forbidden`: already enrolled, or another broker than the fingerprint says
@@ -53,7 +59,7 @@ export async function enrol(
 ): Promise<Certificate> {
   const folder = join(config.data, KEYS);
   await makeFolder(folder);
-  if (await readIfPresent(join(folder, KEY_FILES.channel))) throw new Fault("forbidden", `${config.name} is enrolled already (${folder})`);
+  if (await enrolledAs(config)) throw new Fault("forbidden", `${config.name} is enrolled already (${folder})`);
   const key = await keptKey(join(folder, KEY_FILES.channelKey)); // where the answer is lost, the same token and key get it again
   const order = { url: config.broker.url, name: config.name, key, ...invitation };
   const { roots, certificate } = await enrolGateway(order, signal);

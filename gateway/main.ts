@@ -36,7 +36,7 @@ export { examineGateway } from "./doctor.ts";
 export { sendTest } from "./send-test.ts";
 export { explainPolicy } from "./explain.ts";
 export { openFilter, sealFilter } from "./filter.ts";
-export { enrol } from "./identity.ts";
+export { enrol, enrolledAs } from "./identity.ts";
 export { Learned } from "./learned.ts";
 export { readStatus, type Status } from "./status.ts";
 export { askBroker, recallHere, recallWords } from "./commands.ts";
