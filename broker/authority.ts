@@ -48,19 +48,41 @@ export async function createRoot(name: string, notBefore: Date, notAfter: Date):
   const publicKey = createPublicKey(key);
   const certificate = skeleton(name, publicKey, notBefore, notAfter);
   certificate.issuer = certificate.subject;
-  certificate.extensions = [
+  certificate.extensions = authorityExtensions(publicKey);
+  return { key, certificate: await signed(certificate, key) };
+}
+
+function authorityExtensions(publicKey: KeyObject): pkijs.Extension[] {
+  return [
     extension(OID.basicConstraints, true, new pkijs.BasicConstraints({ cA: true }).toSchema()),
     extension(OID.keyUsage, true, usageBits(CERTIFICATE_SIGNING)),
     extension(OID.subjectKeyIdentifier, false, new asn1js.OctetString({ valueHex: keyIdOf(publicKey) })),
   ];
-  return { key, certificate: await signed(certificate, key) };
+}
+
+const subjectOf = ({ der }: Certificate): pkijs.RelativeDistinguishedNames => pkijs.Certificate.fromBER(new Uint8Array(der)).subject;
+
+/**
+ * Certifies another root's key under its own name: who trusts the issuer can trust that root (RFC 4210 §4.4: NewWithOld and OldWithNew).
+ * @param times within those of the root
+ */
+export async function certifyRoot(
+  issuer: Signer,
+  root: Certificate,
+  { notBefore, notAfter }: Pick<CertificateOrder, "notBefore" | "notAfter">,
+): Promise<Certificate> {
+  const link = skeleton(root.commonName, root.publicKey, notBefore, notAfter);
+  link.subject = subjectOf(root);
+  link.issuer = subjectOf(issuer.certificate);
+  link.extensions = [...authorityExtensions(root.publicKey), authorityKeyIdentifier(issuer)];
+  return signed(link, issuer.key);
 }
 
 /** Issues a certificate under the root. */
 export async function issue(root: Signer, order: CertificateOrder): Promise<Certificate> {
   const { usage, purpose } = PROFILES[order.profile];
   const certificate = skeleton(order.commonName, order.publicKey, order.notBefore, order.notAfter);
-  certificate.issuer = pkijs.Certificate.fromBER(new Uint8Array(root.certificate.der)).subject;
+  certificate.issuer = subjectOf(root.certificate);
   certificate.extensions = [
     extension(OID.basicConstraints, true, new pkijs.BasicConstraints({ cA: false }).toSchema()),
     extension(OID.keyUsage, true, usageBits(usage)),
@@ -87,7 +109,7 @@ export interface RevocationOrder {
 export async function revocationList(root: Signer, { number, thisUpdate, nextUpdate, entries }: RevocationOrder): Promise<Buffer> {
   const list = new pkijs.CertificateRevocationList({
     version: 1,
-    issuer: pkijs.Certificate.fromBER(new Uint8Array(root.certificate.der)).subject,
+    issuer: subjectOf(root.certificate),
     thisUpdate: timeOf(thisUpdate),
     nextUpdate: timeOf(nextUpdate),
     crlExtensions: new pkijs.Extensions({

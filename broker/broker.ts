@@ -18,8 +18,12 @@ export interface Broker {
   readonly url: string;
   readonly table: Table;
   readonly masterKey: MasterKey;
-  /** The root: issues certificates. */
+  /** Issues certificates. */
   readonly root: Signer;
+  /** All whose certificates count, that one first; each signs a revocation list. */
+  readonly roots: readonly Signer[];
+  /** Roots certified by each other: who trusts one learns the others. */
+  readonly links: readonly Certificate[];
   /** Signs answers, evidence and receipts. */
   readonly signer: Signer;
   /** Opens tickets; the first one also seals new ones. */
@@ -38,6 +42,11 @@ export interface Broker {
   now(): Date;
   /** Told after each step that queues one which receipt or report waits. */
   receiptWaits(entry: OutboxEntry): void;
+}
+
+/** What whoever acts must have a certificate of. */
+export function rootsOf({ roots }: Pick<Broker, "roots">): Certificate[] {
+  return roots.map(({ certificate }) => certificate);
 }
 
 /** A mailbox that asked for a step, proved by its signature, through the gateway that enrolled it. */
@@ -75,7 +84,7 @@ export async function authenticate<Body extends SignedHead>(
   signed: Buffer,
 ): Promise<Actor<Body>> {
   const now = broker.now();
-  const { content, signer } = verify(signed, { roots: [broker.root.certificate], at: now, purpose: OID.emailProtection });
+  const { content, signer } = verify(signed, { roots: rootsOf(broker), at: now, purpose: OID.emailProtection });
   const [address, ...aliases] = signer.mailboxes;
   const record = await broker.table.findMailbox(address ?? "");
   const pairs = record ? pairsOf(record) : [];

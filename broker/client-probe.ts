@@ -7,7 +7,7 @@ import { Fault } from "../mime/fault.ts";
 
 export interface Probed {
   readonly certificate: Certificate;
-  /** What is wrong with it against the pinned root and the name in the URL; undefined where it holds. */
+  /** What is wrong with it against the trusted roots and the name in the URL; undefined where it holds. */
   readonly complaint: string | undefined;
   /** The broker's clock, to the second. */
   readonly date: Date | undefined;
@@ -17,10 +17,16 @@ export interface Probed {
 }
 
 /** @throws Fault `unavailable`: nobody answers, or something that is no TLS 1.3 */
-export function probe(url: string, root: Certificate, signal: AbortSignal): Promise<Probed> {
+export function probe(url: string, roots: readonly Certificate[], signal: AbortSignal): Promise<Probed> {
   return new Promise((resolve, reject) => {
     const refuse = (cause: unknown): void => reject(new Fault("unavailable", `${url} does not answer`, { cause }));
-    const options = { ca: root.pem, rejectUnauthorized: false, minVersion: "TLSv1.3" as const, agent: false as const, signal };
+    const options = {
+      ca: roots.map(({ pem }) => pem),
+      rejectUnauthorized: false,
+      minVersion: "TLSv1.3" as const,
+      agent: false as const,
+      signal,
+    };
     const sent: ClientRequest = request(new URL("/v1/ready", url), options, (response) => {
       const socket = response.socket as TLSSocket;
       const shown = socket.getPeerX509Certificate();

@@ -84,10 +84,18 @@ export interface Declared {
   readonly recipients: readonly DeclaredRecipient[];
 }
 
+/** The broker's roots as it names them itself: nobody trusts them for that (mime/vouch.ts). */
+export interface ListedRoots {
+  readonly listed: readonly Certificate[];
+  /** Roots certified by each other. */
+  readonly links: readonly Certificate[];
+}
+
 /** A gateway's channel to its broker. */
 export interface Channel {
   readonly url: string;
-  readonly root: Certificate;
+  /** The broker's roots that are trusted here. */
+  readonly roots: readonly Certificate[];
   readonly certificate: Certificate;
   readonly key: KeyObject;
   /** Fingerprint of the first certificate, by which the broker names the gateway; the present one's where left out. */
@@ -96,7 +104,9 @@ export interface Channel {
   readonly timeout: number;
   /** Names this gateway among those that work for the same mailboxes; a random name where left out. */
   readonly holder?: string;
-  /** What the broker's root revoked, as far as it is known. */
+  /** What the broker's roots revoked, as far as it is known. */
   revoked?(): RevokedSerials;
+  /** Asked where the broker signs under a root that is not trusted here. @returns whether there are others now */
+  learn?(signal: AbortSignal): Promise<boolean>;
   now(): Date;
 }

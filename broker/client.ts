@@ -9,10 +9,12 @@ import { Fault } from "../mime/fault.ts";
 import { ContentKey } from "../mime/key.ts";
 import { certificationRequest } from "../mime/request.ts";
 import type { Verified } from "../mime/sign.ts";
-import type { Identity, Grant, Release, OpeningProof, Declared, Channel } from "./client-types.ts";
+import { rootsIn } from "./client-enrol.ts";
+import type { Identity, Grant, Release, OpeningProof, Declared, Channel, ListedRoots } from "./client-types.ts";
 import { call, isBroken, type Body } from "./transport.ts";
 import {
   SIGNED_TYPE,
+  authorityBody,
   confirmedBody,
   directoryBody,
   enrolledBody,
@@ -31,7 +33,7 @@ import {
 
 export { enrolGateway } from "./client-enrol.ts";
 export { probe } from "./client-probe.ts";
-export type { Identity, Grant, Release, OpeningProof, DeclaredRecipient, Declared, Channel } from "./client-types.ts";
+export type { Identity, Grant, Release, OpeningProof, DeclaredRecipient, Declared, Channel, ListedRoots } from "./client-types.ts";
 export { ticketHash } from "./ticket.ts";
 export type { RecallOutcome, SessionStatus } from "./wire.ts";
 
@@ -57,8 +59,17 @@ export class BrokerClient {
 
   /** Goes on with another certificate; calls that run end as they began. */
   use(certificate: Certificate, key: KeyObject): void {
+    this.#change({ gateway: this.#id, certificate, key });
+  }
+
+  /** Goes on with these roots; calls that run end as they began. */
+  trustIn(roots: readonly Certificate[]): void {
+    this.#change({ roots });
+  }
+
+  #change(changes: Partial<Channel>): void {
     const former = this.#pool;
-    this.#channel = { ...this.#channel, gateway: this.#id, certificate, key };
+    this.#channel = { ...this.#channel, ...changes };
     this.#pool = poolOf(this.#channel);
     former.close().catch(() => undefined);
   }
@@ -70,8 +81,8 @@ export class BrokerClient {
 
   /** How the broker's signatures are verified. */
   get trust(): BrokerTrust {
-    const { root, url, revoked } = this.#channel;
-    return { roots: [root], at: this.#channel.now(), broker: url, ...(revoked && { revoked: revoked() }) };
+    const { roots, url, revoked } = this.#channel;
+    return { roots, at: this.#channel.now(), broker: url, ...(revoked && { revoked: revoked() }) };
   }
 
   /** A mailbox's encryption certificate; undefined where it is not enrolled. */
@@ -194,6 +205,11 @@ export class BrokerClient {
     return this.#call("GET", "/v1/crl", undefined, signal);
   }
 
+  /** The broker's roots as it names them. */
+  async authority(signal: AbortSignal): Promise<ListedRoots> {
+    return rootsIn(parseBody(authorityBody, await this.#call("GET", "/v1/authority", undefined, signal)));
+  }
+
   /** Whether the broker can serve right now. @throws Fault `unavailable` */
   async ready(signal: AbortSignal): Promise<void> {
     await this.#call("GET", "/v1/ready", undefined, signal);
@@ -217,11 +233,21 @@ export class BrokerClient {
     const signed = signBody(body, identity.signer, this.#channel.now());
     const answer = await this.#call("POST", path, { type: SIGNED_TYPE, bytes: signed }, signal);
     try {
-      return verifyAsBroker(answer, this.trust);
+      return await this.#verified(answer, signal);
     } catch (cause) {
       const { revoked: _revoked, ...trust } = this.trust;
       verifyAsBroker(answer, trust); // throws, unless all that is wrong is a revocation: that is the operator's to mend, and letters wait
       throw new Fault("unavailable", "the broker's own certificate is revoked", { cause });
+    }
+  }
+
+  /** A broker that went on to another root signs under it before anybody else has a certificate of it. */
+  async #verified(answer: Buffer, signal: AbortSignal): Promise<Verified> {
+    try {
+      return verifyAsBroker(answer, this.trust);
+    } catch (cause) {
+      if (!(await this.#channel.learn?.(signal))) throw cause;
+      return verifyAsBroker(answer, this.trust);
     }
   }
 
@@ -245,10 +271,11 @@ export class BrokerClient {
   }
 }
 
-function poolOf({ url, root, certificate, key, timeout }: Channel): Pool {
+function poolOf({ url, roots, certificate, key, timeout }: Channel): Pool {
+  const ca = roots.map(({ pem }) => pem);
   return new Pool(url, {
     connections: CONNECTIONS,
-    connect: { ca: root.pem, cert: certificate.pem, key: key.export({ type: "pkcs8", format: "pem" }), minVersion: "TLSv1.3" },
+    connect: { ca, cert: certificate.pem, key: key.export({ type: "pkcs8", format: "pem" }), minVersion: "TLSv1.3" },
     headersTimeout: timeout,
     bodyTimeout: timeout,
     keepAliveTimeout: 4_000, // below the server's 5 s, so that no call meets a closing connection

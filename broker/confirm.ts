@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { Fault } from "../mime/fault.ts";
 import { demandProof } from "../mime/proof.ts";
 import { verifyReceipt } from "../mime/receipt.ts";
-import { authenticate, type Actor, type Broker } from "./broker.ts";
+import { authenticate, rootsOf, type Actor, type Broker } from "./broker.ts";
 import { confirmedFacts, demandConfirmed, demandReleased, type ConfirmedFacts } from "./facts.ts";
 import { sessionGone, sessionIn } from "./release.ts";
 import { namesOf, sessionHash, termsOf, type Confirmed, type Proof, type Released, type Session } from "./session.ts";
@@ -15,7 +15,7 @@ import { confirmBody, signBody, type ConfirmBody } from "./wire.ts";
  * @returns the fingerprint of its signer. @throws Fault `signature-invalid`
  */
 function demandReceipt(broker: Broker, { body, signers }: Actor<ConfirmBody>, declared: Session): string {
-  const receipt = verifyReceipt(body.receipt, { roots: [broker.root.certificate], at: broker.now() });
+  const receipt = verifyReceipt(body.receipt, { roots: rootsOf(broker), at: broker.now() });
   if (!signers.includes(receipt.signer.fingerprint)) throw new Fault("signature-invalid", "the receipt is signed by another certificate");
   const { signing, contentId } = termsOf(declared);
   demandProof(receipt, body.openingValue, { signing, contentId, commit: declared.commit });

@@ -7,26 +7,22 @@ import { demandRoom, demandTime, Wrong, type Examination } from "../config/findi
 import { isLocked } from "../config/lock.ts";
 import type { BrokerConfig } from "../config/schema.ts";
 import { demandPrivate, readPrivateKey, readSecret } from "../config/secrets.ts";
+import { issued } from "../mime/certificate.ts";
 import { probe } from "./client-probe.ts";
-import { FILES } from "./init.ts";
+import { FILES } from "./files.ts";
 import { masterKeysAt } from "./master-files.ts";
 import { fileIn, mailerOf, masterPlaceOf, openTable, readCertificate, rootOf } from "./open.ts";
+import { countingIn, rootsAt } from "./roots.ts";
 import { Witness } from "./witness.ts";
 
 const LOOK_MS = 20_000;
 const LARGEST_CLOCK_DIFFERENCE_MS = 2 * 60_000;
 
-/** Certificates with their keys, and the command that renews each. */
+/** The broker's own certificates with their keys. */
 const PAIRS = [
-  [
-    "root",
-    FILES.root,
-    FILES.rootKey,
-    "a root cannot be renewed: set up a second broker beside this one in time, and enrol the gateways there",
-  ],
-  ["server", FILES.server, FILES.serverKey, 'run "kakitome broker rotate-server"'],
-  ["signing", FILES.signing, FILES.signingKey, 'run "kakitome broker rotate-signing"'],
-  ["session", FILES.session, FILES.sessionKey, 'run "kakitome broker rotate-session"'],
+  ["server", FILES.server, FILES.serverKey],
+  ["signing", FILES.signing, FILES.signingKey],
+  ["session", FILES.session, FILES.sessionKey],
 ] as const;
 
 interface Place {
@@ -40,7 +36,7 @@ interface Place {
 export async function examineBroker({ config, file }: Pick<Place, "config" | "file">, to: Examination, now: () => Date): Promise<void> {
   const place = { config, file, to, now };
   const isMade = await to.look("data", config.data, `run "kakitome init broker", or set data in ${file}`, () => {
-    if (!existsSync(fileIn(config, FILES.root))) throw new Wrong("holds no broker", `run "kakitome init broker", or set data in ${file}`);
+    if (!existsSync(fileIn(config, FILES.roots))) throw new Wrong("holds no broker", `run "kakitome init broker", or set data in ${file}`);
     return `the root's fingerprint is ${rootOf(config).fingerprint}`;
   });
   if (!isMade) return;
@@ -78,24 +74,42 @@ async function files({ config, to }: Place): Promise<void> {
 }
 
 async function certificates({ config, to, now }: Place): Promise<void> {
-  for (const [use, certificate, key, mend] of PAIRS) {
+  await to.look("certificates", "root", "bring ca.pem and root.key.pem back from one backup", () => rootWords(config, now()));
+  for (const [use, certificate, key] of PAIRS) {
+    const mend = `run "kakitome broker rotate ${use}"`;
     await to.look("certificates", use, `bring ${certificate} and ${key} back from a backup`, () => {
       const parsed = readCertificate(fileIn(config, certificate));
       if (!createPublicKey(readPrivateKey(fileIn(config, key))).equals(parsed.publicKey)) {
         throw new Wrong(`${certificate} is not of the key ${key}`, `bring the pair back from a backup, or ${mend}`);
       }
-      return demandTime(parsed.notAfter, parsed.notBefore, now(), mend);
+      return demandTime(parsed, now(), mend);
     });
   }
   await to.look("certificates", "chain", "bring ca.pem and root.key.pem back from a backup", () => {
-    const root = rootOf(config);
-    for (const name of [FILES.server, FILES.signing, FILES.session]) {
-      const { x509 } = readCertificate(fileIn(config, name));
-      if (!x509.checkIssued(root.x509) || !x509.verify(root.publicKey))
-        throw new Wrong(`${name} is not of this root`, "bring both back from one backup");
+    const { issuing, former } = rootsAt(config.data);
+    for (const [use, name] of PAIRS) {
+      const own = readCertificate(fileIn(config, name));
+      if (issued(issuing.certificate, own)) continue;
+      if (former.some(({ certificate }) => issued(certificate, own)))
+        throw new Wrong(`${name} is of a former root`, `run "kakitome broker rotate ${use}"`);
+      throw new Wrong(`${name} is not of this root`, "bring both back from one backup");
     }
     return "all of this root";
   });
+}
+
+/** How the roots stand, and which step is due. */
+function rootWords(config: BrokerConfig, now: Date): string {
+  const { issuing, next, former } = rootsAt(config.data);
+  const mend = next
+    ? `the root ${next.certificate.fingerprint} is announced: run "kakitome broker rotate root --use"`
+    : 'run "kakitome broker rotate root"';
+  const time = demandTime(issuing.certificate, now, mend, true);
+  return [
+    time,
+    ...(next ? [`${next.certificate.fingerprint} is announced and issues after "kakitome broker rotate root --use"`] : []),
+    ...former.map(({ certificate, until }) => `${certificate.fingerprint} counts until ${until.toISOString()}`),
+  ].join("; ");
 }
 
 /** Whether the table can lose what it acknowledged, whether it went back in time, and whether its letters can be opened. */
@@ -154,9 +168,13 @@ async function process({ config, file, to, now }: Place): Promise<void> {
   if (!runs) return;
   const mend = `see whether ${config.url} leads to ${config.listen.host}:${config.listen.port}: name service, firewall, proxy`;
   await to.look("door", config.url, mend, async () => {
-    const { complaint, date, certificate } = await probe(config.url, rootOf(config), AbortSignal.timeout(LOOK_MS));
+    const { complaint, date, certificate } = await probe(
+      config.url,
+      countingIn(rootsAt(config.data)).map(({ certificate }) => certificate),
+      AbortSignal.timeout(LOOK_MS),
+    );
     if (complaint !== undefined)
-      throw new Wrong(`shows a certificate that gateways refuse (${complaint})`, `${mend}; or run "kakitome broker rotate-server"`);
+      throw new Wrong(`shows a certificate that gateways refuse (${complaint})`, `${mend}; or run "kakitome broker rotate server"`);
     if (date && Math.abs(now().getTime() - date.getTime()) > LARGEST_CLOCK_DIFFERENCE_MS)
       throw new Wrong("another clock answers there", mend);
     const here = readCertificate(fileIn(config, FILES.server));

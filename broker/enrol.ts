@@ -6,13 +6,12 @@ import { Fault } from "../mime/fault.ts";
 import { requestedKey } from "../mime/request.ts";
 import { issue, type Profile } from "./authority.ts";
 import type { Broker } from "./broker.ts";
+import { BACKDATED_MS } from "./own.ts";
 import { isMailboxRevoked, pairsOf } from "./revoke.ts";
 import type { CertificatePair, GatewayRecord, InviteUse, MailboxRecord, Registry } from "./table.ts";
 import { enrolBody, mailboxBody, parseBody, renewBody } from "./wire.ts";
 
 const INVITE_LIFETIME_MS = 7 * 86_400_000;
-/** Certificates are valid from a little earlier, for gateways whose clock is behind. */
-const BACKDATED_MS = 10 * 60_000;
 
 /** An enrolment that is asked for again within this time is the same one. */
 const REPEATED_WITHIN_MS = 60 * 60_000;

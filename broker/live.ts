@@ -2,18 +2,21 @@
 import { createSecureContext } from "node:tls";
 import type { BrokerConfig } from "../config/schema.ts";
 import { readPrivateKey, readSecret } from "../config/secrets.ts";
-import type { Certificate } from "../mime/certificate.ts";
+import { issued, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Opener } from "../mime/open.ts";
 import type { Signer } from "../mime/sign.ts";
 import type { Broker } from "./broker.ts";
-import { FILES } from "./init.ts";
-import { fileIn, readCertificate, sessionKeysOf } from "./open.ts";
+import { FILES } from "./files.ts";
+import { fileIn, readCertificate } from "./open.ts";
+import { countingIn, rootsAt, type Roots } from "./roots.ts";
+import { sessionKeysAt } from "./session-keys.ts";
 
 /** Keys of the configuration that count at once. */
 export const LIVE_KEYS = ["expiry", "vanishAfter", "certificates", "limits", "receipts.retryFirst", "receipts.retryLongest"] as const;
 
 export interface Live {
+  roots: Roots;
   signer: Signer;
   sessionKeys: readonly Opener[];
   tls: { readonly key: string; readonly cert: string };
@@ -25,13 +28,15 @@ export interface Live {
 export function readLive(config: BrokerConfig): Live {
   const signer = { key: readPrivateKey(fileIn(config, FILES.signingKey)), certificate: readCertificate(fileIn(config, FILES.signing)) };
   const server = readCertificate(fileIn(config, FILES.server));
-  const tls = { key: readSecret(fileIn(config, FILES.serverKey)).reveal(), cert: server.pem };
+  const roots = rootsAt(config.data);
+  const tls = { key: readSecret(fileIn(config, FILES.serverKey)).reveal(), cert: server.pem + linksAbove(server, roots) };
   demandPair(tls, fileIn(config, FILES.server), fileIn(config, FILES.serverKey));
   const signing = { key: signer.key.export({ type: "pkcs8", format: "pem" }).toString(), cert: signer.certificate.pem };
   demandPair(signing, fileIn(config, FILES.signing), fileIn(config, FILES.signingKey));
   return {
+    roots,
     signer,
-    sessionKeys: sessionKeysOf(config),
+    sessionKeys: sessionKeysAt(config.data),
     tls,
     server,
     limits: {
@@ -42,6 +47,15 @@ export function readLive(config: BrokerConfig): Live {
       crlLifetime: config.crl.lifetime,
     },
   };
+}
+
+/** For a gateway that was away while the root was announced: it finds its way from the server's certificate to the root that it knows. */
+function linksAbove(server: Certificate, { issuing, former, links }: Roots): string {
+  const root = [issuing, ...former].find(({ certificate }) => issued(certificate, server));
+  return links
+    .filter(({ publicKey }) => root && publicKey.equals(root.certificate.publicKey))
+    .map(({ pem }) => pem)
+    .join("");
 }
 
 function demandPair(pair: { key: string; cert: string }, certificate: string, key: string): void {
@@ -64,6 +78,11 @@ export function withLive(current: BrokerConfig, next: BrokerConfig): BrokerConfi
 /** Which of the files hold something else than before, for people. */
 export function renewedIn(before: Live, next: Live): string[] {
   const renewed: string[] = [];
+  const names = (roots: Roots): string =>
+    countingIn(roots)
+      .map(({ certificate }) => certificate.fingerprint)
+      .join(" ");
+  if (names(before.roots) !== names(next.roots)) renewed.push("the roots");
   if (before.server.fingerprint !== next.server.fingerprint) renewed.push("the server's certificate");
   if (before.signer.certificate.fingerprint !== next.signer.certificate.fingerprint) renewed.push("the signing key");
   if (before.sessionKeys[0]?.certificate.fingerprint !== next.sessionKeys[0]?.certificate.fingerprint) renewed.push("the session key");

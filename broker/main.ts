@@ -12,15 +12,20 @@ import { Fault } from "../mime/fault.ts";
 import { startAdmin } from "./admin.ts";
 import type { Broker } from "./broker.ts";
 import { checksOf } from "./health.ts";
-import { FILES, initBroker } from "./init.ts";
+import { FILES } from "./files.ts";
+import { initBroker } from "./init.ts";
 import type { Listening } from "./listener.ts";
 import { LIVE_KEYS, readLive, renewedIn, withLive } from "./live.ts";
 import { masterKeysAt } from "./master-files.ts";
 import { localMasterKey } from "./master-key.ts";
 import { addGauges, Counted } from "./metrics.ts";
-import { fileIn, mailerOf, masterPlaceOf, openTable, rootOf, rootSignerOf } from "./open.ts";
+import { fileIn, mailerOf, masterPlaceOf, openTable, rootOf } from "./open.ts";
 import { Outbox } from "./outbox.ts";
+import { finishOwn } from "./own.ts";
+import { countingIn } from "./roots.ts";
 import { startServer } from "./server.ts";
+import { forgetSessionKeys } from "./session-keys.ts";
+import { retire } from "./succession.ts";
 import { sweep } from "./sweep.ts";
 import { Witness } from "./witness.ts";
 
@@ -35,9 +40,9 @@ export {
   revokeAt,
   rotateKey,
   rotateMasterKey,
-  rotateSessionKey,
   verifyAudit,
 } from "./operator.ts";
+export { announce, retireNow, useNext, type Retirement } from "./succession.ts";
 export type { Unopened } from "./backup.ts";
 export type { Revocable } from "./revoke.ts";
 
@@ -74,13 +79,22 @@ export async function startBroker(config: BrokerConfig, writtenTo: Log, now: () 
     await table.ready();
     const masters = masterPlaceOf(config);
     const { retryFirst, retryLongest } = config.receipts;
+    finishOwn(config.data);
     const live = readLive(config);
     const limits = { ...config.limits, perGateway: { ...config.limits.perGateway }, perAddress: { ...config.limits.perAddress } };
     const broker: Broker = {
       url: config.url,
       table,
       masterKey: localMasterKey(() => masterKeysAt(masters), masters.dayKeys),
-      root: rootSignerOf(config),
+      get root() {
+        return live.roots.issuing;
+      },
+      get roots() {
+        return countingIn(live.roots);
+      },
+      get links() {
+        return live.roots.links;
+      },
       get signer() {
         return live.signer;
       },
@@ -103,7 +117,7 @@ export async function startBroker(config: BrokerConfig, writtenTo: Log, now: () 
     const workers = [
       outbox.run(running.signal),
       every(SWEEP_EVERY_MS, "table.sweep-waits", () => sweep(broker), broker, running.signal),
-      every(FORGET_EVERY_MS, "keys.waiting", () => forgetKeys(broker), broker, running.signal),
+      every(FORGET_EVERY_MS, "keys.waiting", () => forgetKeys(broker, current, takeFiles), broker, running.signal),
       every(EXAMINE_EVERY_MS, "table.not-fit", () => table.ready(), broker, running.signal),
       every(WARN_EVERY_MS, "certificates.waiting", async () => endings.look(certificates(), now()), broker, running.signal),
       every(WITNESS_EVERY_MS, "witness.waits", async () => witness.keep(), broker, running.signal),
@@ -126,10 +140,7 @@ export async function startBroker(config: BrokerConfig, writtenTo: Log, now: () 
       stop: () => running.stop(),
       async reload(next) {
         const found = sorted(differences(current, next), LIVE_KEYS);
-        const read = readLive({ ...current, ...withLive(current, next) }); // throws before anything changed
-        const renewed = renewedIn(live, read);
-        current = withLive(current, next);
-        Object.assign(live, read);
+        const renewed = takeLive(withLive(current, next)); // throws before anything changed
         Object.assign(times, { retryFirst: current.receipts.retryFirst, retryLongest: current.receipts.retryLongest });
         const { perGateway, perAddress, ...rest } = current.limits;
         Object.assign(limits, rest);
@@ -139,6 +150,20 @@ export async function startBroker(config: BrokerConfig, writtenTo: Log, now: () 
         return { ...found, changed: [...found.changed, ...renewed] };
       },
     };
+
+    /** Takes what the configuration and the data folder say now. @returns what is another than before */
+    function takeLive(next: BrokerConfig): string[] {
+      const read = readLive(next);
+      const renewed = renewedIn(live, read);
+      current = next;
+      Object.assign(live, read);
+      return renewed;
+    }
+
+    function takeFiles(): void {
+      takeLive(current);
+      for (const door of doors) door.renew(live.tls, limits);
+    }
 
     function certificates(): Readonly<Record<string, Certificate>> {
       const [session] = live.sessionKeys;
@@ -170,10 +195,21 @@ async function every(ms: number, event: string, work: () => Promise<void>, broke
   } while (await pause(ms, signal));
 }
 
-/** Takes over a rotated master key; and "erased" is to mean erased: the keys of days on which no letter waits, and what the table's home still has of deleted rows. */
-async function forgetKeys({ table, masterKey, now, log }: Broker): Promise<void> {
+/**
+ * Takes over a rotated master key; and "erased" is to mean erased: the keys of days on which no letter waits, and what the table's home
+ * still has of deleted rows. Former keys of tickets go with their last session, and former roots with the last certificate under them.
+ * @param takeFiles has the process go on without them
+ */
+async function forgetKeys(broker: Broker, config: BrokerConfig, takeFiles: () => void): Promise<void> {
+  const { table, masterKey, now, log } = broker;
   masterKey.renew();
-  const destroyed = masterKey.destroy(await table.daysInUse(), now().getTime());
+  const used = await table.daysInUse();
+  const destroyed = masterKey.destroy(used, now().getTime());
   if (destroyed.length > 0) log.info({ event: "keys.destroyed", days: destroyed.length });
+  const forgotten = forgetSessionKeys(config.data, { longest: config.expiry.longest + config.retention, used, now: now() });
+  const { retired } = await retire(config, table, now());
+  if (forgotten.length > 0 || retired.length > 0) takeFiles();
+  for (const key of forgotten) log.info({ event: "session-key.destroyed", key });
+  for (const { fingerprint } of retired) log.info({ event: "root.retired", fingerprint });
   await table.compact();
 }

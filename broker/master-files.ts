@@ -1,11 +1,12 @@
 /** Where the master key rests: a file or a systemd credential, those before it in the data folder; and its rotation while the broker runs. */
 import { createHmac, randomBytes } from "node:crypto";
-import { closeSync, existsSync, fsyncSync, openSync, readdirSync, renameSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { haltAt } from "../config/halt.ts";
 import { readCredential, readSecret } from "../config/secrets.ts";
 import { Fault } from "../mime/fault.ts";
-import { FILES } from "./init.ts";
+import { SECRET, move, put } from "./disk.ts";
+import { FILES } from "./files.ts";
 import { localMasterKey } from "./master-key.ts";
 
 export interface MasterPlace {
@@ -42,24 +43,13 @@ export function rotateMaster(place: MasterPlace): string {
     );
   }
   const next = source.file + NEXT;
-  if (!existsSync(next)) {
-    const unfinished = `${next}.${randomBytes(6).toString("hex")}`;
-    writeFileSync(unfinished, `${randomBytes(32).toString("hex")}\n`, { mode: 0o600, flag: "wx", flush: true });
-    renameSync(unfinished, next);
-    syncFolder(dirname(next));
-  }
+  if (!existsSync(next)) put(next, `${randomBytes(32).toString("hex")}\n`, SECRET);
   haltAt("m1");
   const [present] = masterKeysAt(place);
   const former = join(data, FORMER + nameOf(present));
-  if (!existsSync(former)) {
-    const unfinished = join(data, `unfinished-${randomBytes(6).toString("hex")}`);
-    writeFileSync(unfinished, `${present.toString("hex")}\n`, { mode: 0o600, flag: "wx", flush: true });
-    renameSync(unfinished, former);
-    syncFolder(data);
-  }
+  if (!existsSync(former)) put(former, `${present.toString("hex")}\n`, SECRET);
   haltAt("m2");
-  renameSync(next, source.file);
-  syncFolder(dirname(source.file));
+  move(next, source.file);
   haltAt("m3");
   localMasterKey(() => masterKeysAt(place), place.dayKeys); // encrypts the days' keys anew
   haltAt("m5");
@@ -68,12 +58,3 @@ export function rotateMaster(place: MasterPlace): string {
 
 /** Tells former keys apart and nothing of them. */
 const nameOf = (octets: Buffer): string => createHmac("sha256", octets).update("kakitome master key name").digest("hex").slice(0, 16);
-
-function syncFolder(path: string): void {
-  const folder = openSync(path, "r");
-  try {
-    fsyncSync(folder);
-  } finally {
-    closeSync(folder);
-  }
-}

@@ -90,4 +90,10 @@ export function addGauges(metrics: Metrics, { health, outbox, certificates, now 
       value: (notAfter.getTime() - now().getTime()) / 1_000,
     })),
   );
+  metrics.gauge("kakitome_certificate_lifetime_seconds", "From the certificate's beginning to its end.", ["certificate"], async () =>
+    Object.entries(certificates()).map(([certificate, { notBefore, notAfter }]) => ({
+      labels: { certificate },
+      value: (notAfter.getTime() - notBefore.getTime()) / 1_000,
+    })),
+  );
 }

@@ -1,16 +1,14 @@
 /** What a broker's configuration names, opened: its table, its keys and certificates. */
-import { createPublicKey } from "node:crypto";
-import { readFileSync, readdirSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { BrokerConfig } from "../config/schema.ts";
-import { readPrivateKey, readSecret } from "../config/secrets.ts";
+import { readSecret } from "../config/secrets.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
-import type { Opener } from "../mime/open.ts";
-import type { Signer } from "../mime/sign.ts";
-import { FILES, FORMER_SESSION } from "./init.ts";
+import { FILES } from "./files.ts";
 import type { MasterPlace } from "./master-files.ts";
 import { smtpMailer, type ReceiptMailer } from "./outbox.ts";
+import { rootsAt } from "./roots.ts";
 import { openEmbeddedTable } from "./table-embedded.ts";
 import { openRedisTable } from "./table-redis.ts";
 import type { Table } from "./table.ts";
@@ -64,29 +62,9 @@ export async function atTable<T>(config: BrokerConfig, work: (table: Table) => P
   }
 }
 
-/** The current pair first, then the former ones. */
-export function sessionKeysOf(config: BrokerConfig): Opener[] {
-  const pair = (name: string): Opener => {
-    const key = readPrivateKey(fileIn(config, `${name}.key.pem`));
-    const certificate = readCertificate(fileIn(config, `${name}.crt.pem`));
-    if (createPublicKey(key).equals(certificate.publicKey)) return { key, certificate };
-    throw new Fault(
-      "malformed",
-      `${name}.key.pem and ${name}.crt.pem in ${config.data} do not belong together; after a rotation that was cut off, rename session-next.crt.pem to session.crt.pem`,
-    );
-  };
-  const former = readdirSync(config.data).filter((name) => FORMER_SESSION.test(name));
-  return [pair("session"), ...former.map((name) => pair(name.slice(0, -".crt.pem".length)))];
-}
-
-/** The root that gateways compare when they enrol. */
+/** The root that issues, which gateways compare when they enrol. */
 export function rootOf(config: BrokerConfig): Certificate {
-  return readCertificate(fileIn(config, FILES.root));
-}
-
-/** The root with its key. */
-export function rootSignerOf(config: BrokerConfig): Signer {
-  return { key: readPrivateKey(fileIn(config, FILES.rootKey)), certificate: rootOf(config) };
+  return rootsAt(config.data).issuing.certificate;
 }
 
 /** Where the master key rests. */

@@ -10,22 +10,19 @@ import { firstBroken } from "./audit.ts";
 import { createRoot, issue } from "./authority.ts";
 import { accept, backup, restore, type Unopened } from "./backup.ts";
 import { invite } from "./enrol.ts";
-import { FILES, rotateOwn, type Rotatable } from "./init.ts";
+import { FILES } from "./files.ts";
 import { rotateMaster } from "./master-files.ts";
-import { atTable, fileIn, masterPlaceOf, rootSignerOf } from "./open.ts";
+import { atTable, fileIn, masterPlaceOf } from "./open.ts";
+import { makeOwn, type Own } from "./own.ts";
 import { revoke, type Revocable } from "./revoke.ts";
+import { rootsAt } from "./roots.ts";
 import type { Revocation } from "./table.ts";
 import { Witness } from "./witness.ts";
 
-/** Makes a new session key for tickets; the broker uses it from its next reload or start, and still opens tickets of the former ones. */
-export async function rotateSessionKey(config: BrokerConfig, now: Date): Promise<Certificate> {
-  return rotateKey(config, "session", now);
-}
-
 /** Makes a new key and certificate for the broker's door, its signatures or its tickets; they count from its next reload or start. */
-export async function rotateKey(config: BrokerConfig, which: Rotatable, now: Date): Promise<Certificate> {
+export async function rotateKey(config: BrokerConfig, which: Own, now: Date): Promise<Certificate> {
   const { url, receipts } = config;
-  return rotateOwn(config.data, rootSignerOf(config), which, { url, receiptsFrom: receipts.from, now });
+  return makeOwn(config.data, rootsAt(config.data).issuing, which, { url, receiptsFrom: receipts.from, now });
 }
 
 /** Makes a new master key, which the running broker takes over by itself. @returns the path of the former one */
@@ -96,7 +93,7 @@ export async function issueServerCertificate(
   hosts: readonly string[],
   now: Date,
 ): Promise<{ key: string; certificate: string }> {
-  const root = rootSignerOf(config);
+  const root = rootsAt(config.data).issuing;
   const key = newKey();
   const order = { profile: "server" as const, publicKey: createPublicKey(key), commonName: hosts[0] ?? "", hosts, notBefore: now };
   const certificate = await issue(root, { ...order, notAfter: new Date(now.getTime() + config.certificates.lifetime) });

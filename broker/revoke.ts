@@ -83,39 +83,39 @@ export function isGatewayRevoked(registry: Registry, certificate: Certificate, i
 /** A list is made once a second at most, whoever asks for it. */
 const FRESH_MS = 1_000;
 
-/** Serves the list. */
+/** Serves the list: whichever root signs it, it names what was revoked under all of them. */
 export class RevocationLists {
   readonly #registry: Registry;
-  readonly #root: Signer;
-  readonly #lifetime: number;
-  #last: { readonly at: number; readonly list: Promise<Buffer> } | undefined;
+  readonly #lifetime: () => number;
+  /** By the fingerprint of who signed. */
+  readonly #last = new Map<string, { readonly at: number; readonly list: Promise<Buffer> }>();
 
   /** @param lifetime from one list to its nextUpdate, milliseconds */
-  constructor(registry: Registry, root: Signer, lifetime: number) {
+  constructor(registry: Registry, lifetime: () => number) {
     this.#registry = registry;
-    this.#root = root;
     this.#lifetime = lifetime;
   }
 
   /** The list as of now, DER. @throws Fault `unavailable` */
-  async list(now: Date): Promise<Buffer> {
+  async list(root: Signer, now: Date): Promise<Buffer> {
+    const { fingerprint } = root.certificate;
     const at = now.getTime();
-    const last = this.#last;
+    const last = this.#last.get(fingerprint);
     if (last && at >= last.at && at - last.at < FRESH_MS) return last.list;
-    const made = { at, list: this.#make(now, last?.at ?? 0) };
-    this.#last = made;
+    const made = { at, list: this.#make(root, now, last?.at ?? 0) };
+    this.#last.set(fingerprint, made);
     made.list.catch(() => {
-      if (this.#last === made) this.#last = undefined;
+      if (this.#last.get(fingerprint) === made) this.#last.delete(fingerprint);
     });
     return made.list;
   }
 
-  async #make(now: Date, before: number): Promise<Buffer> {
+  async #make(root: Signer, now: Date, before: number): Promise<Buffer> {
     const revocations = await this.#registry.revocations();
-    return revocationList(this.#root, {
+    return revocationList(root, {
       number: Math.max(now.getTime(), before + 1), // grows with every list, also from brokers beside this one (§5.2.3)
       thisUpdate: now,
-      nextUpdate: new Date(now.getTime() + this.#lifetime),
+      nextUpdate: new Date(now.getTime() + this.#lifetime()),
       entries: revocations.filter(({ name }) => isSerial(name)).map(({ name, at, reason }) => ({ serial: name, at: new Date(at), reason })),
     });
   }

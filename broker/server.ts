@@ -5,7 +5,7 @@ import { Hono, type Context } from "hono";
 import { parseCertificate, verifyChain, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { OID } from "../mime/oids.ts";
-import type { Broker } from "./broker.ts";
+import { rootsOf, type Broker } from "./broker.ts";
 import { confirm } from "./confirm.ts";
 import { declare, markDispatched, withdraw } from "./declare.ts";
 import { enrolGateway, enrolMailbox, lookUp, renewGateway } from "./enrol.ts";
@@ -21,7 +21,7 @@ type Call = Context<{ Bindings: HttpBindings }>;
 
 function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBindings }> {
   const app = new Hono<{ Bindings: HttpBindings }>();
-  const lists = new RevocationLists(broker.table, broker.root, broker.limits.crlLifetime);
+  const lists = new RevocationLists(broker.table, () => broker.limits.crlLifetime);
   const [perGateway, perAddress] = [new Buckets(limits.perGateway), new Buckets(limits.perAddress)];
   const channel = (call: Call): Promise<GatewayRecord> => channelOf(broker, call, { perGateway, perAddress });
   /** Whoever shows no certificate is known by its address only. */
@@ -33,11 +33,15 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
 
   app.get("/v1/authority", (call) => {
     anyone(call);
-    return call.json({ broker: broker.url, root: broker.root.certificate.pem });
+    const pems = (certificates: readonly Certificate[]): string[] => certificates.map(({ pem }) => pem);
+    return call.json({ broker: broker.url, root: broker.root.certificate.pem, roots: pems(rootsOf(broker)), links: pems(broker.links) });
   });
   app.get("/v1/crl", async (call) => {
     anyone(call);
-    return call.body(new Uint8Array(await lists.list(broker.now())), 200, { "content-type": CRL_TYPE });
+    const named = call.req.query("root");
+    const signer = broker.roots.find(({ certificate }) => named === undefined || certificate.fingerprint === named);
+    if (!signer) throw new Fault("malformed", "no such root");
+    return call.body(new Uint8Array(await lists.list(signer, broker.now())), 200, { "content-type": CRL_TYPE });
   });
   app.post("/v1/gateways", async (call) => {
     anyone(call);
@@ -80,7 +84,7 @@ async function channelOf(broker: Broker, call: Call, limits: { perGateway: Bucke
   try {
     if (!der) throw new Fault("unauthenticated", "no client certificate");
     certificate = parseCertificate(der);
-    verifyChain(certificate, { roots: [broker.root.certificate], at: broker.now(), purpose: OID.clientAuth });
+    verifyChain(certificate, { roots: rootsOf(broker), at: broker.now(), purpose: OID.clientAuth });
   } catch (cause) {
     limits.perAddress.take(networkOf(socket.remoteAddress));
     if (Fault.from(cause).retry === "later") throw cause;
@@ -100,7 +104,12 @@ export async function startServer(
   tls: { key: string; cert: string },
   limits: ServerLimits,
 ): Promise<Listening> {
-  const withClients = (shown: Tls): Tls => ({ ...shown, ca: broker.root.certificate.pem, requestCert: true, rejectUnauthorized: false });
+  const withClients = (shown: Tls): Tls => {
+    const ca = rootsOf(broker)
+      .map(({ pem }) => pem)
+      .join("");
+    return { ...shown, ca, requestCert: true, rejectUnauthorized: false };
+  };
   const listening = await openListener(routes(broker, limits), listen, withClients(tls), limits);
   return { ...listening, renew: (shown, renewed) => listening.renew(shown && withClients(shown), renewed) };
 }

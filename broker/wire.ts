@@ -10,6 +10,8 @@ import { LANGUAGES } from "../mime/words.ts";
 
 /** Calls and the room they have; a declaration of 1,000 recipients stays below. */
 export const LARGEST_BODY_OCTETS = 1 << 20;
+/** One in ten years, and two links for each. */
+const MOST_ROOTS = 32;
 /** RFC 2585 §4.2. */
 export const CRL_TYPE = "application/pkix-crl";
 export const SIGNED_TYPE = "application/pkcs7-mime; smime-type=signed-data";
@@ -184,7 +186,14 @@ export const mailboxEnrolledBody = z.strictObject({ signingCertificate: z.string
 export const directoryBody = z.strictObject({ address, signingCertificate: z.string(), encryptionCertificate: z.string() });
 
 /** Anyone may read it; it is trusted only as far as the root's fingerprint was compared. */
-export const authorityBody = z.strictObject({ broker: z.string(), root: z.string() });
+export const authorityBody = z.strictObject({
+  broker: z.string(),
+  /** The one that issues; its fingerprint is what a new gateway compares. */
+  root: z.string(),
+  /** All whose certificates count, and the links between them (docs/protocol.md, section 6). */
+  roots: z.array(z.string()).max(MOST_ROOTS).default([]),
+  links: z.array(z.string()).max(MOST_ROOTS).default([]),
+});
 
 /** Reads a body. @throws Fault `malformed`. */
 export function parseBody<T>(schema: z.ZodType<T>, json: Buffer | string): T {

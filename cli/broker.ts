@@ -1,4 +1,4 @@
-/** `kakitome broker run|invite|revoke|backup|restore|audit|rotate-server|rotate-signing|rotate-session|rotate-master`: the broker's process, and one-time tokens for gateways. */
+/** `kakitome broker run|invite|revoke|backup|restore|audit|rotate`: the broker's process, and what its operator does beside it. */
 import { Option, type Command } from "commander";
 import {
   backupTable,
@@ -6,8 +6,6 @@ import {
   restoreTable,
   revokeAt,
   rootOf,
-  rotateKey,
-  rotateMasterKey,
   startBroker,
   verifyAudit,
   type Revocable,
@@ -15,14 +13,13 @@ import {
 } from "../broker/main.ts";
 import { stopRequested } from "../config/lifecycle.ts";
 import { loadBroker } from "../config/load.ts";
-import { isLocked } from "../config/lock.ts";
 import { createLog } from "../config/log.ts";
-import { reloadOnHangup, requestReload } from "../config/reload.ts";
+import { reloadOnHangup } from "../config/reload.ts";
 import { REVOCATION_REASONS, type RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
+import { addRotate } from "./rotate.ts";
 import { say } from "./say.ts";
 
-const RELOAD_MS = 30_000;
 const UNOPENED =
   "letters that were not opened when the copy was made, and may have been opened since: erase (their senders have to send again) or release-again (a key can be given out a second time)";
 
@@ -44,20 +41,6 @@ function revocableIn({ gateway, mailbox, serial }: Omit<RevokeOptions, "config" 
   const [only, ...others] = named;
   if (!only || others.length > 0) throw new Fault("malformed", "name one of --gateway, --mailbox and --serial");
   return only;
-}
-
-const ROTATED = {
-  server: "make a new key and certificate for the broker's door",
-  signing: "make a new key for answers, evidence and receipts; what the former one signed still holds",
-  session: "make a new key for tickets; the former one stays for tickets that are on their way",
-} as const;
-
-/** Has a running broker take the new key. */
-async function takenOver(data: string, file: string): Promise<string> {
-  if (!isLocked(data)) return "The broker does not run; it uses the key from its next start.";
-  const { mistakes } = await requestReload(data, AbortSignal.timeout(RELOAD_MS));
-  if (mistakes.length === 0) return "The running broker uses it now. Other brokers on the same table need the files and a reload too.";
-  return `The running broker did not take it (${mistakes.join("; ")}): mend that and run "kakitome reload --config ${file}".`;
 }
 
 export function addBroker(program: Command): void {
@@ -158,31 +141,5 @@ export function addBroker(program: Command): void {
       say(json, { holds: broken.length === 0, entries, broken }, words);
       process.exitCode = broken.length === 0 ? 0 : 1;
     });
-  for (const [which, what] of Object.entries(ROTATED) as [keyof typeof ROTATED, string][]) {
-    broker
-      .command(`rotate-${which}`)
-      .description(what)
-      .option("--config <file>", "configuration", "broker.yaml")
-      .option("--json", "one JSON document")
-      .action(async ({ config: file, json }: { config: string; json?: true }) => {
-        const config = loadBroker(file);
-        const { fingerprint, notAfter } = await rotateKey(config, which, new Date());
-        const until = notAfter.toISOString();
-        const former = "A former pair (session-FINGERPRINT.*) may be removed when the last letter sealed with it has expired.";
-        const words = [`New ${which} key ${fingerprint}, until ${until}.`, await takenOver(config.data, file)];
-        say(json, { fingerprint, notAfter: until }, which === "session" ? [...words, former] : words);
-      });
-  }
-  broker
-    .command("rotate-master")
-    .description("make a new master key; the broker may run meanwhile and takes it over by itself")
-    .option("--config <file>", "configuration", "broker.yaml")
-    .option("--json", "one JSON document")
-    .action(({ config, json }: { config: string; json?: true }) => {
-      const former = rotateMasterKey(loadBroker(config));
-      say(json, { former }, [
-        `The former key is ${former}. Remove it when the last letter that was declared before has ended and its receipt is mailed.`,
-        "Other brokers on the same table need master.key and the former one too; copy both to them now.",
-      ]);
-    });
+  addRotate(broker);
 }

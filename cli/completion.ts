@@ -40,22 +40,25 @@ const wordsAt = ({ commands, options }: Place): string[] => [
 
 const keyOf = ({ path }: Place): string => path.slice(1).join(" ");
 
+const isTaking = (one: Option): boolean => one.required || one.optional;
+
+/** In words that zsh reads as bash does: no bare names in a slice, and no variable `words`, which zsh keeps for itself while it completes. */
 function bash(places: readonly Place[]): string {
   const known = places.slice(1).map((place) => `"${keyOf(place)}"`);
-  const rows = places.map((place) => `    "${keyOf(place)}") words="${wordsAt(place).join(" ")}" ;;`);
+  const rows = places.map((place) => `    "${keyOf(place)}") offered="${wordsAt(place).join(" ")}" ;;`);
   const choices = places.flatMap((place) =>
     place.options
       .filter(({ argChoices }) => argChoices)
-      .map(({ long, argChoices }) => `    "${keyOf(place)} ${long}") words="${argChoices?.join(" ")}" ;;`),
+      .map(({ long, argChoices }) => `    "${keyOf(place)} ${long}") offered="${argChoices?.join(" ")}" ;;`),
   );
   const values = places.flatMap((place) =>
-    place.options.filter((one) => (one.required || one.optional) && !one.argChoices).map(({ long }) => `"${keyOf(place)} ${long}"`),
+    place.options.filter((one) => isTaking(one) && !one.argChoices).map(({ long }) => `"${keyOf(place)} ${long}"`),
   );
   return `# bash completion for kakitome
 _kakitome() {
-  local word place="" words="" next
+  local word place="" offered="" next
   local current="\${COMP_WORDS[COMP_CWORD]}" before="\${COMP_WORDS[COMP_CWORD-1]}"
-  for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+  for word in "\${COMP_WORDS[@]:1:$((COMP_CWORD - 1))}"; do
     next="\${place:+$place }$word"
     case "$next" in ${known.join("|")}) place="$next" ;; esac
   done
@@ -64,9 +67,9 @@ ${rows.join("\n")}
   esac
   case "$place $before" in
 ${choices.join("\n")}
-    ${values.join("|")}) words="" ;;
+    ${values.join("|")}) offered="" ;;
   esac
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  COMPREPLY=($(compgen -W "$offered" -- "$current"))
 }
 complete -o default -F _kakitome kakitome
 `;
@@ -77,20 +80,31 @@ function zsh(places: readonly Place[]): string {
   return `#compdef kakitome\nautoload -Uz compinit bashcompinit\n(( $+functions[compdef] )) || compinit\nbashcompinit\n${bash(places)}`;
 }
 
+/** The place is found as in bash: `gateway` means one thing by itself and another behind `init`. */
 function fish(places: readonly Place[]): string {
   const text = (words: string): string => `'${words.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
+  const known = places.slice(1).map((place) => text(keyOf(place)));
   const lines = places.flatMap((place) => {
-    const inside = place.path.slice(1).map((word) => `__fish_seen_subcommand_from ${word}`);
-    const names = place.commands.map((one) => one.name());
-    const at = [...inside, ...(names.length > 0 ? [`not __fish_seen_subcommand_from ${names.join(" ")}`] : [])].join("; and ");
-    const when = at === "" ? "" : ` -n ${text(at)}`;
+    const when = `complete -c kakitome -n ${text(`__kakitome_at ${text(keyOf(place))}`)}`;
     return [
-      ...place.commands.map((one) => `complete -c kakitome -f${when} -a ${one.name()} -d ${text(one.description())}`),
-      ...place.options.map(({ long, argChoices, description, required }) => {
-        const value = argChoices ? ` -x -a ${text(argChoices.join(" "))}` : required ? " -r" : "";
-        return `complete -c kakitome${when} -l ${(long ?? "").replace(/^--/u, "")}${value} -d ${text(description)}`;
+      ...place.commands.map((one) => `${when} -f -a ${one.name()} -d ${text(one.description())}`),
+      ...place.options.map((one) => {
+        const value = one.argChoices ? ` -x -a ${text(one.argChoices.join(" "))}` : isTaking(one) ? " -r" : "";
+        return `${when} -l ${(one.long ?? "").replace(/^--/u, "")}${value} -d ${text(one.description)}`;
       }),
     ];
   });
-  return `# fish completion for kakitome\n${lines.join("\n")}\n`;
+  return `# fish completion for kakitome
+function __kakitome_at
+  set -l place
+  for word in (commandline -opc)[2..]
+    switch (string join ' ' -- $place $word)
+      case ${known.join(" ")}
+        set -a place $word
+    end
+  end
+  test "$place" = "$argv[1]"
+end
+${lines.join("\n")}
+`;
 }

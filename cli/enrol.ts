@@ -3,7 +3,9 @@ import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
 import { loadGateway } from "../config/load.ts";
-import { enrol } from "../gateway/main.ts";
+import { enrol, enrolledAs } from "../gateway/main.ts";
+import type { GatewayConfig } from "../config/schema.ts";
+import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 
 interface Options {
@@ -20,6 +22,8 @@ interface Enrolled {
   readonly gateway: string;
   readonly broker: string;
   readonly notAfter: string;
+  /** Whether it was so before. */
+  readonly already?: true;
 }
 
 export function addEnrol(program: Command): void {
@@ -38,7 +42,7 @@ export function addEnrol(program: Command): void {
       let failed = 0;
       for (const [config, token] of pairsIn(options.all)) {
         try {
-          report(await enrolOne(config, token, options), options);
+          report((await known(config)) ?? (await enrolOne(config, token, options)), options);
         } catch (thrown) {
           failed++;
           const fault = Fault.from(thrown);
@@ -51,28 +55,46 @@ export function addEnrol(program: Command): void {
     });
 }
 
+/** A list can be given again after its mistakes are mended: what is enrolled stays so. */
+async function known(file: string): Promise<Enrolled | undefined> {
+  const config = loadGateway(file);
+  const certificate = await enrolledAs(config);
+  return certificate && { ...enrolled(file, config, certificate), already: true };
+}
+
+function enrolled(file: string, { name, broker }: GatewayConfig, { notAfter }: Certificate): Enrolled {
+  return { config: file, gateway: name, broker: broker.url, notAfter: notAfter.toISOString() };
+}
+
 async function enrolOne(file: string, token: string, { broker, fingerprint }: Options): Promise<Enrolled> {
   const config = loadGateway(file);
   if (broker !== undefined && new URL(broker).origin !== config.broker.url) {
     throw new Fault("malformed", `${file} names the broker ${config.broker.url}, not ${broker}`);
   }
-  const certificate = await enrol(config, { fingerprint, token }, AbortSignal.timeout(60_000));
-  return { config: file, gateway: config.name, broker: config.broker.url, notAfter: certificate.notAfter.toISOString() };
+  return enrolled(file, config, await enrol(config, { fingerprint, token }, AbortSignal.timeout(60_000)));
 }
 
-function report(enrolled: Enrolled, { json }: Options): void {
-  if (json) return console.log(JSON.stringify(enrolled));
-  console.log(`${enrolled.gateway} is enrolled with ${enrolled.broker} until ${enrolled.notAfter}.`);
-  console.log(`Its mailboxes enrol by themselves: kakitome gateway run --config ${enrolled.config}`);
+function report(one: Enrolled, { json }: Options): void {
+  if (json) return console.log(JSON.stringify(one));
+  console.log(`${one.gateway} is ${one.already ? "already " : ""}enrolled with ${one.broker} until ${one.notAfter}.`);
+  if (!one.already) console.log(`Its mailboxes enrol by themselves: kakitome gateway run --config ${one.config}`);
 }
 
-/** Configurations and tokens; paths are counted from the list. @throws Fault `malformed` with the line */
+/** Configurations and tokens; paths are counted from the list. @throws Fault `malformed` with the line, or that there is no such file */
 function pairsIn(list: string): [config: string, token: string][] {
-  const lines = readFileSync(list, "utf8").split("\n");
+  const lines = textOf(list).split("\n");
   return lines.flatMap((line, at): [string, string][] => {
     if (/^\s*(?:#|$)/u.test(line)) return [];
     const [, config, token] = /^\s*(\S.*?)\s+([\w-]+)\s*$/u.exec(line) ?? [];
     if (!config || !token) throw new Fault("malformed", `${list}:${at + 1}: write a configuration, a space and its token`);
     return [[resolve(dirname(list), config), token]];
   });
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new Fault("malformed", `${path} cannot be read`, { cause });
+  }
 }

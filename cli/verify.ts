@@ -1,7 +1,7 @@
 /** `kakitome verify`: the whole chain of a receipt, offline; says which link is missing or wrong (docs/verify.md). */
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
-import { parseCertificate } from "../mime/certificate.ts";
+import { parseBundle } from "../mime/certificate.ts";
 import { parseRevocationList } from "../mime/crl.ts";
 import { toCrlf } from "../mime/entity.ts";
 import type { ReportEvidence } from "../mime/evidence.ts";
@@ -50,7 +50,7 @@ export function addVerify(program: Command): void {
       "verify a receipt, or a report that a letter was not opened or recalled, offline: broker's signature and evidence, recipient's receipt, its tie to the letter, the letter itself",
     )
     .argument("<receipt>", "the receipt as it was mailed (.eml)")
-    .requiredOption("--ca <file>", "the broker's root, PEM")
+    .requiredOption("--ca <file>", "the broker's roots, PEM: ca.pem has all of them")
     .option("--original <file>", "the letter's detached signature, original.p7s")
     .option("--payload <file>", "what that signature is over: the letter as it was signed")
     .option("--at <time>", "verify certificates at this time instead of now")
@@ -61,10 +61,10 @@ export function addVerify(program: Command): void {
       const ca = bytesOf(options.ca);
       const receipt = bytesOf(file);
       if (!ca || !receipt) return;
-      const root = parseCertificate(ca);
+      const roots = parseBundle(ca);
       const crl = bytesOf(options.crl);
-      const revoked = crl && { revoked: parseRevocationList(crl, root).revoked };
-      const trust = { roots: [root], at: timeOf(options.at), broker: options.broker, ...revoked };
+      const revoked = crl && { revoked: parseRevocationList(crl, roots).revoked };
+      const trust = { roots, at: timeOf(options.at), broker: options.broker, ...revoked };
       const verdict = verifyProof(
         { receipt: toCrlf(receipt), original: bytesOf(options.original), payload: bytesOf(options.payload) },
         trust,

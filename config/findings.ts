@@ -1,4 +1,5 @@
 /** What an examination finds: one thing after the other, each good or not, and how to mend it (`kakitome doctor`). */
+import { noticeOf } from "./endings.ts";
 import { reasonOf } from "./log.ts";
 import { Fault } from "../mime/fault.ts";
 
@@ -55,17 +56,23 @@ function wordsOf({ message, cause }: Wrong): string {
   return cause === undefined ? message : `${message}: ${reasonOf(cause)}`;
 }
 
-const DAY_MS = 86_400_000;
-/** Less than this is a finding: what renews by itself was renewed long before. */
-const LEAST_DAYS = 21;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+/** What a certificate says of its time. */
+interface Timed {
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+}
 
 /** @param mend what to do about it @throws Wrong: ended, not begun, or about to end */
-export function demandTime(ends: Date, begins: Date, now: Date, mend: string): string {
-  if (begins > now) throw new Wrong(`begins only at ${begins.toISOString()}`, `see whether this machine's clock is right; ${mend}`);
-  if (ends < now) throw new Wrong(`ended at ${ends.toISOString()}`, mend);
-  const days = Math.floor((ends.getTime() - now.getTime()) / DAY_MS);
-  if (days < LEAST_DAYS) throw new Wrong(`ends in ${days} days, at ${ends.toISOString()}`, mend);
-  return `valid for ${days} days`;
+export function demandTime({ notBefore, notAfter }: Timed, now: Date, mend: string, isRoot = false): string {
+  if (notBefore > now) throw new Wrong(`begins only at ${notBefore.toISOString()}`, `see whether this machine's clock is right; ${mend}`);
+  if (notAfter < now) throw new Wrong(`ended at ${notAfter.toISOString()}`, mend);
+  const left = notAfter.getTime() - now.getTime();
+  const words = left < 2 * DAY_MS ? `${Math.floor(left / HOUR_MS)} hours` : `${Math.floor(left / DAY_MS)} days`;
+  if (left < noticeOf({ notBefore, notAfter, isRoot })) throw new Wrong(`ends in ${words}, at ${notAfter.toISOString()}`, mend);
+  return `valid for ${words}`;
 }
 
 const MIB = 1 << 20;

@@ -9,7 +9,7 @@ import { isLocked } from "../config/lock.ts";
 import { createLog } from "../config/log.ts";
 import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
 import { demandPrivate, readSecret } from "../config/secrets.ts";
-import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import { parseBundle, parseCertificate, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { Delivery } from "./delivery.ts";
 import { nextHopOf, pairAt, pemAt } from "./doors.ts";
@@ -101,18 +101,18 @@ async function space({ config: { data, retry }, to, now }: Place): Promise<void>
 /** The line to the broker: its door, its clock, its certificate; and whether it knows us. @returns the channel, where there is one */
 async function theBroker({ config, file, to, now }: Place): Promise<OpenChannel | undefined> {
   const { url } = config.broker;
-  const rootFile = join(config.data, "keys", KEY_FILES.root);
+  const rootsFile = join(config.data, "keys", KEY_FILES.roots);
   const enrolling = `ask the broker's operator for an invitation and run "kakitome enrol --config ${file}"`;
   const isEnrolled = await to.look("enrolment", config.name, enrolling, async () => {
-    for (const name of [KEY_FILES.root, KEY_FILES.channel, KEY_FILES.channelKey]) {
+    for (const name of [KEY_FILES.roots, KEY_FILES.channel, KEY_FILES.channelKey]) {
       if (!existsSync(join(config.data, "keys", name))) throw new Wrong(`${name} is missing: the gateway is not enrolled`, enrolling);
     }
-    const root = parseCertificate(await readFile(rootFile));
-    return `enrolled; the broker's fingerprint is ${root.fingerprint}`;
+    const fingerprints = parseBundle(await readFile(rootsFile)).map(({ fingerprint }) => fingerprint);
+    return `enrolled; the broker's fingerprint is ${fingerprints.join(", or ")}`;
   });
   if (!isEnrolled) return undefined;
-  const root = parseCertificate(await readFile(rootFile));
-  const probing = probe(url, root, AbortSignal.timeout(LOOK_MS));
+  const roots = parseBundle(await readFile(rootsFile));
+  const probing = probe(url, roots, AbortSignal.timeout(LOOK_MS));
   const away = `see whether the broker runs, and whether this machine may reach ${url}`;
   if (!(await to.look("broker", url, away, async () => ((await probing).ready ? "answers" : notReady((await probing).words))))) {
     if (!(await probing.catch(() => undefined))) return undefined;
@@ -120,8 +120,8 @@ async function theBroker({ config, file, to, now }: Place): Promise<OpenChannel 
   const probed = await probing;
   const isTrusted = await to.look("broker TLS", url, "", () => {
     if (probed.complaint === undefined)
-      return `shows a certificate of the root that was pinned at enrolment, until ${probed.certificate.notAfter.toISOString()}`;
-    const mend = `compare the broker's root with its operator: it must have the fingerprint ${root.fingerprint}; somebody may stand in between, or broker.url names another broker`;
+      return `shows a certificate of a root that is trusted since enrolment, until ${probed.certificate.notAfter.toISOString()}`;
+    const mend = `compare the broker's root with its operator: it must have the fingerprint ${roots.map(({ fingerprint }) => fingerprint).join(" or ")}; somebody may stand in between, or broker.url names another broker`;
     throw new Wrong(`the certificate does not hold (${probed.complaint})`, mend);
   });
   await to.look("clock", undefined, "", () => {
@@ -174,7 +174,7 @@ async function certificates({ config, to, now, file }: Place, channel: OpenChann
           "bring the pair back from a backup, or remove both and restart the gateway",
         );
       }
-      return demandTime(parsed.notAfter, parsed.notBefore, now(), mend);
+      return demandTime(parsed, now(), mend);
     });
   if (existsSync(join(keys, KEY_FILES.channel))) await check("gateway", join(keys, KEY_FILES.channel), join(keys, KEY_FILES.channelKey));
   for (const own of config.mailboxes) {
@@ -210,7 +210,7 @@ async function door({ config, to, now }: Place): Promise<void> {
   const mend = `put a new certificate at ${submission.certificate} and run "kakitome reload"`;
   await to.look("door", submission.certificate, mend, () => {
     const certificate = parseCertificate(pairAt({ ...config, submission }).certificate);
-    const time = demandTime(certificate.notAfter, certificate.notBefore, now(), mend);
+    const time = demandTime(certificate, now(), mend);
     return `${time}, for ${certificate.x509.subjectAltName ?? certificate.commonName}`;
   });
 }

@@ -204,6 +204,7 @@ export function isDue(certificates: readonly Certificate[], now: Date): boolean 
   return certificates.some((certificate) => now.getTime() >= dueAt(certificate));
 }
 
-function dueAt({ notBefore, notAfter }: Certificate): number {
+/** When two thirds of its time are over. */
+export function dueAt({ notBefore, notAfter }: Certificate): number {
   return notBefore.getTime() + ((notAfter.getTime() - notBefore.getTime()) * 2) / 3;
 }

@@ -10,11 +10,12 @@ import { parseCertificate, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { newKey } from "../mime/request.ts";
 import { Revocations } from "./revocations.ts";
+import { Roots } from "./roots.ts";
 import { makeFolder, readIfPresent, renameDurably, unlessMissing, writeDurably } from "./durable.ts";
 
 /** Below the data folder's `keys`. */
 export const KEY_FILES = {
-  root: "broker-ca.pem",
+  roots: "broker-ca.pem",
   channelKey: "gateway.key.pem",
   channel: "gateway.crt.pem",
   signingKey: "signing.key.pem",
@@ -41,6 +42,12 @@ export async function keptKey(path: string): Promise<KeyObject> {
 
 const pemOf = (key: KeyObject): string => key.export({ type: "pkcs8", format: "pem" }).toString();
 
+/** The channel's certificate of a gateway that enrolled; undefined where it has not. */
+export async function enrolledAs({ data }: Pick<GatewayConfig, "data">): Promise<Certificate | undefined> {
+  const pem = await readIfPresent(join(data, KEYS, KEY_FILES.channel));
+  return pem && parseCertificate(pem);
+}
+
 /**
  * `kakitome enrol`: makes the channel key and trades the one-time token for its certificate.
  * @throws Fault `forbidden`: already enrolled, or another broker than the fingerprint says
@@ -52,21 +59,23 @@ export async function enrol(
 ): Promise<Certificate> {
   const folder = join(config.data, KEYS);
   await makeFolder(folder);
-  if (await readIfPresent(join(folder, KEY_FILES.channel))) throw new Fault("forbidden", `${config.name} is enrolled already (${folder})`);
+  if (await enrolledAs(config)) throw new Fault("forbidden", `${config.name} is enrolled already (${folder})`);
   const key = await keptKey(join(folder, KEY_FILES.channelKey)); // where the answer is lost, the same token and key get it again
   const order = { url: config.broker.url, name: config.name, key, ...invitation };
-  const { root, certificate } = await enrolGateway(order, signal);
-  await put(join(folder, KEY_FILES.root), root.pem);
+  const { roots, certificate } = await enrolGateway(order, signal);
+  await put(join(folder, KEY_FILES.roots), roots.map(({ pem }) => pem).join(""));
   await put(join(folder, KEY_FILES.channel), certificate.pem);
   return certificate;
 }
 
-/** The channel to the broker, and what the broker's root revoked as far as it was known at the last stop. */
+/** The channel to the broker, the roots it is trusted by, and what they revoked as far as it was known at the last stop. */
 export interface OpenChannel {
   readonly broker: BrokerClient;
   readonly revocations: Revocations;
   /** The channel's certificate as it counts now. */
   channel(): Certificate;
+  /** Asks the broker for its roots and goes on with those that hold. @returns whether there are others now @throws Fault `unavailable`, `forbidden` */
+  learn(signal: AbortSignal): Promise<boolean>;
   /** Gets another one and goes on with it; calls that run end with the former one, which still counts. @throws Fault `unavailable` */
   renew(signal: AbortSignal): Promise<void>;
 }
@@ -85,18 +94,18 @@ async function finishChannel(folder: string): Promise<void> {
 export async function openChannel(config: GatewayConfig, log: Log, now: () => Date): Promise<OpenChannel> {
   const folder = join(config.data, KEYS);
   await finishChannel(folder);
-  const [root, certificate] = await Promise.all([KEY_FILES.root, KEY_FILES.channel].map((name) => readIfPresent(join(folder, name))));
-  if (!root || !certificate) {
+  const [roots, certificate] = [await Roots.open(join(folder, KEY_FILES.roots), log), await readIfPresent(join(folder, KEY_FILES.channel))];
+  if (!roots || !certificate) {
     throw new Fault("malformed", `${config.name} is not enrolled: ask the broker's operator for a token and run "kakitome enrol"`);
   }
-  const pinned = parseCertificate(root);
-  const revocations = new Revocations({ folder: config.data, root: pinned, log, now });
+  const revocations = new Revocations({ folder: config.data, roots: () => roots.trusted, log, now });
   await revocations.load();
   let shown = parseCertificate(certificate);
   const gateway = (await readIfPresent(join(folder, KEY_FILES.name)))?.toString().trim() ?? shown.fingerprint;
   const broker = new BrokerClient({
     url: config.broker.url,
-    root: pinned,
+    roots: roots.trusted,
+    learn,
     revoked: () => revocations.revoked,
     certificate: shown,
     key: readPrivateKey(join(folder, KEY_FILES.channelKey)),
@@ -105,9 +114,15 @@ export async function openChannel(config: GatewayConfig, log: Log, now: () => Da
     holder: holderOf(config.data),
     now,
   });
+  async function learn(signal: AbortSignal): Promise<boolean> {
+    const isNew = (await roots?.learn(await broker.authority(signal), now())) ?? false;
+    if (roots && isNew) broker.trustIn(roots.trusted);
+    return isNew;
+  }
   return {
     broker,
     revocations,
+    learn,
     channel: () => shown,
     async renew(signal) {
       const key = await keptKey(join(folder, NEXT_CHANNEL.key));

@@ -24,7 +24,7 @@ import { addGauges, Counted } from "./metrics.ts";
 import type { Letterbox, Seen } from "./mailbox.ts";
 import { Maildir } from "./maildir.ts";
 import { receiveReceipt } from "./receipts.ts";
-import { keepRenewed } from "./renewal.ts";
+import { Renewal } from "./renewal.ts";
 import { governing } from "./rules.ts";
 import { Spool } from "./spool.ts";
 import { Standing } from "./standing.ts";
@@ -38,7 +38,7 @@ export { examineGateway } from "./doctor.ts";
 export { sendTest } from "./send-test.ts";
 export { explainPolicy } from "./explain.ts";
 export { openFilter, sealFilter } from "./filter.ts";
-export { enrol } from "./identity.ts";
+export { enrol, enrolledAs } from "./identity.ts";
 export { Learned } from "./learned.ts";
 export { readStatus, type Status } from "./status.ts";
 export { askBroker, recallHere, recallWords } from "./commands.ts";
@@ -85,9 +85,8 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
     running.onStop(() => tidying);
     const identities = new Identities(config, log);
     const preparing = identities.prepare(broker, running.signal);
-    const renewing = keepRenewed({ channel: opened, broker, identities, log, now }, running.signal, () =>
-      doors ? { door: doors.certificate() } : {},
-    );
+    const renewal = new Renewal({ channel: opened, broker, identities, log, now });
+    const renewing = renewal.keep(running.signal, () => (doors ? { door: doors.certificate() } : {}));
     running.onStop(async () => void (await Promise.all([preparing, renewing])));
 
     const logins = new Logins(now);
@@ -113,6 +112,7 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
         doors?.prepare(next)(); // throws before anything changed
         inboundDoors?.renew(next);
         current = withLive(current, next);
+        renewal.lookNow();
         const isRenewed = doors?.certificate().fingerprint !== before;
         return { ...found, changed: [...found.changed, ...(isRenewed ? ["the door's certificate"] : [])] };
       },
@@ -136,7 +136,8 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
         now,
       };
       const health = new Health(checksOf(parts), now);
-      const certificates = () => ({ channel: [channel()], root: broker.trust.roots, door: doors ? [doors.certificate()] : [] });
+      const newestRoot = () => broker.trust.roots.toSorted((a, b) => b.notAfter.getTime() - a.notAfter.getTime()).slice(0, 1);
+      const certificates = () => ({ channel: [channel()], root: newestRoot(), door: doors ? [doors.certificate()] : [] });
       addGauges(counted.metrics, { health, standing, spool, relay, identities, certificates, now });
       const opened = await startHealth(place, { health, metrics: counted.metrics, log });
       running.onStop(() => opened.stop());

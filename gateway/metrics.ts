@@ -120,17 +120,22 @@ export function addGauges(metrics: Metrics, parts: Gauged): void {
     const since = [...standing.watchers.values()].filter(({ ready }) => !ready).map((line) => line.since);
     return since.length === 0 ? 0 : Math.max(0, (now().getTime() - Math.min(...since)) / 1_000);
   });
-  metrics.gauge(
+  const ending = (name: string, help: string, value: (certificate: Certificate) => number): void =>
+    metrics.gauge(name, help, ["certificate"], async () => {
+      const mailboxes = identities.all().flatMap(({ certificates }) => certificates ?? []);
+      return Object.entries({ ...parts.certificates(), mailbox: mailboxes }).flatMap(([certificate, some]) => {
+        const [first] = some.toSorted((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
+        return first ? [{ labels: { certificate }, value: value(first) / 1_000 }] : [];
+      });
+    });
+  ending(
     "kakitome_certificate_left_seconds",
     "Time until the first certificate of a kind ends; negative afterwards.",
-    ["certificate"],
-    async () => {
-      const mailboxes = identities.all().flatMap(({ certificates }) => certificates ?? []);
-      const kinds = { ...parts.certificates(), mailbox: mailboxes };
-      return Object.entries(kinds).flatMap(([certificate, some]) => {
-        const ends = Math.min(...some.map(({ notAfter }) => notAfter.getTime()));
-        return some.length === 0 ? [] : [{ labels: { certificate }, value: (ends - now().getTime()) / 1_000 }];
-      });
-    },
+    ({ notAfter }) => notAfter.getTime() - now().getTime(),
+  );
+  ending(
+    "kakitome_certificate_lifetime_seconds",
+    "From the beginning of that certificate to its end.",
+    ({ notBefore, notAfter }) => notAfter.getTime() - notBefore.getTime(),
   );
 }

@@ -1,4 +1,4 @@
-/** What the broker's root has revoked: fetched from our broker and nobody else, verified against the pinned root, kept over restarts (RFC 5280 §6.3). */
+/** What the broker's roots have revoked: fetched from our broker and nobody else, verified against the trusted roots, kept over restarts (RFC 5280 §6.3). */
 import { join } from "node:path";
 import type { BrokerClient } from "../broker/client.ts";
 import { pause } from "../config/lifecycle.ts";
@@ -14,7 +14,8 @@ const NONE: RevokedSerials = new Map();
 interface Place {
   /** The gateway's data folder. */
   readonly folder: string;
-  readonly root: Certificate;
+  /** Whose list counts. */
+  roots(): readonly Certificate[];
   readonly log: Log;
   now(): Date;
 }
@@ -34,11 +35,11 @@ export class Revocations {
 
   /** Reads the list that was kept; one that does not hold is left for the next fetch to replace. */
   async load(): Promise<void> {
-    const { folder, root, log } = this.#place;
+    const { folder, roots, log } = this.#place;
     const kept = await readIfPresent(join(folder, FILE));
     if (!kept) return;
     try {
-      this.#list = parseRevocationList(kept, root);
+      this.#list = parseRevocationList(kept, roots());
     } catch (thrown) {
       log.error({ event: "revocations.not-valid", file: join(folder, FILE), reason: reasonOf(thrown) });
     }
@@ -64,8 +65,8 @@ export class Revocations {
   }
 
   async #take(der: Buffer): Promise<void> {
-    const { folder, root, log } = this.#place;
-    const list = parseRevocationList(der, root);
+    const { folder, roots, log } = this.#place;
+    const list = parseRevocationList(der, roots());
     if (this.#list && list.number < this.#list.number) throw new Fault("forbidden", "the broker gave an older list than it gave before");
     await writeDurably(join(folder, FILE), [der]);
     const added = list.revoked.size - (this.#list?.revoked.size ?? 0);

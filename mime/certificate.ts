@@ -58,6 +58,15 @@ export function parseCertificate(encoded: Buffer | string): Certificate {
   }
 }
 
+const PEM = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/gu;
+
+/** The certificates of a PEM file in their order, each once. @throws Fault `malformed`: there is none, or one that `parseCertificate` refuses */
+export function parseBundle(pem: Buffer | string): [Certificate, ...Certificate[]] {
+  const [first, ...others] = new Set((pem.toString().match(PEM) ?? []).map((one) => parseCertificate(one)));
+  if (!first) throw new Fault("malformed", "no certificate in it");
+  return [first, ...others];
+}
+
 function read(x509: X509Certificate): Certificate {
   const whole = new Cursor(parse(x509.raw));
   const tbs = new Cursor(whole.take(TAG.sequence));
@@ -243,7 +252,8 @@ function demandSound(certificate: Certificate, below: number): void {
 /** Which certificates an authority was found to have issued, so that one signature is verified once. */
 const offspring = new WeakMap<Certificate, WeakMap<Certificate, boolean>>();
 
-function issued(issuer: Certificate, child: Certificate): boolean {
+/** Whether the issuer is an authority that signed the child. */
+export function issued(issuer: Certificate, child: Certificate): boolean {
   const known = offspring.get(issuer) ?? new WeakMap<Certificate, boolean>();
   offspring.set(issuer, known);
   const isChild = known.get(child) ?? (issuer.x509.ca && child.x509.checkIssued(issuer.x509) && child.x509.verify(issuer.publicKey));

@@ -1,4 +1,4 @@
-/** Certificate revocation lists: read and verified against the root that signs them (RFC 5280 §5, §6.3). */
+/** Certificate revocation lists: read and verified against the roots that sign them (RFC 5280 §5, §6.3). */
 import { verify } from "node:crypto";
 import type { Certificate } from "./certificate.ts";
 import { Cursor, TAG, contextTag, integerOf, isOid, octetsOf, parse, type Element } from "./der.ts";
@@ -37,27 +37,28 @@ export interface RevocationList {
 const LIMITS = { depth: 12, elements: 1_000_000 };
 
 /**
- * Reads a list and verifies that the root signed it. Whether it is still current is the caller's to say.
- * @throws Fault `signature-invalid`: not signed by the root; `malformed`: unreadable, or with a critical extension, as delta and indirect lists have
+ * Reads a list and verifies that one of the roots signed it. Whether it is still current is the caller's to say.
+ * @throws Fault `signature-invalid`: not signed by any of them; `malformed`: unreadable, or with a critical extension, as delta and indirect lists have
  */
-export function parseRevocationList(der: Buffer, root: Certificate): RevocationList {
+export function parseRevocationList(der: Buffer, roots: readonly Certificate[]): RevocationList {
   try {
-    return read(der, root);
+    return read(der, roots);
   } catch (cause) {
     if (cause instanceof Fault) throw cause;
     throw new Fault("malformed", "not a readable revocation list", { cause });
   }
 }
 
-function read(der: Buffer, root: Certificate): RevocationList {
+function read(der: Buffer, roots: readonly Certificate[]): RevocationList {
   const whole = new Cursor(parse(der, LIMITS));
   const signed = whole.take(TAG.sequence);
   const algorithm = whole.take(TAG.sequence);
   const [unusedBits, ...signature] = whole.take(TAG.bitString).content;
   whole.end();
   const digest = ALGORITHMS.find(([dotted]) => isOid(new Cursor(algorithm).take(TAG.oid), dotted))?.[1];
-  if (!digest || unusedBits !== 0 || !verify(digest, signed.encoding, root.publicKey, Buffer.from(signature)))
-    throw new Fault("signature-invalid", "the revocation list is not signed by the root");
+  const isBy = ({ publicKey }: Certificate): boolean =>
+    digest !== undefined && verify(digest, signed.encoding, publicKey, Buffer.from(signature));
+  if (unusedBits !== 0 || !roots.some(isBy)) throw new Fault("signature-invalid", "the revocation list is not signed by the root");
   const parts = new Cursor(signed);
   if (integerOf(parts.take(TAG.integer)) !== 1) throw new Fault("malformed", "a revocation list of another version");
   if (!parts.take(TAG.sequence).encoding.equals(algorithm.encoding)) throw new Fault("malformed", "two signature algorithms"); // §5.1.1.2

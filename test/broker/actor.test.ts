@@ -151,8 +151,9 @@ describe("the channel", () => {
   });
 
   test("may ask for the authority and whether the broker is ready without a certificate", async () => {
+    const { pem } = house.broker.root.certificate;
     const authority = await call(house, undefined, "/v1/authority", { method: "GET" });
-    expect(JSON.parse(authority.body.toString())).toEqual({ broker: house.url, root: house.broker.root.certificate.pem });
+    expect(JSON.parse(authority.body.toString())).toEqual({ broker: house.url, root: pem, roots: [pem], links: [] });
     expect((await call(house, undefined, "/v1/ready", { method: "GET" })).status).toBe(200);
   });
 

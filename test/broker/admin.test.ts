@@ -6,7 +6,7 @@ import { request as secureRequest } from "node:https";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { startAdmin } from "../../broker/admin.ts";
-import { FILES } from "../../broker/init.ts";
+import { FILES } from "../../broker/files.ts";
 import type { ServerLimits } from "../../broker/listener.ts";
 import { sessionHash } from "../../broker/session.ts";
 import { openTicket } from "../../broker/ticket.ts";

@@ -3,7 +3,7 @@ import Database from "libsql";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { Outbox } from "../../broker/outbox.ts";
-import { FILES } from "../../broker/init.ts";
+import { FILES } from "../../broker/files.ts";
 import { sessionHash } from "../../broker/session.ts";
 import { outcomesAt } from "../../broker/sweep.ts";
 import { openRedisTable } from "../../broker/table-redis.ts";

@@ -16,7 +16,8 @@ import {
   type Release,
 } from "../../broker/client.ts";
 import { invite } from "../../broker/enrol.ts";
-import { FILES, initBroker } from "../../broker/init.ts";
+import { FILES } from "../../broker/files.ts";
+import { initBroker } from "../../broker/init.ts";
 import type { ServerLimits } from "../../broker/listener.ts";
 import { masterKeysAt } from "../../broker/master-files.ts";
 import { localMasterKey } from "../../broker/master-key.ts";
@@ -99,11 +100,14 @@ export async function openHouse(
   const table = wrap(await openEmbeddedTable(join(data, FILES.table), { retention: duration("30d") }));
   const heard = heardLog();
   const masters = { data, dayKeys: join(data, FILES.dayKeys), source: { file: join(data, FILES.masterKey) } };
+  const root = { key: key(FILES.rootKey), certificate: certificate(FILES.roots) };
   const broker: Broker = {
     url,
     table,
     masterKey: localMasterKey(() => masterKeysAt(masters), masters.dayKeys),
-    root: { key: key(FILES.rootKey), certificate: certificate(FILES.root) },
+    root,
+    roots: [root],
+    links: [],
     signer: { key: key(FILES.signingKey), certificate: certificate(FILES.signing) },
     sessionKeys: [{ key: key(FILES.sessionKey), certificate: certificate(FILES.session) }],
     receiptsFrom: parseMailbox(RECEIPTS),

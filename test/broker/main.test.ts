@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { stringify } from "yaml";
 import { BrokerClient, enrolGateway } from "../../broker/client.ts";
-import { initBroker, inviteGateway, issueServerCertificate, rootOf, rotateSessionKey, startBroker } from "../../broker/main.ts";
+import { initBroker, inviteGateway, issueServerCertificate, rootOf, rotateKey, startBroker } from "../../broker/main.ts";
 import { loadBroker } from "../../config/load.ts";
 import type { BrokerConfig } from "../../config/schema.ts";
 import { parseMailbox } from "../../mime/address.ts";
@@ -138,7 +138,7 @@ test("a ticket opens after its session key was rotated, and new tickets are seal
   const [grant] = await client.declare(letterFrom(house, alice, ["alice@a.example"]), identity, forever);
   const former = readFileSync(join(config.data, "session.crt.pem"), "utf8");
   await started.stop();
-  const { fingerprint } = await rotateSessionKey(config, new Date());
+  const { fingerprint } = await rotateKey(config, "session", new Date());
   const again = await startBroker(config, heard.log);
   const release = await client.present(grant?.ticket ?? Buffer.alloc(0), identity, forever);
   await confirmAs(house, alice, release);

@@ -36,7 +36,7 @@ const crl = async () => (await call(house, undefined, "/v1/crl", { method: "GET"
 /** Past the second in which one list is made at most. */
 const freshList = async () => {
   house.pass(1_000);
-  return parseRevocationList(await crl(), house.broker.root.certificate);
+  return parseRevocationList(await crl(), [house.broker.root.certificate]);
 };
 
 test("a gateway that is revoked in mid-connection is refused at its next request over that very connection", async () => {
@@ -196,8 +196,8 @@ describe("the revocation list", () => {
       await revocationList(root, { number: 1, thisUpdate, nextUpdate, entries: [] }),
       await revocationList(root, { number: 2, thisUpdate, nextUpdate, entries }),
     ];
-    expect(parseRevocationList(empty, root.certificate)).toEqual({ number: 1, thisUpdate, nextUpdate, revoked: new Map() });
-    expect(parseRevocationList(late, root.certificate).revoked).toEqual(new Map([["80", thisUpdate]]));
+    expect(parseRevocationList(empty, [root.certificate])).toEqual({ number: 1, thisUpdate, nextUpdate, revoked: new Map() });
+    expect(parseRevocationList(late, [root.certificate]).revoked).toEqual(new Map([["80", thisUpdate]]));
     writeFileSync(join(folder, "empty.der"), empty);
     writeFileSync(join(folder, "root.pem"), root.certificate.pem);
     execFileSync("openssl", ["crl", "-inform", "DER", "-in", "empty.der", "-CAfile", "root.pem", "-noout"], { cwd: folder, stdio: "pipe" });

@@ -6,6 +6,7 @@ import { beforeEach, describe, expect, test } from "@jest/globals";
 import { loadGateway } from "../../config/load.ts";
 import { temporaryFolder } from "../servers/process.ts";
 import { kakitome, must } from "../walks/kakitome.ts";
+import { atTerminal, CTRL_D, hasTerminal } from "../walks/terminal.ts";
 
 let folder: string;
 beforeEach(async () => {
@@ -93,6 +94,73 @@ describe("says in one line what is wrong, and makes nothing:", () => {
   ])("%s", (_why, args, words) => {
     const { status, stderr } = kakitome(args());
     expect({ status, stderr }).toMatchObject({ status: 1, stderr: expect.stringMatching(words) });
+    expect(existsSync(folder)).toBe(false);
+  });
+});
+
+if (!hasTerminal) console.log("skipped: script(1) is not installed (apt-get install bsdutils)");
+
+(hasTerminal ? describe : describe.skip)("at a terminal", () => {
+  const ANSWERS = [
+    ["Host name of this gateway", "gateway.a.example"],
+    ["Address of the broker", "https://broker.example:8443"],
+    ["Mailboxes, with spaces between them", "alice@a.example  carol@a.example"],
+    ["Their IMAP server, host:port", "imap.a.example:993"],
+    ["The mail server that takes what leaves, host:port", "mail.a.example:587"],
+  ] as const;
+  const made = () => {
+    const { name, broker, mailboxes, relay } = loadGateway(join(folder, "gateway.yaml"));
+    return [name, broker.url, ...mailboxes.map(({ address }) => address.address), mailboxes[0]?.imap?.host, relay?.host];
+  };
+  const WANTED = [
+    "gateway.a.example",
+    "https://broker.example:8443",
+    "alice@a.example",
+    "carol@a.example",
+    "imap.a.example",
+    "mail.a.example",
+  ];
+
+  test("it asks for everything that was not given, again where the answer is empty, and says what to do next", async () => {
+    const terminal = atTerminal(["init", "gateway", "--dir", folder]);
+    for (const [question, answer] of ANSWERS) {
+      await terminal.until(`${question}`);
+      if (answer === "imap.a.example:993") {
+        terminal.type("\r");
+        await terminal.until(question);
+      }
+      terminal.type(`${answer}\r`);
+    }
+    await terminal.until("Next, in this order:");
+    expect(await terminal.ended).toBe(0);
+    expect(made()).toEqual(WANTED);
+  });
+
+  test("it does not ask for what was given", async () => {
+    const terminal = atTerminal(order());
+    await terminal.until("The mail server that takes what leaves, host:port");
+    terminal.type("mail.a.example:587\r");
+    expect(await terminal.ended).toBe(0);
+    for (const [question] of ANSWERS.slice(0, -1)) expect(terminal.screen()).not.toContain(question);
+    expect(made()).toEqual(WANTED);
+  });
+
+  test("answers that are pasted all at once go to their questions", async () => {
+    const terminal = atTerminal(["init", "gateway", "--dir", folder]);
+    await terminal.until(ANSWERS[0][0]);
+    terminal.type(ANSWERS.map(([, answer]) => `${answer}\r`).join(""));
+    expect(await terminal.ended).toBe(0);
+    expect(made()).toEqual(WANTED);
+  });
+
+  test("Ctrl-D makes nothing, and says which flag would answer", async () => {
+    const terminal = atTerminal(["init", "gateway", "--dir", folder]);
+    await terminal.until(ANSWERS[0][0]);
+    terminal.type(`gateway.a.example\r`);
+    await terminal.until(ANSWERS[1][0]);
+    terminal.type(CTRL_D);
+    expect(await terminal.ended).toBe(1);
+    expect(terminal.screen()).toMatch(/no answer, and nothing was made; it can be given with --broker <url>/u);
     expect(existsSync(folder)).toBe(false);
   });
 });

@@ -1,10 +1,11 @@
 /** Every command that answers can answer a program: one JSON document on standard output, and the same exit code. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "@jest/globals";
 import { stringify } from "yaml";
+import { freePort } from "../servers/ports.ts";
 import { temporaryFolder } from "../servers/process.ts";
-import { kakitome, must } from "../walks/kakitome.ts";
+import { kakitome, must, startKakitome } from "../walks/kakitome.ts";
 
 let folder: string;
 let broker: string;
@@ -28,7 +29,8 @@ beforeAll(async () => {
     }),
   );
   const order = ["--url", "https://broker.example:8443", "--receipts-from", "receipts@broker.example", "--relay", "127.0.0.1:1"];
-  made = json(["init", "broker", "--dir", join(folder, "broker"), ...order]);
+  const listen = ["--listen", `127.0.0.1:${await freePort()}`];
+  made = json(["init", "broker", "--dir", join(folder, "broker"), ...order, ...listen]);
 });
 
 test("init broker", () => {
@@ -63,12 +65,71 @@ test("certificate list", () => {
   expect(json(["certificate", "list", "--config", gateway])).toEqual({ waiting: [] });
 });
 
-test("broker audit verify, rotate-session and rotate-master", () => {
+/** What answers to nobody: it serves, or hands a mail or a script on. */
+const WITHOUT = ["broker run", "gateway run", "seal", "open", "completion"];
+
+test("every command that answers has --json", () => {
+  const places = [...must(["completion", "bash"]).matchAll(/^ {4}"([^"]*)"\) words="([^"]*)" ;;$/gmu)].map(([, path = "", words = ""]) => ({
+    path,
+    words,
+  }));
+  const commands = places.filter(({ words }) => /^--/u.test(words)); // the others only lead to them
+  expect(commands.length).toBeGreaterThan(25);
+  expect(
+    commands
+      .filter(({ words }) => !words.split(" ").includes("--json"))
+      .map(({ path }) => path)
+      .toSorted(),
+  ).toEqual(WITHOUT.toSorted());
+});
+
+test("broker invite, backup and restore", async () => {
+  const at = (...words: string[]): Record<string, unknown> => json(["broker", ...words, "--config", broker]);
+  expect(at("invite", "--for", "a.example")).toEqual({
+    broker: "https://broker.example:8443",
+    fingerprint: made["fingerprint"],
+    token: expect.stringMatching(/^[\w-]{32}$/u),
+    expiresAt: expect.stringMatching(/^\d{4}-.*Z$/u),
+    for: ["a.example"],
+  });
+  const running = startKakitome(["broker", "run", "--config", broker]); // there is nothing to keep before a broker ran
+  await running.until("broker.started", ({ event }) => event === "broker.started");
+  await running.stop();
+  const file = join(folder, "table.backup");
+  expect(at("backup", file)).toEqual({ file, entries: expect.any(Number) });
+  for (const name of readdirSync(join(folder, "broker", "data")))
+    if (name.startsWith("table.db")) rmSync(join(folder, "broker", "data", name));
+  expect(at("restore", file, "--unopened", "erase")).toEqual({ restored: true, erased: 0 });
+});
+
+test("broker revoke, and what it refuses stays a line on standard error", () => {
+  const revoke = ["broker", "revoke", "--config", broker];
+  expect(json([...revoke, "--serial", "40:AB", "--reason", "superseded"])).toEqual({
+    reason: "superseded",
+    revoked: [{ name: "40ab", subject: "a certificate", since: expect.stringMatching(/^\d{4}-.*Z$/u) }],
+  });
+  const refused = kakitome([...revoke, "--mailbox", "nobody@a.example", "--json"]);
+  expect(refused).toMatchObject({ status: 1, stdout: "", stderr: "nobody@a.example is not enrolled\n" });
+});
+
+test("broker rotate root: announced, in use, and what waits to be retired", () => {
+  const root = (...words: string[]): Record<string, unknown> => json(["broker", "rotate", "root", ...words, "--config", broker]);
+  const { announced, ...more } = root();
+  expect(more).toEqual({ notAfter: expect.stringMatching(/^\d{4}-/u) });
+  expect(announced).toMatch(/^[0-9a-f]{64}$/u);
+  expect(root("--use", "--now")).toEqual({ issuing: announced, ...more });
+  expect(root("--retire")).toEqual({
+    retired: [],
+    waiting: [{ fingerprint: made["fingerprint"], until: expect.stringMatching(/^\d{4}-/u) }],
+  });
+});
+
+test("broker audit verify, rotate session and rotate master", () => {
   const at = (...words: string[]): Record<string, unknown> => json(["broker", ...words, "--config", broker]);
   expect(at("audit", "verify")).toMatchObject({ holds: true, broken: [] });
-  expect(at("rotate-session")).toEqual({
+  expect(at("rotate", "session")).toEqual({
     fingerprint: expect.stringMatching(/^[0-9a-f]{64}$/u),
     notAfter: expect.stringMatching(/^\d{4}-/u),
   });
-  expect(at("rotate-master")).toEqual({ former: expect.stringContaining("master") });
+  expect(at("rotate", "master")).toEqual({ former: expect.stringContaining("master") });
 });

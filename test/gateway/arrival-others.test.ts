@@ -4,7 +4,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "@jest/
 import { gatewaySchema } from "../../config/schema.ts";
 import { Learned } from "../../gateway/main.ts";
 import type { Seen } from "../../gateway/mailbox.ts";
-import { SEALED_TYPE, signLetter, signedMultipart } from "../../mime/letter.ts";
+import { SEALED_TYPE, signLetter, signedPieces } from "../../mime/letter.ts";
+import { whole } from "../../mime/pieces.ts";
 import { base64Entity } from "../../mime/entity.ts";
 import { Fault } from "../../mime/fault.ts";
 import { field, splitMessage } from "../../mime/headers.ts";
@@ -94,7 +95,7 @@ test("the certificate of whoever signed a mail waits for approval, and the mail 
     brokerUrl: house.url,
   };
   const { entity } = signLetter(payload, randomBytes(24), order);
-  const mail = Buffer.concat([Buffer.from(`From: alice@a.example\r\nTo: ${BOB}\r\nMIME-Version: 1.0\r\n`), entity]);
+  const mail = Buffer.concat([Buffer.from(`From: alice@a.example\r\nTo: ${BOB}\r\nMIME-Version: 1.0\r\n`), whole(entity)]);
   expect(await post.bring(BOB, mail)).toMatch(/^250 /u);
   expect((await learned.waiting()).map(({ fingerprint }) => fingerprint)).toEqual([alice.identity.signer.certificate.fingerprint]);
   expect(handedOn()).toEqual([[BOB, mail.toString("latin1")]]);
@@ -112,7 +113,7 @@ test("plain S/MIME with one signature for two mailboxes is opened for each of th
   const sealedFor = (reader: Member): Buffer =>
     base64Entity(
       `${SEALED_TYPE}; smime-type=authEnveloped-data; name="smime.p7m"`,
-      sealToCertificate(signedMultipart(payload, der), certificateOf(reader)),
+      sealToCertificate(signedPieces(payload, der), certificateOf(reader)),
       "attachment",
       [...outer, field("MIME-Version", "1.0")],
     );

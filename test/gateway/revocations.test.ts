@@ -26,7 +26,7 @@ beforeEach(async () => void (folder = await temporaryFolder("revocations")));
 
 function place() {
   const heard = heardLog();
-  const revocations = new Revocations({ folder, root: house.broker.root.certificate, log: heard.log, now: house.now });
+  const revocations = new Revocations({ folder, roots: () => [house.broker.root.certificate], log: heard.log, now: house.now });
   return { heard, revocations, events: () => heard.lines.all.map(({ event }) => event) };
 }
 const brokerGiving = (list: () => Promise<Buffer>) => ({ revocationList: list });

@@ -31,7 +31,7 @@ const wordOf = (attempt: () => unknown): string => {
 test("what the root lists is read back, a serial number with its first bit set and one of a single octet too", async () => {
   const serials = ["40ab", "ff00", "01", "80"];
   const entries = serials.map((serial) => ({ serial, at: NOW, reason: "key-compromise" as const }));
-  const list = parseRevocationList(await revocationList(parties.root, order(entries)), parties.root.certificate);
+  const list = parseRevocationList(await revocationList(parties.root, order(entries)), [parties.root.certificate]);
   expect(list).toMatchObject({ number: 7, thisUpdate: NOW, nextUpdate: LATER });
   expect([...list.revoked]).toEqual(serials.map((serial) => [serial, NOW]));
 });
@@ -41,7 +41,7 @@ describe("a list is refused", () => {
     const foreign = await createRoot("Test root", FROM, UNTIL);
     for (const signer of [foreign, { key: parties.alice.signer.key, certificate: parties.root.certificate } satisfies Signer]) {
       const der = await revocationList(signer, order());
-      expect(wordOf(() => parseRevocationList(der, parties.root.certificate))).toBe("signature-invalid");
+      expect(wordOf(() => parseRevocationList(der, [parties.root.certificate]))).toBe("signature-invalid");
     }
   });
 
@@ -50,10 +50,10 @@ describe("a list is refused", () => {
     for (let at = 0; at < der.length; at++) {
       const copy = Buffer.from(der);
       copy[at] = (copy[at] ?? 0) ^ 1;
-      expect([at, wordOf(() => parseRevocationList(copy, parties.root.certificate))]).not.toEqual([at, "good"]);
-      expect(wordOf(() => parseRevocationList(der.subarray(0, at), parties.root.certificate))).toBe("malformed");
+      expect([at, wordOf(() => parseRevocationList(copy, [parties.root.certificate]))]).not.toEqual([at, "good"]);
+      expect(wordOf(() => parseRevocationList(der.subarray(0, at), [parties.root.certificate]))).toBe("malformed");
     }
-    expect(wordOf(() => parseRevocationList(Buffer.concat([der, Buffer.alloc(1)]), parties.root.certificate))).toBe("malformed");
+    expect(wordOf(() => parseRevocationList(Buffer.concat([der, Buffer.alloc(1)]), [parties.root.certificate]))).toBe("malformed");
   });
 });
 
@@ -73,12 +73,12 @@ test("a list of stock OpenSSL is read, and one of its own with a critical extens
     run("crl", "-in", "crl.pem", "-outform", "DER", "-out", "crl.der");
     return readFileSync(join(folder, "crl.der"));
   };
-  expect(parseRevocationList(made(), parties.root.certificate)).toMatchObject({
+  expect(parseRevocationList(made(), [parties.root.certificate])).toMatchObject({
     number: 5,
     revoked: new Map([["0a0b", new Date("2026-01-01T00:00:00Z")]]),
   });
   const partial = made("-crlexts", "idp");
-  expect(wordOf(() => parseRevocationList(partial, parties.root.certificate))).toBe("malformed");
+  expect(wordOf(() => parseRevocationList(partial, [parties.root.certificate]))).toBe("malformed");
 });
 
 describe("a revoked certificate", () => {

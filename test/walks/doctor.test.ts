@@ -300,7 +300,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     hop: "certificates",
     of: /server/u,
     what: /is not of the key/u,
-    mend: /rotate-server/u,
+    mend: /rotate server/u,
     plant: (place) => replace(join(brokerData(place), "server.crt.pem"), readFileSync(place.doorCa)),
   },
   "a mail server for receipts that is down": {

@@ -1,9 +1,9 @@
 /** The whole system on real servers: broker on Redis, two gateways, Postfix between them, Dovecot's mailboxes; every process is the built command. */
 import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ImapFlow } from "imapflow";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
 import { startDovecot, type DovecotServer } from "../servers/dovecot.ts";
 import { freePort } from "../servers/ports.ts";
 import { startPostfix, type PostfixServer } from "../servers/postfix.ts";
@@ -60,6 +60,8 @@ export interface PlaceOptions {
   readonly control?: string;
   /** Mailboxes of gateway B. */
   readonly recipients?: readonly string[];
+  /** Done when gateway A has enrolled and gateway B has not. */
+  readonly between?: (broker: Place["broker"]) => void;
   /** Lines of main.cf. */
   readonly postfix?: Record<string, string>;
   /** Further lines of dovecot.conf. */
@@ -143,6 +145,7 @@ export async function startPlace(options: PlaceOptions = {}): Promise<Place> {
     return gateway;
   };
   const a = await open("a", [ALICE], options.a ?? {});
+  options.between?.(broker);
   const b = await open("b", options.recipients ?? [BOB, CAROL], options.b ?? {});
   return {
     folder,
@@ -221,6 +224,13 @@ async function openBroker(folder: string, redis: RedisServer, relayPort: number,
     },
   };
   return broker;
+}
+
+/** Has the running broker issue certificates for so long from now on. */
+export function setLifetime(config: string, lifetime: string): void {
+  const file = parse(readFileSync(config, "utf8")) as Record<string, unknown>;
+  writeFileSync(config, stringify({ ...file, certificates: { lifetime } }));
+  must(["reload", "--config", config]);
 }
 
 /** Mails of a folder in Dovecot, once there are as many as wanted that fit; news come by IDLE. */
