@@ -47,7 +47,7 @@ export async function writeDurably(path: string, parts: Iterable<Buffer>, writte
 
 /** Replaces or makes a file whole, for whoever reads it from now on; after a loss of power the former one may be there again. */
 export async function writeWhole(path: string, content: Buffer): Promise<void> {
-  await beside(path, (file) => void writeFileSync(file, content));
+  await beside(path, (file) => writeFileSync(file, content));
 }
 
 /** @param write resolves when everything is in the file, to what is to run before the file gets its name */

@@ -30,10 +30,12 @@ export async function receive(parts: InboundParts, mailbox: Letterbox, seen: See
   haltAt("b2");
   let sealed: SealedMessage | undefined;
   try {
-    sealed = readSealed(mail);
+    sealed = readSealed(mail, mailbox.use);
   } catch (thrown) {
     if (seen.flags.includes("\\Deleted")) return "left";
-    return leave({ ...parts, log: known }, mailbox, seen, createHash("sha256").update(mail).digest("hex"), thrown); // it has no ticket to be named by
+    const asItCame = mailbox.use === "spend" ? await mailbox.fetch(seen.uid) : mail;
+    if (!asItCame) return "left";
+    return leave({ ...parts, log: known }, mailbox, seen, createHash("sha256").update(asItCame).digest("hex"), thrown); // it has no ticket to be named by
   }
   if (!sealed) return receivePlain({ ...parts, log: known }, mailbox, seen, mail);
   const session = ticketHash(sealed.shell.ticket);
@@ -67,7 +69,7 @@ interface Walk {
   readonly mailbox: Letterbox;
   readonly seen: Seen;
   readonly sealed: SealedMessage;
-  /** The sealed mail as it came. */
+  /** The sealed mail as it came; its body may have been written over. */
   readonly mail: Buffer;
   readonly session: string;
   /** Names the letter; `log` its session too. */

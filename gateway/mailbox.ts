@@ -2,6 +2,7 @@
 import { ImapFlow } from "imapflow";
 import type { ImapConfig } from "../config/schema.ts";
 import { Slots } from "../config/slots.ts";
+import type { Use } from "../mime/entity.ts";
 import { Fault } from "../mime/fault.ts";
 import { LoginRefused, withLogin, type Login, type Proof } from "./login.ts";
 
@@ -23,7 +24,7 @@ export interface Structure {
 }
 
 /** What the inbound walk does to one letter, wherever it is: in a mailbox, or on its way through us (passage.ts). */
-export type Letterbox = Pick<ImapMailbox, "fetch" | "hasOpened" | "keepOne" | "append" | "flagNotOpened" | "retire">;
+export type Letterbox = Pick<ImapMailbox, "use" | "fetch" | "hasOpened" | "keepOne" | "append" | "flagNotOpened" | "retire">;
 
 /** And what the watcher does to a mailbox, wherever that is (IMAP here, maildir.ts). */
 export type Mailbox = Letterbox & Pick<ImapMailbox, "usable" | "canIdle" | "uidValidity" | "seenAbove" | "idle" | "noop" | "close">;
@@ -48,6 +49,8 @@ function demandDone(answer: unknown): void {
 
 /** A connection to one mailbox with its watched folder open. Every failure of the server or the line is Fault `unavailable`. */
 export class ImapMailbox {
+  /** Of what `fetch` gives: it is fetched anew each time. */
+  readonly use: Use = "spend";
   readonly #client: ImapFlow;
   readonly #config: ImapConfig;
   readonly #changed: () => void;

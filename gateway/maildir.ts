@@ -29,6 +29,8 @@ export class Maildir implements Mailbox {
   readonly #watchers: FSWatcher[] = [];
   readonly #uids = new Map<string, number>();
   readonly #names = new Map<number, string>();
+  /** What is fetched is read anew each time. */
+  readonly use = "spend";
   usable = true;
   canIdle = true;
 

@@ -30,6 +30,8 @@ export interface Passing {
 }
 
 export class Passage implements Letterbox {
+  /** What cannot be opened goes on as it came. */
+  readonly use = "keep";
   readonly #passing: Passing;
 
   constructor(passing: Passing) {

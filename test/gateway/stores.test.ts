@@ -137,9 +137,10 @@ describe("the spool", () => {
       ["b", "2026-03-02"],
     ] as const)
       await spool.put({ ...entry, id, acceptedAt }, copies);
-    const second = (await spool.all())[1] ?? (undefined as never);
-    await spool.keep(second);
-    await spool.finish(second);
+    for (const second of (await spool.all()).slice(1, 2)) {
+      await spool.keep(second);
+      await spool.finish(second);
+    }
     expect((await spool.all()).map(({ entry: { id } }) => id)).toEqual(["a", "c"]);
     expect(readdirSync(folder).filter((name) => name.startsWith("b"))).toEqual(["b.done"]);
     expect(statSync(join(folder, "b.done")).size).toBe(0);
