@@ -26,6 +26,9 @@ const packages = {
   promtool: "prometheus",
 };
 
+/** What some tests run that are skipped without it. */
+const optional = { zsh: "zsh", fish: "fish", script: "bsdutils" };
+
 function isThere(command) {
   if (command.startsWith("perl ")) return spawnSync("perl", [...command.split(" ").slice(1), "-e", "1"]).status === 0;
   const folders = command.startsWith("/") ? [""] : [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin"];
@@ -39,10 +42,10 @@ function isThere(command) {
   });
 }
 
-function missingPackages() {
-  return Object.keys(packages)
+function missingPackages(wanted = packages) {
+  return Object.keys(wanted)
     .filter((command) => !isThere(command))
-    .map((command) => packages[command]);
+    .map((command) => wanted[command]);
 }
 
 /** While this listens, Ctrl-C ends apt-get but not us. */
@@ -64,12 +67,14 @@ function withoutStartingServices(work) {
 
 function installServers() {
   const missing = missingPackages();
-  if (missing.length === 0) return;
+  const welcome = missingPackages(optional);
+  if (missing.length + welcome.length === 0) return;
   if (process.getuid?.() === 0 && isThere("apt-get")) {
-    console.error(`Installing the servers the tests run (once): ${missing.join(" ")} ...`);
+    console.error(`Installing what the tests run (once): ${[...missing, ...welcome].join(" ")} ...`);
     const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
     const apt = (...args) => spawnSync("apt-get", args, { env, stdio: ["ignore", 2, 2] }).status === 0;
-    withoutStartingServices(() => apt("update", "-q") && apt("install", "-q", "-y", "--no-install-recommends", ...missing));
+    const install = (...names) => names.length === 0 || apt("install", "-q", "-y", "--no-install-recommends", ...names);
+    withoutStartingServices(() => apt("update", "-q") && install(...missing) && install(...welcome));
   }
   const wanting = missingPackages();
   if (wanting.length === 0) return;

@@ -124,7 +124,7 @@ if (!hasTerminal) console.log("skipped: script(1) is not installed (apt-get inst
   test("it asks for everything that was not given, again where the answer is empty, and says what to do next", async () => {
     const terminal = atTerminal(["init", "gateway", "--dir", folder]);
     for (const [question, answer] of ANSWERS) {
-      await terminal.until(`${question}`);
+      await terminal.until(question);
       if (answer === "imap.a.example:993") {
         terminal.type("\r");
         await terminal.until(question);

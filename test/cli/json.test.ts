@@ -73,7 +73,7 @@ test("every command that answers has --json", () => {
     path,
     words,
   }));
-  const commands = places.filter(({ words }) => /^--/u.test(words)); // the others only lead to them
+  const commands = places.filter(({ words }) => words.startsWith("--")); // the others only lead to them
   expect(commands.length).toBeGreaterThan(25);
   expect(
     commands
