@@ -9,9 +9,9 @@ import { Fault } from "../mime/fault.ts";
 import type { Broker } from "./broker.ts";
 import { invite } from "./enrol.ts";
 import { answerFaults, bodyOf, openListener, type Listening, type ServerLimits } from "./listener.ts";
+import { gatewaysIn, shown } from "./overview.ts";
 import { Buckets, networkOf } from "./rate.ts";
 import { revoke } from "./revoke.ts";
-import type { Session } from "./session.ts";
 import { parseBody } from "./wire.ts";
 
 interface AdminPlace {
@@ -68,17 +68,7 @@ function routes(broker: Broker, token: Buffer, wrong: Buckets): Hono<{ Bindings:
     if (!row) throw new Fault("session-gone", "no such session");
     return call.json(shown(row));
   });
-  app.get("/v1/gateways", async (call) => {
-    const gateways = await table.gateways();
-    const shownGateways = await Promise.all(
-      gateways.map(async ({ enrolledAt, ...gateway }) => ({
-        ...gateway,
-        enrolledAt: timeOf(enrolledAt),
-        revoked: await table.isRevoked([gateway.fingerprint, gateway.serial]),
-      })),
-    );
-    return call.json({ gateways: shownGateways });
-  });
+  app.get("/v1/gateways", async (call) => call.json({ gateways: await gatewaysIn(table) }));
   app.post("/v1/invites", async (call) => {
     const { for: entries } = parseBody(inviteBody, await bodyOf(call));
     const { token: invitation, expiresAt } = await invite(table, entries, now());
@@ -104,26 +94,6 @@ function demandToken(call: Context<{ Bindings: HttpBindings }>, token: Buffer, w
 }
 
 const timeOf = (milliseconds: number): string => new Date(milliseconds).toISOString();
-
-/** What an operator may know of a row: nothing that opens, presents or confirms a letter. */
-function shown(row: Session): Readonly<Record<string, string>> {
-  const { session, ticketHash, state, gateway, sender, recipient, messageId, terms, declaredAt, expiresAt } = row;
-  const times = Object.entries(row).filter(([field]) => ["releasedAt", "confirmedAt", "endedAt"].includes(field));
-  return {
-    session,
-    ticketHash,
-    state,
-    gateway,
-    sender,
-    recipient,
-    messageId,
-    terms,
-    declaredAt: timeOf(declaredAt),
-    expiresAt: timeOf(expiresAt),
-    ...Object.fromEntries(times.flatMap(([field, at]) => (typeof at === "number" ? [[field, timeOf(at)]] : []))),
-    ...("evidence" in row && { evidence: row.evidence }),
-  };
-}
 
 /**
  * Opens the door. @param tls key and certificate of this host, PEM, for a door beyond the loopback

@@ -36,6 +36,7 @@ export {
   inviteGateway,
   issueServerCertificate,
   makeDoorCertificate,
+  overview,
   restoreTable,
   revokeAt,
   rotateKey,

@@ -16,6 +16,7 @@ import { atTable, fileIn, masterPlaceOf } from "./open.ts";
 import { makeOwn, type Own } from "./own.ts";
 import { revoke, type Revocable } from "./revoke.ts";
 import { rootsAt } from "./roots.ts";
+import { certificatesIn, gatewaysIn, organisationsIn, sessionCounts, sessionsNamed } from "./overview.ts";
 import type { Revocation } from "./table.ts";
 import { Witness } from "./witness.ts";
 
@@ -57,6 +58,15 @@ export async function verifyAudit(config: BrokerConfig): Promise<{ entries: numb
     return { entries, broken };
   });
 }
+
+/** Looks into the table (overview.ts); the broker may run meanwhile. */
+export const overview = {
+  organisations: (config: BrokerConfig) => atTable(config, organisationsIn),
+  gateways: (config: BrokerConfig) => atTable(config, gatewaysIn),
+  certificates: (config: BrokerConfig, address?: string) => atTable(config, (table) => certificatesIn(table, address)),
+  states: (config: BrokerConfig) => atTable(config, sessionCounts),
+  sessions: (config: BrokerConfig, name: string) => atTable(config, (table) => sessionsNamed(table, name)),
+} as const;
 
 /** Writes the session table into a file. @returns how many things it holds */
 export async function backupTable(config: BrokerConfig, path: string, now: Date): Promise<number> {

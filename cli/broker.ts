@@ -1,4 +1,4 @@
-/** `kakitome broker run|invite|revoke|backup|restore|audit|rotate`: the broker's process, and what its operator does beside it. */
+/** `kakitome broker run|invite|revoke|backup|restore|audit`, and what stands in overview.ts and rotate.ts: the broker's process, and what its operator does beside it. */
 import { Option, type Command } from "commander";
 import {
   backupTable,
@@ -17,6 +17,7 @@ import { createLog } from "../config/log.ts";
 import { reloadOnHangup } from "../config/reload.ts";
 import { REVOCATION_REASONS, type RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
+import { addOverview } from "./overview.ts";
 import { addRotate } from "./rotate.ts";
 import { say } from "./say.ts";
 
@@ -141,5 +142,6 @@ export function addBroker(program: Command): void {
       say(json, { holds: broken.length === 0, entries, broken }, words);
       process.exitCode = broken.length === 0 ? 0 : 1;
     });
+  addOverview(broker);
   addRotate(broker);
 }

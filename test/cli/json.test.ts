@@ -69,7 +69,7 @@ test("certificate list", () => {
 const WITHOUT = ["broker run", "gateway run", "seal", "open", "completion"];
 
 test("every command that answers has --json", () => {
-  const places = [...must(["completion", "bash"]).matchAll(/^ {4}"([^"]*)"\) words="([^"]*)" ;;$/gmu)].map(([, path = "", words = ""]) => ({
+  const places = [...must(["completion", "bash"]).matchAll(/^ {4}"([^"]*)"\) offered="([^"]*)" ;;$/gmu)].map(([, path = "", words = ""]) => ({
     path,
     words,
   }));
@@ -100,6 +100,22 @@ test("broker invite, backup and restore", async () => {
   for (const name of readdirSync(join(folder, "broker", "data")))
     if (name.startsWith("table.db")) rmSync(join(folder, "broker", "data", name));
   expect(at("restore", file, "--unopened", "erase")).toEqual({ restored: true, erased: 0 });
+});
+
+test("broker org, gateway, cert and session of a broker whom nobody has joined, for programs and for people", () => {
+  const at = (...words: string[]): string[] => ["broker", ...words, "--config", broker];
+  expect([["org"], ["gateway"], ["cert"], ["session"]].map((words) => json(at(...words)))).toEqual([
+    { organisations: [] },
+    { gateways: [] },
+    { certificates: [] },
+    { states: {} },
+  ]);
+  expect(must(at("gateway"))).toBe("No gateway is enrolled.\n");
+  expect(kakitome(at("session", "<none@a.example>"))).toMatchObject({
+    status: 1,
+    stdout: "There is no such letter, or it was forgotten.\n",
+  });
+  expect(kakitome(at("session", "none"))).toMatchObject({ status: 1, stderr: expect.stringContaining("neither a Message-ID") });
 });
 
 test("broker revoke, and what it refuses stays a line on standard error", () => {
