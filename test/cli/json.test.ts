@@ -69,10 +69,12 @@ test("certificate list", () => {
 const WITHOUT = ["broker run", "gateway run", "seal", "open", "completion"];
 
 test("every command that answers has --json", () => {
-  const places = [...must(["completion", "bash"]).matchAll(/^ {4}"([^"]*)"\) offered="([^"]*)" ;;$/gmu)].map(([, path = "", words = ""]) => ({
-    path,
-    words,
-  }));
+  const places = [...must(["completion", "bash"]).matchAll(/^ {4}"([^"]*)"\) offered="([^"]*)" ;;$/gmu)].map(
+    ([, path = "", words = ""]) => ({
+      path,
+      words,
+    }),
+  );
   const commands = places.filter(({ words }) => words.startsWith("--")); // the others only lead to them
   expect(commands.length).toBeGreaterThan(25);
   expect(
