@@ -30,12 +30,13 @@ export function overheard(log: Log, hear: (facts: Facts) => void): Log {
   return { info: also(log.info), warn: also(log.warn), error: also(log.error), with: (facts) => overheard(log.with(facts), hear) };
 }
 
-function wrap(logger: Logger): Log {
+/** @param common stands in every line; a child of the library's would cost more to make than the few lines that most have */
+function wrap(logger: Logger, common: Readonly<Record<string, string>> = {}): Log {
   return {
-    info: (facts) => logger.info(facts),
-    warn: (facts) => logger.warn(facts),
-    error: (facts) => logger.error(facts),
-    with: (facts) => wrap(logger.child(facts)),
+    info: (facts) => logger.info({ ...common, ...facts }),
+    warn: (facts) => logger.warn({ ...common, ...facts }),
+    error: (facts) => logger.error({ ...common, ...facts }),
+    with: (facts) => wrap(logger, { ...common, ...facts }),
   };
 }
 
