@@ -16,6 +16,7 @@ npm run bench -- --only NAME,NAME  these: ${namesOf(ROWS.filter(({ isExtra }) =>
                                    and only so: ${namesOf(ROWS.filter(({ isExtra }) => isExtra))}
 npm run bench -- --runs 5          runs of each side, interleaved
 npm run bench -- --minutes 10      how long "steady" goes on
+npm run bench -- --quick           few letters and mailboxes, to see whether it works
 npm run bench -- --json            one JSON document`;
 
 interface Measured {
@@ -90,6 +91,7 @@ const { values } = parseArgs({
     only: { type: "string" },
     runs: { type: "string" },
     minutes: { type: "string" },
+    quick: { type: "boolean" },
     json: { type: "boolean" },
     help: { type: "boolean" },
   },
@@ -102,7 +104,7 @@ if (values.help || unknown.length > 0) {
   process.exit(unknown.length > 0 ? 2 : 0);
 }
 const runs = Number(values.runs ?? 5);
-const wishes: Wishes = { minutes: Number(values.minutes ?? 10) };
+const wishes: Wishes = { minutes: Number(values.minutes ?? 10), isQuick: values.quick ?? false };
 const results: Measured[] = [];
 if (!values.json) {
   const [cpu] = cpus();

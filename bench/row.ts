@@ -28,6 +28,8 @@ export type Goal = { readonly atLeast: number } | { readonly atMost: number } | 
 export interface Wishes {
   /** How long `steady` goes on. */
   readonly minutes: number;
+  /** Small counts where the large ones take long: whether the row works, not what it says. */
+  readonly isQuick: boolean;
 }
 
 export interface Row {

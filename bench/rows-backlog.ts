@@ -2,11 +2,11 @@
 import { work } from "./child.ts";
 import { openInbox, PASSWORD, putInto, startReceiving, type ReceivingGateway, type ReceivingPlace } from "./receiving.ts";
 import { resident } from "./resident.ts";
-import type { Figure, Row, Sides } from "./row.ts";
+import type { Figure, Row, Sides, Wishes } from "./row.ts";
 import type { Sealed } from "./sealed.ts";
 
 const [BOB, CAROL] = ["bob@b.example", "carol@b.example"] as const;
-const COUNT = 2_000;
+const [COUNT, FEW] = [2_000, 200];
 const OCTETS = 2_048;
 const WITHIN_MS = 10 * 60_000;
 
@@ -23,11 +23,11 @@ async function open(place: ReceivingPlace, gateway: ReceivingGateway, letters: r
   return figure;
 }
 
-async function prepare(): Promise<Sides> {
+async function prepare({ isQuick }: Wishes): Promise<Sides> {
   const place = await startReceiving([BOB, CAROL]);
   const gateway = place.gateway("b", [BOB]);
   await (await gateway.start()).stop(); // enrolled from here on
-  const fresh = (): Promise<Sealed[]> => place.letters(BOB, { count: COUNT, octets: OCTETS });
+  const fresh = (): Promise<Sealed[]> => place.letters(BOB, { count: isQuick ? FEW : COUNT, octets: OCTETS });
   let [next]: [Sealed[] | undefined] = [await fresh()];
   (await openInbox(place, CAROL)).close(); // Dovecot makes the folder
   putInto(place, CAROL, next ?? []);

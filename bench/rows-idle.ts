@@ -4,9 +4,9 @@ import { setTimeout as pause } from "node:timers/promises";
 import { work } from "./child.ts";
 import { PASSWORD, startReceiving } from "./receiving.ts";
 import { cpuSeconds, resident } from "./resident.ts";
-import type { Figure, Row, Sides } from "./row.ts";
+import type { Figure, Row, Sides, Wishes } from "./row.ts";
 
-const COUNT = 1_000;
+const [MANY, FEW] = [1_000, 50];
 const WITHIN_MS = 10 * 60_000;
 /** Until what the logins left behind is collected. */
 const SETTLE_MS = 15_000;
@@ -51,12 +51,10 @@ function raiseInotify(wanted: number): () => void {
   return () => writeFileSync(INOTIFY, before);
 }
 
-/** KiB for each mailbox but the first. */
-const each = (all: number, one: number): number => ((all - one) * 1_024) / (COUNT - 1);
-
-async function prepare(): Promise<Sides> {
-  const addresses = Array.from({ length: COUNT }, (_none, at) => `mailbox${at}@b.example`);
-  const lower = raiseInotify(2 * COUNT);
+async function prepare({ isQuick }: Wishes): Promise<Sides> {
+  const count = isQuick ? FEW : MANY;
+  const addresses = Array.from({ length: count }, (_none, at) => `mailbox${at}@b.example`);
+  const lower = raiseInotify(2 * count);
   const place = await startReceiving(["single@b.example", ...addresses], ROOMY);
   const single = await place.gateway("single", ["single@b.example"]).start();
   await pause(SETTLE_MS);
@@ -65,12 +63,14 @@ async function prepare(): Promise<Sides> {
   const many = place.gateway("many", addresses);
   const from = performance.now();
   await (await many.start(WITHIN_MS)).stop();
-  const enrolled = `enrolling ${COUNT} mailboxes took ${Math.round((performance.now() - from) / 1_000)} s`;
+  const enrolled = `enrolling ${count} mailboxes took ${Math.round((performance.now() - from) / 1_000)} s`;
   const { imapsPort, ca } = place.dovecot;
-  const bare = async (count: number): Promise<number> => {
-    const { value } = await work("idle.ts", String(imapsPort), ca, PASSWORD, String(SETTLE_MS), ...addresses.slice(0, count));
+  const bare = async (users: readonly string[]): Promise<number> => {
+    const { value } = await work("idle.ts", String(imapsPort), ca, PASSWORD, String(SETTLE_MS), ...users);
     return value;
   };
+  /** KiB for each mailbox but the first. */
+  const each = (all: number, one: number): number => ((all - one) * 1_024) / (count - 1);
   return {
     async ours(): Promise<Figure> {
       const gateway = await many.start(WITHIN_MS);
@@ -81,10 +81,10 @@ async function prepare(): Promise<Sides> {
       const cpu = (cpuSeconds(gateway.pid) - before) / (REST_MS / 1_000);
       await gateway.stop();
       const rest = { text: `at rest ${(cpu * 100).toFixed(1)} % of a core (goal < 2 %)`, isMet: cpu < MOST_CPU };
-      const resting = { text: `${memory.toFixed(0)} MiB with ${COUNT} mailboxes, ${small.toFixed(0)} MiB with one` };
+      const resting = { text: `${memory.toFixed(0)} MiB with ${count} mailboxes, ${small.toFixed(0)} MiB with one` };
       return { value: each(memory, small), memory, remarks: [rest, resting, { text: enrolled }] };
     },
-    peer: async () => ({ value: each(await bare(COUNT), await bare(1)) }),
+    peer: async () => ({ value: each(await bare(addresses), await bare(addresses.slice(0, 1))) }),
     async stop() {
       await place.stop();
       lower();
