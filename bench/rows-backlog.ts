@@ -6,7 +6,7 @@ import type { Figure, Row, Sides, Wishes } from "./row.ts";
 import type { Sealed } from "./sealed.ts";
 
 const [BOB, CAROL] = ["bob@b.example", "carol@b.example"] as const;
-const [COUNT, FEW] = [2_000, 200];
+const [COUNT, FEW] = [2_000, 400];
 const OCTETS = 2_048;
 const WITHIN_MS = 10 * 60_000;
 
