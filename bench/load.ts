@@ -1,5 +1,6 @@
 /** Mail clients: so many connections at once, each one letter after the other; every letter has words and a Message-ID of its own. */
 import { randomBytes } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import { Talk } from "../test/gateway/talk.ts";
 
 export interface Target {
@@ -19,14 +20,17 @@ function letter({ from, to }: Target, octets: number): Buffer {
   return Buffer.from(head + line.repeat(Math.max(1, Math.round((octets - head.length) / line.length))), "latin1");
 }
 
-/** @throws Error where a reply is not the one that takes the letter */
-async function one(talk: Talk, target: Target, octets: number): Promise<void> {
+/** @returns milliseconds from before DATA until after the 250 @throws Error where a reply is not the one that takes the letter */
+async function one(talk: Talk, target: Target, octets: number): Promise<number> {
   for (const command of [`MAIL FROM:<${target.from}>`, `RCPT TO:<${target.to}>`]) {
     const reply = await talk.say(command);
     if (!reply.startsWith("250")) throw new Error(`${command}: ${reply}`);
   }
-  const reply = await talk.data(letter(target, octets));
+  const message = letter(target, octets);
+  const from = performance.now();
+  const reply = await talk.data(message);
   if (!reply.startsWith("250")) throw new Error(reply);
+  return performance.now() - from;
 }
 
 /** Sends letters over kept connections. */
@@ -39,6 +43,31 @@ export async function send(target: Target, octets: number, count: number, connec
       talk.close();
     }),
   );
+}
+
+/** Sends letters over kept connections at a pace that does not wait for answers: a letter that is due while all are busy is late. @returns for each, milliseconds from when it was due or DATA until the 250 */
+export async function sendAtRate(
+  target: Target,
+  octets: number,
+  { count, perSecond, connections }: { count: number; perSecond: number; connections: number },
+): Promise<number[]> {
+  const times: number[] = [];
+  let next = 0;
+  const start = performance.now();
+  await Promise.all(
+    Array.from({ length: connections }, async () => {
+      const talk = await target.connect();
+      for (let at = next++; at < count; at = next++) {
+        const due = start + (at / perSecond) * 1_000;
+        const early = due - performance.now();
+        if (early > 0) await pause(early);
+        const late = Math.max(0, -early);
+        times.push(late + (await one(talk, target, octets)));
+      }
+      talk.close();
+    }),
+  );
+  return times;
 }
 
 /** One letter on a kept connection. @returns milliseconds from before MAIL until after the 250 */

@@ -8,6 +8,7 @@ import { freePort } from "../test/servers/ports.ts";
 import { temporaryFolder } from "../test/servers/process.ts";
 import { startRedis } from "../test/servers/redis.ts";
 import { must, startKakitome } from "../test/walks/kakitome.ts";
+import { atRedis, startBroker } from "./broker.ts";
 import type { Target } from "./load.ts";
 import { startSink, type Sink } from "./sink.ts";
 
@@ -18,34 +19,16 @@ const PASSWORD = "alice-secret";
 export interface SendingPlace {
   readonly sink: Sink;
   readonly target: Target;
+  /** Of the gateway. */
+  readonly pid: number;
   stop(): Promise<void>;
 }
 
 export async function startSending(): Promise<SendingPlace> {
   const folder = await temporaryFolder("bench");
   const [redis, sink] = await Promise.all([startRedis(), startSink()]);
-  const url = `https://127.0.0.1:${await freePort()}`;
-  const home = join(folder, "broker");
-  const brokerFile = join(home, "broker.yaml");
+  const broker = await startBroker({ ...atRedis(redis), relayPort: sink.port });
   const relay = { host: "127.0.0.1", port: sink.port, tls: "none" };
-  const relayFlags = ["--relay", `127.0.0.1:${sink.port}`, "--relay-tls", "none"];
-  must(["init", "broker", "--dir", home, "--url", url, "--receipts-from", "receipts@broker.example", ...relayFlags]);
-  writeFileSync(join(home, "redis.password"), redis.password, { mode: 0o600 });
-  const table = { redis: `redis://default@127.0.0.1:${redis.port}`, passwordFile: "redis.password" };
-  const limits = { perGateway: { burst: 1_000_000, perSecond: 1_000_000 } };
-  writeFileSync(
-    brokerFile,
-    stringify({
-      url,
-      listen: url.slice("https://".length),
-      data: "data",
-      table,
-      limits,
-      receipts: { from: "receipts@broker.example", relay },
-    }),
-  );
-  const broker = startKakitome(["broker", "run", "--config", brokerFile]);
-  await broker.until("broker.started", ({ event }) => event === "broker.started");
 
   const port = await freePort();
   const gatewayFile = join(folder, "gateway.yaml");
@@ -57,7 +40,7 @@ export async function startSending(): Promise<SendingPlace> {
     stringify({
       name: "gateway.a.example",
       data: "gateway",
-      broker: { url },
+      broker: { url: broker.url },
       submission: {
         listen: [{ address: `127.0.0.1:${port}`, tls: "implicit" }],
         certificate: "door.crt.pem",
@@ -69,14 +52,14 @@ export async function startSending(): Promise<SendingPlace> {
     }),
   );
   must(["user", "add", "alice", "--identity", ALICE, "--config", gatewayFile], `${PASSWORD}\n`);
-  const invite = must(["broker", "invite", "--config", brokerFile, "--for", "a.example", "--for", "b.example", "--json"]);
-  const { token, fingerprint } = JSON.parse(invite) as { token: string; fingerprint: string };
-  must(["enrol", "--config", gatewayFile, "--broker", url, "--fingerprint", fingerprint, "--token", token]);
+  const { token, fingerprint } = broker.invite("a.example", "b.example");
+  must(["enrol", "--config", gatewayFile, "--broker", broker.url, "--fingerprint", fingerprint, "--token", token]);
   const gateway = startKakitome(["gateway", "run", "--config", gatewayFile]);
   for (const address of [ALICE, BOB]) await gateway.until(address, (log) => log.event === "mailbox.enrolled" && log["mailbox"] === address);
   const ca = readFileSync(join(folder, "door.crt.pem"), "utf8");
   return {
     sink,
+    pid: gateway.pid,
     target: {
       from: ALICE,
       to: BOB,

@@ -1,43 +1,16 @@
 /** Rows of the outbound walk: AUTH, sign, declare, seal, spool, relay, each on this machine, against relays that only relay. */
-import { Talk } from "../test/gateway/talk.ts";
-import { startPostfix } from "../test/servers/postfix.ts";
-import { send, timeFresh, timeOne, type Target } from "./load.ts";
+import { send, timeFresh, timeOne } from "./load.ts";
+import { postfixFilter, postfixRelay, type Relay } from "./peer-postfix.ts";
 import { startSending } from "./place.ts";
+import { resident } from "./resident.ts";
 import { median, type Figure, type Row, type Sides } from "./row.ts";
-import { startSink, type Sink } from "./sink.ts";
 
 const CONNECTIONS = 10;
 const WARM = 300;
 const COUNT = 600;
 const SINGLE = 40;
-
-interface Relay {
-  readonly sink: Sink;
-  readonly target: Target;
-  stop(): Promise<void>;
-}
-
-/** A Postfix that hands everything to a sink. @param settings lines of main.cf */
-async function postfixRelay(settings: Record<string, string> = {}): Promise<Relay> {
-  const sink = await startSink();
-  const postfix = await startPostfix({ domains: ["b.example"], transport: `smtp:[127.0.0.1]:${sink.port}`, settings });
-  return {
-    sink,
-    target: {
-      from: "alice@a.example",
-      to: "bob@b.example",
-      async connect() {
-        const talk = await Talk.open(postfix.port);
-        await talk.say("EHLO client.a.example");
-        return talk;
-      },
-    },
-    async stop() {
-      await postfix.stop();
-      await sink.stop();
-    },
-  };
-}
+/** Through a content filter, which starts processes for every letter. */
+const FILTERED = 100;
 
 /** Letters a second, from the first MAIL until the next hop has the last one. */
 async function rate({ sink, target }: Pick<Relay, "sink" | "target">, octets: number, count = COUNT): Promise<Figure> {
@@ -56,13 +29,16 @@ async function latency({ target }: Pick<Relay, "target">, isFresh: boolean): Pro
   return { value: median(times) };
 }
 
+type Measure = (relay: Pick<Relay, "sink" | "target">) => Promise<Figure>;
+
 const against =
-  (peerOf: () => Promise<Relay>, figure: (relay: Pick<Relay, "sink" | "target">) => Promise<Figure>) => async (): Promise<Sides> => {
+  (peerOf: () => Promise<Relay>, figure: Measure, ofPeer = figure) =>
+  async (): Promise<Sides> => {
     const [ours, peer] = [await startSending(), await peerOf()];
-    await Promise.all([ours, peer].map(({ sink, target }) => rate({ sink, target }, 2_048, WARM)));
+    await Promise.all([rate(ours, 2_048, WARM), rate(peer, 2_048, figure === ofPeer ? WARM : 10)]);
     return {
-      ours: () => figure(ours),
-      peer: () => figure(peer),
+      ours: async () => ({ ...(await figure(ours)), memory: resident(ours.pid, "VmHWM") }),
+      peer: () => ofPeer(peer),
       async stop() {
         await ours.stop();
         await peer.stop();
@@ -86,6 +62,18 @@ export const outbound: readonly Row[] = [
     unit: "letters/s",
     goal: { atLeast: 0.8 },
     prepare: against(postfixRelay, (relay) => rate(relay, 100_000)),
+  },
+  {
+    name: "outbound-filter",
+    what: "outbound walk, 2 KB, 10 connections",
+    peer: "Postfix, openssl cms as its content filter",
+    unit: "letters/s",
+    goal: { atLeast: 10 },
+    prepare: against(
+      postfixFilter,
+      (relay) => rate(relay, 2_048),
+      (relay) => rate(relay, 2_048, FILTERED),
+    ),
   },
   {
     name: "latency",

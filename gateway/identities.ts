@@ -7,6 +7,7 @@ import { reasonOf } from "../config/log.ts";
 import { pause } from "../config/lifecycle.ts";
 import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
 import { readPrivateKey } from "../config/secrets.ts";
+import { Slots } from "../config/slots.ts";
 import type { Mailbox } from "../mime/address.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
@@ -25,6 +26,8 @@ const NEXT = "next";
 const COMPLETE = "complete";
 /** Folders of former pairs, by the first digits of the encryption certificate's fingerprint. */
 const FORMER = "former-";
+/** So many mailboxes are enrolled at a time: each of them waits for the disk and for the broker. */
+const AT_ONCE = 8;
 const PAIR = [KEY_FILES.signingKey, KEY_FILES.signing, KEY_FILES.encryptionKey, KEY_FILES.encryption] as const;
 
 /** The mailboxes of this gateway, enrolled or about to be. */
@@ -61,14 +64,17 @@ export class Identities {
   async prepare(broker: BrokerClient, signal: AbortSignal): Promise<void> {
     for (let wait = 1_000; !signal.aborted; wait = Math.min(wait * 2, 60_000)) {
       let waiting = 0;
-      for (const own of this.#own.filter(({ identity }) => !identity)) {
+      const prepareOne = async (own: Own): Promise<void> => {
+        if (signal.aborted) return;
         try {
           own.identity = (await this.#load(own.mailbox)) ?? (await this.#enrol(own.mailbox, broker, signal));
         } catch (thrown) {
           this.#complain("mailbox.not-enrolled", own, thrown);
           waiting++;
         }
-      }
+      };
+      const slots = new Slots(AT_ONCE);
+      await Promise.all(this.#own.filter(({ identity }) => !identity).map((own) => slots.run(() => prepareOne(own))));
       if (waiting === 0) return;
       await pause(wait, signal);
     }

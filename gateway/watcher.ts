@@ -37,7 +37,9 @@ const STOP_AFTER = 3;
 /** How many messages are settled before the place is kept; a crash only has them looked at again. */
 const KEEP_EVERY = 100;
 /** So many letters of a mailbox are under way at a time: while one waits for the broker or a disk, another one has the line. */
-const AT_ONCE = 4;
+const AT_ONCE = 16;
+/** Of these, so many that are larger than this: a letter under way is in memory. */
+const [LARGE_AT_ONCE, LARGE_OCTETS] = [4, 1 << 20];
 
 /** Runs until the signal aborts. */
 export async function watch(parts: WatcherParts, signal: AbortSignal): Promise<void> {
@@ -120,7 +122,7 @@ async function pass(parts: WatcherParts, mailbox: Mailbox, settled: Set<number>,
   const all = await mailbox.seenAbove(await place.read());
   let [inARow, waiting] = [0, false];
   let failure: { readonly thrown: unknown } | undefined;
-  const slots = new Slots(AT_ONCE);
+  const [slots, large] = [new Slots(AT_ONCE), new Slots(LARGE_AT_ONCE)];
   const settle = async (seen: Seen): Promise<void> => {
     if (failure || signal.aborted) return;
     try {
@@ -141,7 +143,7 @@ async function pass(parts: WatcherParts, mailbox: Mailbox, settled: Set<number>,
   };
   for (let from = 0; from < all.length; from += KEEP_EVERY) {
     const some = all.slice(from, from + KEEP_EVERY);
-    await Promise.all(some.map((seen) => slots.run(() => settle(seen))));
+    await Promise.all(some.map((seen) => slots.run(() => (seen.octets > LARGE_OCTETS ? large.run(() => settle(seen)) : settle(seen)))));
     await place.keep(all);
     if (failure) throw failure.thrown;
   }

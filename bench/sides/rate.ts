@@ -1,5 +1,5 @@
 /** How often something can be done in a second, after a warm-up, and the memory that it took. */
-import { readFileSync } from "node:fs";
+import { resident } from "../resident.ts";
 
 const WARM_MS = 1_500;
 const MEASURE_MS = 2_500;
@@ -19,6 +19,5 @@ export async function printRate(work: () => unknown, scale = 1): Promise<void> {
 
 /** With the most memory that was resident since this program began; `maxRSS` counts the process that started it, too. */
 export function printFigure(value: number): void {
-  const kibibytes = /^VmHWM:\s+(\d+)/mu.exec(readFileSync("/proc/self/status", "utf8"))?.[1];
-  console.log(JSON.stringify({ value, memory: Number(kibibytes) / 1_024 }));
+  console.log(JSON.stringify({ value, memory: resident("self", "VmHWM") }));
 }

@@ -34,8 +34,8 @@ export interface Process {
   readonly lines: readonly LogLine[];
   /** Everything it wrote, as text. */
   text(): string;
-  /** The first line, past or future, that fits. */
-  until(what: string, fits: (line: LogLine) => boolean): Promise<LogLine>;
+  /** The first line, past or future, that fits; each is looked at once. @param within milliseconds */
+  until(what: string, fits: (line: LogLine) => boolean, within?: number): Promise<LogLine>;
   /** Sends a signal and waits for nothing. */
   signal(name: NodeJS.Signals): void;
   /** Its exit code once it has ended; null where a signal ended it. */
@@ -75,14 +75,17 @@ export function startNode(args: readonly string[], environment: Readonly<Record<
     lines,
     ended,
     text: () => raw.join("\n"),
-    until(what, fits) {
+    until(what, fits, within = LONGEST_WAIT_MS) {
+      let looked = 0;
       return new Promise((resolve, reject) => {
         const finish = (): void => {
           clearTimeout(timer);
           waiting.delete(look);
         };
         const look = (): void => {
-          const line = lines.find(fits);
+          const news = lines.slice(looked);
+          looked = lines.length;
+          const line = news.find(fits);
           if (line) resolve(line);
           else if (child.exitCode !== null || child.signalCode !== null)
             reject(new Error(`ended before ${what}:\n${raw.slice(-20).join("\n")}`));
@@ -91,8 +94,8 @@ export function startNode(args: readonly string[], environment: Readonly<Record<
         };
         const timer = setTimeout(() => {
           finish();
-          reject(new Error(`no ${what} within ${LONGEST_WAIT_MS} ms:\n${raw.slice(-20).join("\n")}`));
-        }, LONGEST_WAIT_MS);
+          reject(new Error(`no ${what} within ${within} ms:\n${raw.slice(-20).join("\n")}`));
+        }, within);
         waiting.add(look);
         look();
       });
