@@ -4,10 +4,13 @@ import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Table } from "./table.ts";
+import type { Workers } from "./workers.ts";
 
 export interface HealthParts {
   readonly table: Pick<Table, "ready">;
   readonly outbox: Pick<Outbox, "waiting">;
+  /** Where the broker has several processes. */
+  readonly workers?: Pick<Workers, "ready" | "strength"> | undefined;
   /** The broker's own, by what they are for. */
   certificates(): Readonly<Record<string, Certificate>>;
   now(): Date;
@@ -16,12 +19,12 @@ export interface HealthParts {
 /** A receipt that waits longer says that the mail server does not take them. */
 const LONGEST_WAIT_MS = 60 * 60_000;
 
-const DEPENDENCIES = ["table", "certificates", "outbox"] as const;
+const DEPENDENCIES = ["table", "certificates", "outbox", "workers"] as const;
 
-export function checksOf({ table, outbox, certificates, now }: HealthParts): Check[] {
+export function checksOf({ table, outbox, workers, certificates, now }: HealthParts): Check[] {
   const looks: Readonly<Record<(typeof DEPENDENCIES)[number], Check["look"]>> = {
     async table() {
-      await table.ready();
+      await Promise.all([table.ready(), workers?.ready()]);
       return "answers, and loses nothing that it acknowledged";
     },
     async certificates() {
@@ -39,6 +42,12 @@ export function checksOf({ table, outbox, certificates, now }: HealthParts): Che
       if (oldestMs > LONGEST_WAIT_MS) throw new Fault("unavailable", words, { advice: words });
       return words;
     },
+    async workers() {
+      const { wanted, serving } = workers?.strength ?? { wanted: 1, serving: 1 };
+      const words = `${serving} of ${wanted} answer gateways`;
+      if (serving === 0) throw new Fault("unavailable", words, { advice: `${words}: worker.ended in the log says why` });
+      return words;
+    },
   };
-  return DEPENDENCIES.map((name) => ({ name, look: looks[name] }));
+  return DEPENDENCIES.filter((name) => name !== "workers" || workers).map((name) => ({ name, look: looks[name] }));
 }

@@ -1,7 +1,7 @@
 /** What every door of the broker has: limits of time and size for whoever connects, faults as problem documents, and an orderly end. */
 import { createServer as createPlainServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer } from "node:https";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Server } from "node:net";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import type { Context, Hono } from "hono";
 import type { Running } from "../config/lifecycle.ts";
@@ -101,8 +101,8 @@ export async function openListener(
   const server = tls
     ? createServer({ ...options, ...tls, minVersion: "TLSv1.3", handshakeTimeout: limits.header }, listener)
     : createPlainServer(options, listener);
-  server.maxConnections = limits.connections;
   server.maxHeadersCount = MOST_HEADERS;
+  const turnAway = limitConnections(server, limits.connections);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(listen.port, listen.host, resolve);
@@ -112,7 +112,8 @@ export async function openListener(
     port,
     renew(next, { connections, header, request }) {
       if (next && "setSecureContext" in server) server.setSecureContext({ ...next, minVersion: "TLSv1.3" });
-      Object.assign(server, { maxConnections: connections, headersTimeout: header, requestTimeout: request });
+      turnAway.most = connections;
+      Object.assign(server, { headersTimeout: header, requestTimeout: request });
     },
     async stop() {
       await new Promise<void>((resolve) => {
@@ -125,4 +126,19 @@ export async function openListener(
       });
     },
   };
+}
+
+/**
+ * Closes connections beyond a number. Not by `maxConnections`: a worker process would give them back to be handed to the next worker, and
+ * so on without end where all are full.
+ */
+function limitConnections(server: Server, most: number): { most: number } {
+  const limit = { most };
+  let open = 0;
+  server.on("connection", (socket) => {
+    open++;
+    socket.once("close", () => open--);
+    if (open > limit.most) socket.destroy();
+  });
+  return limit;
 }

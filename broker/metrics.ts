@@ -48,6 +48,8 @@ export class Counted {
     {},
   );
 
+  readonly #workersEnded = this.metrics.counter("kakitome_workers_ended_total", "Worker processes that ended without being asked to.", {});
+
   hear(facts: Facts): void {
     const { event } = facts;
     const step = STEP_BY[event];
@@ -63,6 +65,7 @@ export class Counted {
     if (outcome !== undefined) this.#receipts({ outcome });
     if (event === "table.swept") this.#swept({}, Number(facts["rows"]));
     if (event === "table.went-back") this.#wentBack({});
+    if (event === "worker.ended") this.#workersEnded({});
   }
 }
 

@@ -12,7 +12,7 @@ import { rootsAt } from "./roots.ts";
 import { openEmbeddedTable } from "./table-embedded.ts";
 import { openRedisTable } from "./table-redis.ts";
 import type { Table } from "./table.ts";
-import type { Witness } from "./witness.ts";
+import type { TableWitness } from "./witness.ts";
 
 /** A file of the data folder. */
 export function fileIn(config: BrokerConfig, name: string): string {
@@ -29,7 +29,7 @@ export function readCertificate(path: string): Certificate {
 }
 
 /** @param witness what notices a table that went back in time; a short command does without */
-export async function openTable(config: BrokerConfig, witness?: Witness): Promise<Table> {
+export async function openTable(config: BrokerConfig, witness?: TableWitness): Promise<Table> {
   const options = { retention: config.retention, ...(witness && { witness }) };
   if (config.table === "embedded") return openEmbeddedTable(fileIn(config, FILES.table), options);
   const { redis, sentinel, cluster, user, passwordFile, tls, ca, prefix, replicas } = config.table;

@@ -93,6 +93,8 @@ export class Outbox {
   readonly #slots = new Slots(AT_ONCE);
   readonly #holder: string;
   #news = new AbortController();
+  /** When entries that nobody told of are looked for, by a clock that nobody sets. */
+  #nextLook = 0;
 
   /** @param times may change. @param holder names this broker among those on one table */
   constructor(broker: Broker, mailer: ReceiptMailer, times: OutboxTimes, holder = randomBytes(16).toString("hex")) {
@@ -116,13 +118,22 @@ export class Outbox {
     this.#news.abort();
   }
 
+  /** Looks for entries that nobody told of: whoever was to tell has died. */
+  lookAgain(): void {
+    this.#nextLook = 0;
+    this.#news.abort();
+  }
+
   /** Runs until the signal aborts and what is under way has ended. */
   async run(signal: AbortSignal): Promise<void> {
     const underWay = new Set<Promise<void>>();
-    let nextLook = 0;
     while (!signal.aborted) {
       this.#news = new AbortController();
-      if (performance.now() >= nextLook) nextLook = performance.now() + (await this.#look());
+      if (performance.now() >= this.#nextLook) {
+        this.#nextLook = Number.POSITIVE_INFINITY; // whoever asks for another look meanwhile gets one
+        const after = await this.#look();
+        this.#nextLook = Math.min(this.#nextLook, performance.now() + after);
+      }
       for (const attempt of this.#attempts.values()) {
         const { entry, count, notBefore } = attempt;
         if (notBefore > performance.now()) continue;
@@ -132,7 +143,7 @@ export class Outbox {
           .finally(() => underWay.delete(delivery));
         underWay.add(delivery);
       }
-      const next = Math.min(nextLook, ...[...this.#attempts.values()].map(({ notBefore }) => notBefore));
+      const next = Math.min(this.#nextLook, ...[...this.#attempts.values()].map(({ notBefore }) => notBefore));
       await pause(Math.max(next - performance.now(), 10), AbortSignal.any([signal, this.#news.signal]));
     }
     await Promise.all(underWay);

@@ -9,6 +9,19 @@ export interface Rate {
   readonly perSecond: number;
 }
 
+interface Limited {
+  readonly perGateway: Rate;
+  readonly perAddress: Rate;
+  readonly connections: number;
+}
+
+/** What one of several processes allows, so that all of them together allow what is configured; whole numbers are rounded up. */
+export function shareOf<Limits extends Limited>(limits: Limits, processes: number): Limits {
+  const part = ({ burst, perSecond }: Rate): Rate => ({ burst: Math.ceil(burst / processes), perSecond: perSecond / processes });
+  const { perGateway, perAddress, connections } = limits;
+  return { ...limits, perGateway: part(perGateway), perAddress: part(perAddress), connections: Math.ceil(connections / processes) };
+}
+
 /** More names than this at a time are not remembered: those that asked longest ago are forgotten first. */
 const MOST_BUCKETS = 50_000;
 

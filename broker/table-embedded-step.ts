@@ -3,24 +3,24 @@ import { randomUUID } from "node:crypto";
 import { entryHash, type AuditLog } from "./audit.ts";
 import { auditLogIn } from "./table-embedded-copy.ts";
 import type { EmbeddedFile } from "./table-embedded-file.ts";
-import type { Mark, Witness } from "./witness.ts";
+import type { Mark, TableWitness } from "./witness.ts";
 
 /** This home has one. */
 const AUDIT_LOG = "all";
 
 export class EmbeddedSteps {
   protected readonly file: EmbeddedFile;
-  readonly #witness: Witness | undefined;
+  readonly #witness: TableWitness | undefined;
   #audited: number | undefined;
 
-  constructor(file: EmbeddedFile, witness: Witness | undefined) {
+  constructor(file: EmbeddedFile, witness: TableWitness | undefined) {
     this.file = file;
     this.#witness = witness;
   }
 
   async ready(): Promise<void> {
     this.file.ready();
-    this.#witness?.check(this.#mark());
+    await this.#witness?.examine(async () => this.#mark());
   }
 
   async close(): Promise<void> {

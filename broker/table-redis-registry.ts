@@ -4,7 +4,7 @@ import { BUCKETS, mastersOf } from "./table-redis-address.ts";
 import type { RedisLink } from "./table-redis-link.ts";
 import { gatewayOf, mailboxOf, revocationOf, usableInvite, useOf } from "./table-record.ts";
 import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Registry, Revocation } from "./table.ts";
-import type { Witness } from "./witness.ts";
+import type { TableWitness } from "./witness.ts";
 
 /** The broker's clock decides whether an invite has expired; Redis only clears it away, and its clock may be ahead. */
 const CLEAR_AFTER = 86_400_000;
@@ -12,9 +12,9 @@ const CLEAR_AFTER = 86_400_000;
 export class RedisRegistry implements Registry {
   readonly #link: RedisLink;
   readonly #prefix: string;
-  readonly #witness: Witness | undefined;
+  readonly #witness: TableWitness | undefined;
 
-  constructor(link: RedisLink, prefix: string, witness: Witness | undefined) {
+  constructor(link: RedisLink, prefix: string, witness: TableWitness | undefined) {
     this.#link = link;
     this.#prefix = prefix;
     this.#witness = witness;

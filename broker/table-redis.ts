@@ -13,7 +13,7 @@ import { BUCKETS } from "./table-redis-address.ts";
 import { RedisRegistry } from "./table-redis-registry.ts";
 import { checkedHash, confirmedOf, givenOutOf, releasedOf, sessionOf, waitingOf, type StoredRow } from "./table-row.ts";
 import type { Claim, ConfirmOrder, OutboxEntry, Outcomes, RecallOrder, ReleaseOrder, Table, TableOptions } from "./table.ts";
-import type { Mark, Witness } from "./witness.ts";
+import type { Mark, TableWitness } from "./witness.ts";
 
 export interface RedisTableOptions extends TableOptions, RedisAddress {
   /** What every key begins with; without braces, which would change the slot of a key. */
@@ -31,7 +31,7 @@ export async function openRedisTable(options: RedisTableOptions): Promise<Table>
   const link = new RedisLink({
     address: options,
     replicas: options.replicas ?? 0,
-    trust: async (redis) => options.witness?.check(await markOf(redis, options.prefix)),
+    trust: async (redis) => options.witness?.examine(() => markOf(redis, options.prefix)),
   });
   await link.connect();
   return new RedisTable(link, options);
@@ -58,7 +58,7 @@ class RedisTable extends RedisRegistry implements Table {
   readonly #link: RedisLink;
   readonly #prefix: string;
   readonly #retention: number;
-  readonly #witness: Witness | undefined;
+  readonly #witness: TableWitness | undefined;
 
   constructor(link: RedisLink, options: RedisTableOptions) {
     super(link, options.prefix, options.witness);

@@ -2,7 +2,7 @@
 import type { Confirmed, Declaration, NewRow, Released, Session, SessionHash, Waiting } from "./session.ts";
 import type { RevocationReason } from "../mime/crl.ts";
 import type { Copyable } from "./table-copy.ts";
-import type { Witness } from "./witness.ts";
+import type { TableWitness } from "./witness.ts";
 
 /**
  * Rows of registered letters. Every method is one atomic, durable step: when its promise resolves, the step survives kill -9, and
@@ -242,5 +242,5 @@ export interface TableOptions {
   /** How long ended rows and receipts are kept, in milliseconds. */
   readonly retention: number;
   /** Remembers outside the table how far it was; without one a table that went back in time is not noticed. */
-  readonly witness?: Witness;
+  readonly witness?: TableWitness;
 }

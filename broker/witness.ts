@@ -17,9 +17,20 @@ export interface Mark {
   readonly heads: ReadonlyMap<string, string>;
 }
 
+/** What was known of a table at one time. */
+export type Known = Pick<Mark, "epoch" | "heads">;
+
+/** What a table asks of whoever remembers how far it was. */
+export interface TableWitness {
+  /** A step was acknowledged with this newest audit entry. */
+  saw(log: string, head: string): void;
+  /** Compares how far the table is with what was known before it was read. @throws Fault `unavailable` as `Witness.check` */
+  examine(read: () => Promise<Mark>): Promise<void>;
+}
+
 const kept = z.strictObject({ epoch: z.string(), heads: z.record(z.string(), z.string()) });
 
-export class Witness {
+export class Witness implements TableWitness {
   readonly #path: string;
   readonly #alarm: (fault: Fault) => void;
   #isAlarmed = false;
@@ -48,17 +59,30 @@ export class Witness {
     return this.#epoch;
   }
 
-  /** A step was acknowledged with this newest audit entry. */
+  /** What it knows now, for a comparison with what is read from now on. */
+  known(): Known {
+    return { epoch: this.#epoch, heads: new Map(this.#heads) };
+  }
+
   saw(log: string, head: string): void {
     if (!isBefore(this.#heads.get(log), head)) return;
     this.#heads.set(log, head);
     this.#changed = true;
   }
 
-  /** @throws Fault `unavailable`: the table lacks steps that it acknowledged, or is another one */
-  check(mark: Mark): void {
+  async examine(read: () => Promise<Mark>): Promise<void> {
+    const known = this.known(); // before: steps go on while it is read, in other processes too
+    this.check(await read(), known);
+  }
+
+  /**
+   * @param known what the mark must have
+   * @throws Fault `unavailable`: the table lacks steps that it acknowledged, or is another one
+   */
+  check(mark: Mark, known: Known): void {
     try {
-      this.#compare(mark);
+      compare(mark, known);
+      this.#take(mark);
       this.#isAlarmed = false;
     } catch (thrown) {
       if (!this.#isAlarmed) this.#alarm(Fault.from(thrown));
@@ -67,14 +91,11 @@ export class Witness {
     }
   }
 
-  #compare(mark: Mark): void {
-    if (this.#epoch !== undefined && mark.epoch !== this.#epoch && mark.follows !== this.#epoch) throw wentBack("it is another table");
-    if (mark.epoch !== this.#epoch) this.#heads.clear(); // an operator accepted it as it is
-    for (const [log, head] of this.#heads) {
-      const now = mark.heads.get(log);
-      if (isBefore(now, head)) throw wentBack(`audit log ${log || "of the table"} ends at ${now ?? "nothing"}, after it was at ${head}`);
+  #take(mark: Mark): void {
+    if (mark.epoch !== this.#epoch) {
+      this.#heads.clear(); // an operator accepted it as it is
+      this.#changed = true;
     }
-    if (mark.epoch !== this.#epoch) this.#changed = true;
     this.#epoch = mark.epoch;
     for (const [log, head] of mark.heads) this.saw(log, head);
   }
@@ -88,6 +109,15 @@ export class Witness {
     renameSync(unfinished, this.#path);
     synced(dirname(this.#path), "r");
     this.#changed = false;
+  }
+}
+
+function compare(mark: Mark, { epoch, heads }: Known): void {
+  if (epoch !== undefined && mark.epoch !== epoch && mark.follows !== epoch) throw wentBack("it is another table");
+  if (mark.epoch !== epoch) return; // an operator accepted it as it is
+  for (const [log, head] of heads) {
+    const now = mark.heads.get(log);
+    if (isBefore(now, head)) throw wentBack(`audit log ${log || "of the table"} ends at ${now ?? "nothing"}, after it was at ${head}`);
   }
 }
 

@@ -3,9 +3,11 @@ import { Option, type Command } from "commander";
 import {
   backupTable,
   inviteGateway,
+  isWorker,
   restoreTable,
   revokeAt,
   rootOf,
+  runWorker,
   startBroker,
   verifyAudit,
   type Revocable,
@@ -51,7 +53,9 @@ export function addBroker(program: Command): void {
     .description("serve until SIGTERM or SIGINT; SIGHUP reads the configuration anew")
     .option("--config <file>", "configuration", "broker.yaml")
     .action(async ({ config }: { config: string }) => {
-      const [loaded, log] = [loadBroker(config), createLog()];
+      const log = createLog();
+      if (isWorker()) return runWorker(log);
+      const loaded = loadBroker(config);
       const starting = startBroker(loaded, log);
       const done = reloadOnHangup(loaded.data, log, starting, async () => (await starting).reload(loadBroker(config)));
       const running = await starting;

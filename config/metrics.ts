@@ -1,5 +1,5 @@
-/** What is counted (prom-client): a registry of one process, in the text format that Prometheus scrapes. Labels come from closed lists, never from mail. */
-import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+/** What is counted (prom-client): a registry of one process, or of several of one service added up, in the text format that Prometheus scrapes. Labels come from closed lists, never from mail. */
+import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
 
 /** Adds to a counter. */
 export type Count<Label extends string> = (labels: Readonly<Record<Label, string>>, by?: number) => void;
@@ -10,6 +10,9 @@ export interface Reading<Label extends string> {
   readonly value: number;
 }
 
+/** Everything that a process counts, as values that another process can add to its own. */
+export type Figures = Awaited<ReturnType<Registry["getMetricsAsJSON"]>>;
+
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
@@ -18,6 +21,7 @@ const WAITS = [1, 2, 5, 10, 30, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR,
 
 export class Metrics {
   readonly #registry = new Registry();
+  #others: () => Promise<readonly Figures[]> = async () => [];
 
   constructor() {
     collectDefaultMetrics({ register: this.#registry });
@@ -58,8 +62,20 @@ export class Metrics {
     return this.#registry.contentType;
   }
 
+  /** Adds at each scrape what other processes of the same service count. */
+  addOthers(others: () => Promise<readonly Figures[]>): void {
+    this.#others = others;
+  }
+
   /** Everything, as text. */
-  text(): Promise<string> {
-    return this.#registry.metrics();
+  async text(): Promise<string> {
+    const others = await this.#others();
+    if (others.length === 0) return this.#registry.metrics();
+    return AggregatorRegistry.aggregate([await this.figures(), ...others]).metrics();
+  }
+
+  /** Everything, of this process alone. */
+  figures(): Promise<Figures> {
+    return this.#registry.getMetricsAsJSON();
   }
 }

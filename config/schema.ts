@@ -69,109 +69,117 @@ const health = z.strictObject({
   listen,
 });
 
-export const brokerSchema = z.strictObject({
-  /** Where gateways reach the broker; also its name in envelopes and evidence. */
-  url: httpsUrl,
-  listen,
-  /** Folder of keys, certificates and the embedded table; made by `kakitome init broker`. */
-  data: path,
-  /** Folder of the days' wrapping keys, `days` in `data` where left out; brokers on one table share it. */
-  dayKeys: path.optional(),
-  table: z
-    .union([
-      z.literal("embedded"),
-      z
-        .strictObject({
-          /** One server. */
-          redis: z
-            .string()
-            .regex(/^rediss?:\/\//u, "must begin with redis:// or rediss://")
-            .optional(),
-          /** Or the primary that these sentinels know by this name. */
-          sentinel: z.strictObject({ name: z.string().min(1), hosts: z.array(listen).min(1), passwordFile: path.optional() }).optional(),
-          /** Or a cluster, by some of its nodes. */
-          cluster: z.array(listen).min(1).optional(),
-          /** For sentinel and cluster; `redis` has it in its address. */
-          user: z.string().min(1).optional(),
-          passwordFile: path.optional(),
-          /** TLS to sentinels and to servers that they or the cluster name. */
-          tls: z.boolean().default(false),
-          /** PEM of the authorities to trust instead of the system's. */
-          ca: path.optional(),
-          prefix: z
-            .string()
-            .regex(/^[^{}]*$/u, "must not hold a brace, which would change the slot of a key")
-            .default("kakitome:"),
-          /** How many replicas must have a step before it is answered. */
-          replicas: z.int().min(0).max(10).default(0),
-        })
-        .refine(({ redis, sentinel, cluster }) => [redis, sentinel, cluster].filter((place) => place !== undefined).length === 1, {
-          ...always,
-          message: "needs one of redis, sentinel and cluster",
-        }),
-    ])
-    .default("embedded"),
-  receipts: z.strictObject({
-    /** A person should read what is answered to it. */
-    from: mailbox,
-    relay,
-    retryFirst: time("10s"),
-    retryLongest: time("30m"),
-  }),
-  expiry: z
-    .strictObject({
-      longest: time("90d"),
-      /** After how long at the latest a sender is told once that a letter is not opened yet; left out, only senders who wish it are told. */
-      warnAfter: parsed(duration).optional(),
-    })
-    .prefault({}),
-  /** A letter that no next hop took vanishes after this. */
-  vanishAfter: time("24h"),
-  retention: time("30d"),
-  certificates: z.strictObject({ lifetime: time("365d") }).prefault({}),
-  /** How long a revocation list counts; gateways fetch a new one long before. */
-  crl: z.strictObject({ lifetime: time("7d") }).prefault({}),
-  /** Under which the days' keys are encrypted: a file, `master.key` in `data` where left out, or a credential that systemd hands over. */
-  masterKey: z
-    .strictObject({
-      file: path.optional(),
-      credential: z
-        .string()
-        .regex(/^\w[\w.-]{0,254}$/u, "must be a name")
-        .optional(),
-    })
-    .refine(({ file, credential }) => (file === undefined) !== (credential === undefined), {
-      ...always,
-      message: "needs either file or credential",
-    })
-    .optional(),
-  /** What one party may ask for; more is answered 429 for a while. */
-  limits: z
-    .strictObject({
-      /** For each gateway. */
-      perGateway: rate(5_000, 500),
-      /** For each address (IPv6: each /64) that shows no certificate. */
-      perAddress: rate(300, 10),
-      /** Connections at a time. */
-      connections: z.int().min(10).max(1_000_000).default(10_000),
-      /** For a TLS handshake, and again for the header of a request. */
-      header: time("10s"),
-      /** For a whole request to come in. */
-      request: time("30s"),
-    })
-    .prefault({}),
-  health: health.optional(),
-  /** A listener for the operator's programs, apart from the gateways'. Without it there is none. */
-  admin: z
-    .strictObject({
-      /** On the loopback it speaks HTTP, elsewhere HTTPS with the broker's server certificate. */
-      listen,
-      /** A file of mode 600 with the token that every request shows, 128 bits or more. */
-      tokenFile: path,
-    })
-    .transform((admin) => ({ ...admin, tls: !isLoopback(admin.listen) }))
-    .optional(),
-});
+export const brokerSchema = z
+  .strictObject({
+    /** Where gateways reach the broker; also its name in envelopes and evidence. */
+    url: httpsUrl,
+    listen,
+    /** Processes that answer gateways, for a machine with several cores; more than one need the table in Redis. One broker process does everything where it is 1. */
+    workers: z.int().min(1).max(64).default(1),
+    /** Folder of keys, certificates and the embedded table; made by `kakitome init broker`. */
+    data: path,
+    /** Folder of the days' wrapping keys, `days` in `data` where left out; brokers on one table share it. */
+    dayKeys: path.optional(),
+    table: z
+      .union([
+        z.literal("embedded"),
+        z
+          .strictObject({
+            /** One server. */
+            redis: z
+              .string()
+              .regex(/^rediss?:\/\//u, "must begin with redis:// or rediss://")
+              .optional(),
+            /** Or the primary that these sentinels know by this name. */
+            sentinel: z.strictObject({ name: z.string().min(1), hosts: z.array(listen).min(1), passwordFile: path.optional() }).optional(),
+            /** Or a cluster, by some of its nodes. */
+            cluster: z.array(listen).min(1).optional(),
+            /** For sentinel and cluster; `redis` has it in its address. */
+            user: z.string().min(1).optional(),
+            passwordFile: path.optional(),
+            /** TLS to sentinels and to servers that they or the cluster name. */
+            tls: z.boolean().default(false),
+            /** PEM of the authorities to trust instead of the system's. */
+            ca: path.optional(),
+            prefix: z
+              .string()
+              .regex(/^[^{}]*$/u, "must not hold a brace, which would change the slot of a key")
+              .default("kakitome:"),
+            /** How many replicas must have a step before it is answered. */
+            replicas: z.int().min(0).max(10).default(0),
+          })
+          .refine(({ redis, sentinel, cluster }) => [redis, sentinel, cluster].filter((place) => place !== undefined).length === 1, {
+            ...always,
+            message: "needs one of redis, sentinel and cluster",
+          }),
+      ])
+      .default("embedded"),
+    receipts: z.strictObject({
+      /** A person should read what is answered to it. */
+      from: mailbox,
+      relay,
+      retryFirst: time("10s"),
+      retryLongest: time("30m"),
+    }),
+    expiry: z
+      .strictObject({
+        longest: time("90d"),
+        /** After how long at the latest a sender is told once that a letter is not opened yet; left out, only senders who wish it are told. */
+        warnAfter: parsed(duration).optional(),
+      })
+      .prefault({}),
+    /** A letter that no next hop took vanishes after this. */
+    vanishAfter: time("24h"),
+    retention: time("30d"),
+    certificates: z.strictObject({ lifetime: time("365d") }).prefault({}),
+    /** How long a revocation list counts; gateways fetch a new one long before. */
+    crl: z.strictObject({ lifetime: time("7d") }).prefault({}),
+    /** Under which the days' keys are encrypted: a file, `master.key` in `data` where left out, or a credential that systemd hands over. */
+    masterKey: z
+      .strictObject({
+        file: path.optional(),
+        credential: z
+          .string()
+          .regex(/^\w[\w.-]{0,254}$/u, "must be a name")
+          .optional(),
+      })
+      .refine(({ file, credential }) => (file === undefined) !== (credential === undefined), {
+        ...always,
+        message: "needs either file or credential",
+      })
+      .optional(),
+    /** What one party may ask for; more is answered 429 for a while. */
+    limits: z
+      .strictObject({
+        /** For each gateway. */
+        perGateway: rate(5_000, 500),
+        /** For each address (IPv6: each /64) that shows no certificate. */
+        perAddress: rate(300, 10),
+        /** Connections at a time. */
+        connections: z.int().min(10).max(1_000_000).default(10_000),
+        /** For a TLS handshake, and again for the header of a request. */
+        header: time("10s"),
+        /** For a whole request to come in. */
+        request: time("30s"),
+      })
+      .prefault({}),
+    health: health.optional(),
+    /** A listener for the operator's programs, apart from the gateways'. Without it there is none. */
+    admin: z
+      .strictObject({
+        /** On the loopback it speaks HTTP, elsewhere HTTPS with the broker's server certificate. */
+        listen,
+        /** A file of mode 600 with the token that every request shows, 128 bits or more. */
+        tokenFile: path,
+      })
+      .transform((admin) => ({ ...admin, tls: !isLoopback(admin.listen) }))
+      .optional(),
+  })
+  .refine(({ table, workers }) => table !== "embedded" || typeof workers !== "number" || workers === 1, {
+    ...always,
+    path: ["workers"],
+    message: "more than one need the table in Redis: write table: { redis: redis://HOST:PORT }, or leave workers out",
+  });
 
 const user = z.strictObject({
   name: z.string().min(1).max(254),
