@@ -22,7 +22,7 @@ export interface Sides {
 }
 
 /** Of the ratio ours / peer: at least where more is better, at most where less is. Or how far ours may lie beyond the peer, in the row's unit. */
-export type Goal = { readonly atLeast: number } | { readonly atMost: number } | { readonly atMostBeyond: number };
+type Goal = { readonly atLeast: number } | { readonly atMost: number } | { readonly atMostBeyond: number };
 
 /** What whoever measures wants otherwise. */
 export interface Wishes {

@@ -1,5 +1,5 @@
 /** The row of an ordinary day: for minutes as much as is well below what is possible, and whether anything grows. */
-import { setTimeout as pause } from "node:timers/promises";
+import { pause } from "../config/lifecycle.ts";
 import { send, sendAtRate } from "./load.ts";
 import { startSending, type SendingPlace } from "./place.ts";
 import { resident } from "./resident.ts";
@@ -7,7 +7,7 @@ import { percentile, type Figure, type Row, type Sides, type Wishes } from "./ro
 
 const OCTETS = 2_048;
 const CONNECTIONS = 10;
-const [WARM, FOUND] = [600, 1_200];
+const [WARM, FOUND] = [300, 600];
 const SHARE = 0.7;
 const LONGEST_MS = 1_000;
 /** MiB a minute. */
@@ -32,12 +32,11 @@ interface Sample {
 /** Memory now and then until the work has ended. */
 async function watched(pid: number, work: Promise<unknown>): Promise<Sample[]> {
   const [samples, from]: [Sample[], number] = [[], performance.now()];
-  let isOver = false;
-  const over = work.finally(() => (isOver = true));
-  while (!isOver) {
-    samples.push({ minute: (performance.now() - from) / 60_000, memory: resident(pid, "VmRSS") });
-    await Promise.race([over, pause(LOOK_EVERY_MS)]);
-  }
+  const over = new AbortController();
+  const end = (): void => over.abort();
+  work.then(end, end); // who asked for the work hears of its failure
+  do samples.push({ minute: (performance.now() - from) / 60_000, memory: resident(pid, "VmRSS") });
+  while (await pause(LOOK_EVERY_MS, over.signal));
   return samples;
 }
 
