@@ -94,25 +94,6 @@ test("a worker killed under load costs no step and no second receipt, is named i
   expect((await place.health("/metrics")).text).toContain("kakitome_workers_ended_total 3\n");
 });
 
-test("a receipt whose worker died before it told of it is mailed, though its gateway never asks again", async () => {
-  await place.start();
-  const { messageId, confirm } = await (await place.post()).begun();
-  await place.process.stop();
-  const primary = await place.start({ KAKITOME_HALT: "k3" }); // Redis has carried it out, and the worker does not know
-  const confirming = confirm();
-  confirming.catch(() => undefined);
-  await primary.until("halt", ({ event }) => event === "halted");
-  const halted = [...workersOf(primary).values()].find((pid) => /^State:\s+T/mu.test(readFileSync(`/proc/${pid}/status`, "utf8")));
-  expect(place.receipts()).toEqual([]);
-  process.kill(halted ?? 0, "SIGKILL");
-  await expect(confirming).rejects.toMatchObject({ code: "unavailable" });
-  while (place.receipts().length === 0) {
-    process.kill(primary.pid, "SIGCONT"); // it comes by that point itself
-    await pause(LOOK_EVERY_MS);
-  }
-  expect(place.receipts()).toEqual([messageId]);
-});
-
 test("a reload reaches both workers; one that a worker cannot follow, and a file with mistakes, change nothing anywhere", async () => {
   const primary = await place.start();
   const [first = ""] = await place.shown(1);
@@ -204,10 +185,10 @@ test("what one worker saw of the table, the other one holds it to: an older copy
   rmSync(`${redis.folder}/appendonlydir`, { recursive: true });
   cpSync(`${older}/appendonlydir`, `${redis.folder}/appendonlydir`, { recursive: true });
   await redis.restart();
-  await primary.until("alarm", ({ event }) => event === "table.went-back");
   const answers: number[] = [];
   for (let times = 0; times < 6; times++) answers.push(await place.ready());
   expect(new Set(answers)).toEqual(new Set([503]));
+  await primary.until("alarm", ({ event }) => event === "table.went-back");
   expect(await place.health("/readyz")).toMatchObject({ status: 503, text: expect.stringContaining("went back in time") });
 });
 
