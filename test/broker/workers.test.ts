@@ -38,7 +38,7 @@ test("letters go over both workers, each gets one receipt, and health, metrics a
   await place.hop.attempts.until(() => true, letters.length);
   expect(place.receipts().toSorted()).toEqual(letters.toSorted());
   for (const event of ["session.declared", "session.released", "session.confirmed"]) {
-    const workers = primary.lines.filter((line) => line.event === event).map((line) => line["worker"]);
+    const workers = primary.lines.filter((line) => line.event === event).map((line) => String(line["worker"]));
     expect([event, [...new Set(workers)].toSorted()]).toEqual([event, ["1", "2"]]);
   }
   const [metrics, ready, live] = await Promise.all([place.health("/metrics"), place.health("/readyz"), place.health("/livez")]);
@@ -58,9 +58,9 @@ test("a worker killed under load costs no step and no second receipt, is named i
   const primary = await place.start();
   const posts = await Promise.all([place.post(), place.post(), place.post(), place.post()]);
   const letters: string[] = [];
-  let isOver = false;
+  const over = new AbortController();
   const sending = posts.map(async (post) => {
-    while (!isOver) letters.push(await post.letter());
+    while (!over.signal.aborted) letters.push(await post.letter());
   });
   for (const number of ["1", "2", "1"]) {
     const [pid, count] = [workersOf(primary).get(number) ?? 0, letters.length];
@@ -79,7 +79,7 @@ test("a worker killed under load costs no step and no second receipt, is named i
   while (!isBoth()) {
     await (await place.post()).letter(); // a connection of its own
   }
-  isOver = true;
+  over.abort();
   await Promise.all(sending);
   const ended = primary.lines.filter(({ event }) => event === "worker.ended");
   expect(ended.map((line) => [line["worker"], line["how"], line["againMs"]])).toEqual([
