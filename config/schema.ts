@@ -74,7 +74,7 @@ export const brokerSchema = z
     /** Where gateways reach the broker; also its name in envelopes and evidence. */
     url: httpsUrl,
     listen,
-    /** Processes that answer gateways, for a machine with several cores; more than one need the table in Redis. One broker process does everything where it is 1. */
+    /** Processes that answer gateways, beside the one that they belong to; where it is 1 that one does all of it. More than one need the table in Redis. */
     workers: z.int().min(1).max(64).default(1),
     /** Folder of keys, certificates and the embedded table; made by `kakitome init broker`. */
     data: path,

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { afterEach, describe, expect, test } from "@jest/globals";
-import { Buckets, networkOf } from "../../broker/rate.ts";
+import { Buckets, networkOf, shareOf } from "../../broker/rate.ts";
 import { duration } from "../../config/units.ts";
 import { Fault } from "../../mime/fault.ts";
 import { call, forever, openHouse, wordOf, type House } from "./house.ts";
@@ -14,6 +14,30 @@ afterEach(async () => {
   for (const socket of sockets.splice(0)) socket.destroy();
   await house?.stop();
   house = undefined;
+});
+
+test("several processes together allow what is configured; whole numbers are rounded up", () => {
+  const limits = { perGateway: { burst: 5, perSecond: 0.5 }, perAddress: { burst: 300, perSecond: 10 }, connections: 10, other: 7 };
+  expect(shareOf(limits, 1)).toEqual(limits);
+  const share = { perGateway: { burst: 2, perSecond: 0.125 }, perAddress: { burst: 75, perSecond: 2.5 }, connections: 3, other: 7 };
+  expect(shareOf(limits, 4)).toEqual(share);
+});
+
+test("connections beyond the limit are closed, and there is room again when one ends", async () => {
+  house = await openHouse(undefined, undefined, { connections: 2 });
+  const { hostname: host, port } = new URL(house.url);
+  const open = async (): Promise<"open" | "closed"> => {
+    const socket = connectTls({ host, port: Number(port), rejectUnauthorized: false }).on("error", () => undefined);
+    sockets.push(socket);
+    return new Promise((resolve) => {
+      socket.once("secureConnect", () => resolve("open")).once("close", () => resolve("closed"));
+    });
+  };
+  expect([await open(), await open(), await open()]).toEqual(["open", "open", "closed"]);
+  const [first] = sockets;
+  first?.end();
+  await once(first as Socket, "close");
+  expect(await open()).toBe("open");
 });
 
 describe("a bucket", () => {

@@ -112,6 +112,20 @@ test(
   40 * 60_000,
 );
 
+test("what is acknowledged while the table is read for a comparison raises no alarm, and is missed at the next one", async () => {
+  const witness = await witnessIn();
+  const mark = (head: string) => ({ epoch: "e", follows: undefined, heads: new Map([["00", head]]) });
+  await witness.examine(async () => mark("5-0"));
+  await witness.examine(async () => {
+    witness.saw("00", "7-0"); // by another connection
+    return mark("6-0");
+  });
+  await expect(witness.examine(async () => mark("6-0"))).rejects.toMatchObject({
+    message: expect.stringMatching(/ends at 6-0, after it was at 7-0/u),
+  });
+  await witness.examine(async () => mark("7-0"));
+});
+
 describe("an older copy in the table's place", () => {
   test("of Redis is noticed at the next connection, and serves nothing until the newer one is back", async () => {
     const redis = await redisAt();

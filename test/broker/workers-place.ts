@@ -32,6 +32,8 @@ export interface Post {
   readonly client: BrokerClient;
   /** One letter from its declaration to its confirmation, each step repeated until it is answered. @returns its Message-ID */
   letter(): Promise<string>;
+  /** One step: declares a letter. */
+  declared(): Promise<unknown>;
   /** Declares and presents one. @returns its Message-ID, and what confirms it */
   begun(): Promise<{ messageId: string; confirm: () => Promise<unknown> }>;
 }
@@ -178,6 +180,7 @@ async function openPost(config: BrokerConfig, number: number): Promise<Post> {
   return {
     client,
     begun,
+    declared: () => repeated(() => client.declare(letterFrom(house, alice, [recipient]), alice.identity, forever)),
     async letter() {
       const { messageId, confirm } = await begun();
       await repeated(confirm);
