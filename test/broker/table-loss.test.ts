@@ -68,7 +68,7 @@ test("Redis killed in the midst of work has every step that it acknowledged, thr
     ]);
     expect(order.indexOf(kept?.state ?? "")).toBeGreaterThanOrEqual(order.indexOf(state));
   }
-  expect(acknowledged.size).toBeGreaterThan(900);
+  expect(acknowledged.size).toBeGreaterThanOrEqual(900);
 });
 
 /** Every octet with KAKITOME_CUTS=1; in the suite one in twenty-three. */

@@ -91,6 +91,7 @@ suite("on a machine with Redis, Dovecot and Postfix", () => {
     await stay(runBroker, folder, "broker.started");
 
     const ports: number[] = [];
+    const gateways: Process[] = [];
     for (const [domain, address] of [
       ["a.example", ALICE],
       ["b.example", BOB],
@@ -113,6 +114,7 @@ suite("on a machine with Redis, Dovecot and Postfix", () => {
       const started = await stay(lines.at(-1) ?? "", home, "gateway.started");
       await started.until("watch", (said) => said.event === "mailbox.watched");
       await started.until("certificates", (said) => said.event === "mailbox.enrolled");
+      gateways.push(started);
     }
 
     const talk = await Talk.open(ports[0] ?? 0);
@@ -126,6 +128,7 @@ suite("on a machine with Redis, Dovecot and Postfix", () => {
     const [opened] = await untilMail({ dovecot }, BOB, (one) => one.includes(TEXT));
     const [receipt] = await untilMail({ dovecot }, ALICE, (one) => one.includes("multipart/report"));
     writeFileSync(join(folder, "receipt.eml"), receipt ?? "");
+    await gateways[0]?.until("the receipt", (said) => said.event === "receipt.verified"); // from then on the signature lies beside it
     const letters = join(folder, "a.example", "gateway", "data", "letters");
     const signature = readdirSync(letters).find((name) => name.endsWith(".original.p7s")) ?? "";
     const [payload] = splitMultipart(parseEntity(opened ?? Buffer.alloc(0)));
