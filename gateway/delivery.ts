@@ -84,7 +84,8 @@ export class Delivery {
     try {
       signal.throwIfAborted();
       await Promise.race([promised<unknown>((done) => connection.connect(done)), ended]);
-      this.#offersDsn = (connection as unknown as Inside)._ehloLines?.some((line) => /^DSN$/iu.test(line)) ?? false;
+      const { _ehloLines: offered } = connection as unknown as Inside; // the library declares it private
+      this.#offersDsn = offered?.some((line) => /^DSN$/iu.test(line)) ?? false;
       await Promise.race([work(connection), ended]);
       connection.quit();
     } catch (cause) {
