@@ -51,7 +51,7 @@ test("Redis killed in the midst of work has every step that it acknowledged, thr
         }
       }
     });
-    while (acknowledged.size < 300 * (life + 1)) await new Promise((resolve) => setImmediate(resolve));
+    while (acknowledged.size <= 300 * (life + 1)) await new Promise((resolve) => setImmediate(resolve));
     await redis.kill();
     killed.abort();
     await Promise.all(work);
@@ -68,7 +68,7 @@ test("Redis killed in the midst of work has every step that it acknowledged, thr
     ]);
     expect(order.indexOf(kept?.state ?? "")).toBeGreaterThanOrEqual(order.indexOf(state));
   }
-  expect(acknowledged.size).toBeGreaterThanOrEqual(900);
+  expect(acknowledged.size).toBeGreaterThan(900);
 });
 
 /** Every octet with KAKITOME_CUTS=1; in the suite one in twenty-three. */
