@@ -1,7 +1,6 @@
 /** Mail that comes in by the gateway: Postfix, the inbound hop, Dovecot's LMTP, with the lines of docs/install-lmtp.md; and what is there when a process died. */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { parse } from "yaml";
 import { toCrlf } from "../../mime/entity.ts";
@@ -10,21 +9,13 @@ import { Talk } from "../gateway/talk.ts";
 import { freePort } from "../servers/ports.ts";
 import { canRunPostfix } from "../servers/postfix.ts";
 import { kakitome, startKakitome } from "./kakitome.ts";
+import { pageOf } from "./page.ts";
 import { ALICE, BOB, CAROL, DAVE, mailsIn, passwordOf, startPlace, untilMail, type Gateway, type Place } from "./place.ts";
 
 const suite = canRunPostfix ? describe : describe.skip;
 if (!canRunPostfix) console.log("skipped: Postfix runs as root only");
 
-const page = readFileSync(join(import.meta.dirname, "..", "..", "docs", "install-lmtp.md"), "utf8");
-
-/** A block of the page. @param changes what is other here than on a stranger's machine; each must be there */
-function block(name: string, changes: Readonly<Record<string, string>>): string {
-  const [, text = ""] = new RegExp(`\\n\`\`\`${name.replaceAll(".", "\\.")}\\n([^]*?)\\n\`\`\`\\n`, "u").exec(page) ?? [];
-  return Object.entries(changes).reduce((lines, [from, to]) => {
-    if (!lines.includes(from)) throw new Error(`${name} on the page does not hold "${from}"`);
-    return lines.replaceAll(from, to);
-  }, `${text}\n`);
-}
+const block = pageOf("install-lmtp.md");
 
 suite("with Postfix in front and Dovecot behind, configured as the page says", () => {
   let place: Place;

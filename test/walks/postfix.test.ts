@@ -8,21 +8,13 @@ import { startHop, type Hop } from "../gateway/hop.ts";
 import { Talk } from "../gateway/talk.ts";
 import { freePort } from "../servers/ports.ts";
 import { canRunPostfix } from "../servers/postfix.ts";
+import { pageOf } from "./page.ts";
 import { ALICE, BOB, CAROL, DAVE, passwordOf, startPlace, untilMail, type Place } from "./place.ts";
 
 const suite = canRunPostfix ? describe : describe.skip;
 if (!canRunPostfix) console.log("skipped: Postfix runs as root only");
 
-const page = readFileSync(join(import.meta.dirname, "..", "..", "docs", "install-postfix.md"), "utf8");
-
-/** A block of the page. @param changes what is other here than on a stranger's machine; each must be there */
-function block(name: string, changes: Readonly<Record<string, string>>): string {
-  const [, text = ""] = new RegExp(`\\n\`\`\`${name.replaceAll(".", "\\.")}\\n([^]*?)\\n\`\`\`\\n`, "u").exec(page) ?? [];
-  return Object.entries(changes).reduce((lines, [from, to]) => {
-    if (!lines.includes(from)) throw new Error(`${name} on the page does not hold "${from}"`);
-    return lines.replaceAll(from, to);
-  }, `${text}\n`);
-}
+const block = pageOf("install-postfix.md");
 
 suite("behind Postfix, configured as the page says", () => {
   let place: Place;
