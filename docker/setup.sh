@@ -6,7 +6,8 @@ place=${PLACE:-}
 broker=${BROKER:-broker:8443} redis=${REDIS:-redis:6379} smtp=${SMTP:-postfix:25} imap=${IMAP:-dovecot:143}
 # The listener that HEALTHCHECK asks.
 health() { ! kakitome --help | grep -q ' readyz ' || printf 'health: { listen: "%s" }\n' "127.0.0.1:9464" >> "$1"; }
-secret() { head -c 18 /dev/urandom | base64 | tr '+/' '-_'; }
+# In hexadecimal: no password begins with a dash, which a command would take for an option.
+secret() { head -c 18 /dev/urandom | od -An -tx1 | tr -d ' \n'; }
 
 [ ! -f "$place/broker/broker.yaml" ] || { echo "Everything is there already."; exit 0; }
 

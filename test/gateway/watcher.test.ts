@@ -171,7 +171,8 @@ test("a new UIDVALIDITY makes every message be looked at anew", async () => {
   await append(SEALED);
   await until(() => sights.length === 2);
   await client.mailboxDelete(watched);
-  while (!(await client.mailboxCreate(watched).catch(() => undefined))) await client.noop(); // Dovecot may not have let go of it yet
+  const made = async (): Promise<boolean> => (await client.mailboxCreate(watched).catch(() => undefined))?.created ?? false;
+  while (!(await made())) await client.noop(); // Dovecot may not have let go of the old one yet, and says that it is there
   await append(SEALED);
   proxy.cut();
   await until(() => sights.length === 3);
