@@ -10,7 +10,7 @@ import type { Opener } from "../mime/open.ts";
 import { verify, type Signer } from "../mime/sign.ts";
 import type { MasterKey } from "./master-key.ts";
 import { isMailboxRevoked, pairsOf } from "./revoke.ts";
-import type { GatewayRecord, OutboxEntry, Table } from "./table.ts";
+import type { GatewayRecord, OutboxEntry, RegistryView, Table } from "./table.ts";
 import { parseBody } from "./wire.ts";
 
 export interface Broker {
@@ -49,9 +49,14 @@ export function rootsOf({ roots }: Pick<Broker, "roots">): Certificate[] {
   return roots.map(({ certificate }) => certificate);
 }
 
-/** A mailbox that asked for a step, proved by its signature, through the gateway that enrolled it. */
-export interface Actor<Body> {
+/** The gateway that asks, and who may take part while it does. */
+export interface Caller {
   readonly gateway: GatewayRecord;
+  readonly registry: RegistryView;
+}
+
+/** A mailbox that asked for a step, proved by its signature, through the gateway that enrolled it. */
+export interface Actor<Body> extends Caller {
   /** The certificate that signed. */
   readonly certificate: Certificate;
   /** Addresses the certificate speaks for, as looked up. */
@@ -79,18 +84,18 @@ interface SignedHead {
  */
 export async function authenticate<Body extends SignedHead>(
   broker: Broker,
-  gateway: GatewayRecord,
+  { gateway, registry }: Caller,
   schema: z.ZodType<Body>,
   signed: Buffer,
 ): Promise<Actor<Body>> {
   const now = broker.now();
   const { content, signer } = verify(signed, { roots: rootsOf(broker), at: now, purpose: OID.emailProtection });
   const [address, ...aliases] = signer.mailboxes;
-  const record = await broker.table.findMailbox(address ?? "");
+  const record = await registry.findMailbox(address ?? "");
   const pairs = record ? pairsOf(record) : [];
   const pair = pairs.find(({ signingCertificate }) => parseCertificate(signingCertificate).fingerprint === signer.fingerprint);
   const enrolledHere = record?.gateway === gateway.fingerprint && pair !== undefined;
-  if (address === undefined || !enrolledHere || (await isMailboxRevoked(broker.table, record, pair)))
+  if (address === undefined || !enrolledHere || (await isMailboxRevoked(registry, record, pair)))
     throw new Fault("forbidden", "the signer is not a mailbox of this gateway");
   const body = parseBody(schema, content);
   if (body.broker !== broker.url || body.gateway !== gateway.fingerprint)
@@ -102,6 +107,7 @@ export async function authenticate<Body extends SignedHead>(
   }
   return {
     gateway,
+    registry,
     certificate: signer,
     mailboxes: [address, ...aliases],
     signers: pairs.map(({ signingCertificate }) => parseCertificate(signingCertificate).fingerprint),

@@ -3,11 +3,10 @@ import { randomBytes } from "node:crypto";
 import { Fault } from "../mime/fault.ts";
 import { demandProof } from "../mime/proof.ts";
 import { verifyReceipt } from "../mime/receipt.ts";
-import { authenticate, rootsOf, type Actor, type Broker } from "./broker.ts";
+import { authenticate, rootsOf, type Actor, type Broker, type Caller } from "./broker.ts";
 import { confirmedFacts, demandConfirmed, demandReleased, type ConfirmedFacts } from "./facts.ts";
 import { sessionGone, sessionIn } from "./release.ts";
 import { namesOf, sessionHash, termsOf, type Confirmed, type Proof, type Released, type Session } from "./session.ts";
-import type { GatewayRecord } from "./table.ts";
 import { confirmBody, signBody, type ConfirmBody } from "./wire.ts";
 
 /**
@@ -23,8 +22,8 @@ function demandReceipt(broker: Broker, { body, signers }: Actor<ConfirmBody>, de
 }
 
 /** @returns the confirmation with the evidence's name, signed by the broker; a repetition gets the same. @throws Fault `session-gone` */
-export async function confirm(broker: Broker, gateway: GatewayRecord, signed: Buffer): Promise<Buffer> {
-  const actor = await authenticate(broker, gateway, confirmBody, signed);
+export async function confirm(broker: Broker, caller: Caller, signed: Buffer): Promise<Buffer> {
+  const actor = await authenticate(broker, caller, confirmBody, signed);
   const { body, mailboxes } = actor;
   const { sessionId, nextSessionId } = sessionIn(body.nextTicket, broker.sessionKeys);
   const session = sessionHash(sessionId);

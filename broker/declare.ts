@@ -2,7 +2,7 @@
 import { inScope } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { ContentKey } from "../mime/key.ts";
-import { authenticate, type Actor, type Broker } from "./broker.ts";
+import { authenticate, type Actor, type Broker, type Caller } from "./broker.ts";
 import { findCurrent } from "./enrol.ts";
 import { declaredFacts } from "./facts.ts";
 import { namesOf, SESSION_ID_OCTETS, sessionHash, termsOf, warnAtOf, type Declaration, type Terms, type Waiting } from "./session.ts";
@@ -21,8 +21,8 @@ interface Grant {
 }
 
 /** @returns the grants, sealed to the sender's mailbox and signed by the broker. @throws Fault `no-certificate`, `forbidden`, as `authenticate` */
-export async function declare(broker: Broker, gateway: GatewayRecord, signed: Buffer): Promise<Buffer> {
-  const actor = await authenticate(broker, gateway, declareBody, signed);
+export async function declare(broker: Broker, caller: Caller, signed: Buffer): Promise<Buffer> {
+  const actor = await authenticate(broker, caller, declareBody, signed);
   demandSender(actor);
   demandEachOnce(actor.body);
   const grants = await Promise.all(actor.body.recipients.map((recipient) => grantFor(broker, actor, recipient)));
@@ -86,7 +86,7 @@ function demandSender({ body, mailboxes, gateway }: Actor<DeclareBody>): void {
 
 async function grantFor(broker: Broker, actor: Actor<DeclareBody>, recipient: DeclareBody["recipients"][number]): Promise<Grant> {
   const { body } = actor;
-  const record = await findCurrent(broker.table, recipient.address.key);
+  const record = await findCurrent(actor.registry, recipient.address.key);
   if (!record && recipient.hold === "held") {
     throw new Fault("no-certificate", "a recipient is not enrolled", {
       advice: `${recipient.address.address} is not enrolled with this broker.`,

@@ -8,7 +8,7 @@ import { issue, type Profile } from "./authority.ts";
 import type { Broker } from "./broker.ts";
 import { BACKDATED_MS } from "./own.ts";
 import { isMailboxRevoked, pairsOf } from "./revoke.ts";
-import type { CertificatePair, GatewayRecord, InviteUse, MailboxRecord, Registry } from "./table.ts";
+import type { CertificatePair, GatewayRecord, InviteUse, MailboxRecord, Registry, RegistryView } from "./table.ts";
 import { enrolBody, mailboxBody, parseBody, renewBody } from "./wire.ts";
 
 const INVITE_LIFETIME_MS = 7 * 86_400_000;
@@ -189,7 +189,7 @@ function certify(
 }
 
 /** A mailbox that takes part: enrolled, and not revoked. */
-export async function findCurrent(registry: Registry, key: string): Promise<MailboxRecord | undefined> {
+export async function findCurrent(registry: RegistryView, key: string): Promise<MailboxRecord | undefined> {
   const record = await registry.findMailbox(key);
   return record && !(await isMailboxRevoked(registry, record)) ? record : undefined;
 }

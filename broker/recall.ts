@@ -1,19 +1,18 @@
 /** What a sender does with a letter that is on its way: takes it back before its key is given out, and asks how it stands. */
 import { Fault } from "../mime/fault.ts";
 import { evidenceId } from "../mime/evidence.ts";
-import { authenticate, type Broker } from "./broker.ts";
+import { authenticate, type Broker, type Caller } from "./broker.ts";
 import { demandConfirmed, demandEnded, demandReleased, endedFacts } from "./facts.ts";
 import { sessionIn } from "./release.ts";
 import { namesOf, sessionHash, type Session, type SessionHash } from "./session.ts";
-import type { GatewayRecord } from "./table.ts";
 import { ticketHash } from "./ticket.ts";
 import { recallBody, signBody, statusBody, type RecallOutcome, type SessionStatus } from "./wire.ts";
 
 type Mailboxes = readonly [string, ...string[]];
 
 /** @returns what came of each ticket, signed by the broker: a key is either given out or recalled. A repetition gets the same */
-export async function recall(broker: Broker, gateway: GatewayRecord, signed: Buffer): Promise<Buffer> {
-  const { body, mailboxes } = await authenticate(broker, gateway, recallBody, signed);
+export async function recall(broker: Broker, caller: Caller, signed: Buffer): Promise<Buffer> {
+  const { body, mailboxes } = await authenticate(broker, caller, recallBody, signed);
   const outcomes: RecallOutcome[] = [];
   for (const ticket of body.tickets) outcomes.push(await recallOne(broker, ticket, mailboxes));
   return signBody({ request: body.request, outcomes }, broker.signer, broker.now());
@@ -52,8 +51,8 @@ function outcomeOf(broker: Broker, row: Session): RecallOutcome {
 }
 
 /** @returns how each ticket's letter stands, signed by the broker; whoever did not send it learns `gone`, as of one that never was */
-export async function status(broker: Broker, gateway: GatewayRecord, signed: Buffer): Promise<Buffer> {
-  const { body, mailboxes } = await authenticate(broker, gateway, statusBody, signed);
+export async function status(broker: Broker, caller: Caller, signed: Buffer): Promise<Buffer> {
+  const { body, mailboxes } = await authenticate(broker, caller, statusBody, signed);
   const sessions: SessionStatus[] = [];
   for (const ticket of body.tickets) {
     const session: SessionHash = sessionHash(sessionIn(ticket, broker.sessionKeys).sessionId);

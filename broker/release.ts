@@ -2,10 +2,9 @@
 import { randomBytes } from "node:crypto";
 import { Fault } from "../mime/fault.ts";
 import type { Opener } from "../mime/open.ts";
-import { authenticate, type Actor, type Broker } from "./broker.ts";
+import { authenticate, type Actor, type Broker, type Caller } from "./broker.ts";
 import { demandReleased, releasedFacts } from "./facts.ts";
 import { namesOf, newSessionId, sessionHash, termsOf } from "./session.ts";
-import type { GatewayRecord } from "./table.ts";
 import { openTicket, sealTicket, ticketHash, type TicketContent } from "./ticket.ts";
 import { presentBody, sealAnswer, type PresentBody } from "./wire.ts";
 
@@ -28,8 +27,8 @@ export function sessionIn(ticket: Buffer, openers: readonly Opener[]): TicketCon
 }
 
 /** @returns the key and what the letter must agree with, sealed to the recipient and signed by the broker. @throws Fault `session-gone`, `recalled` */
-export async function release(broker: Broker, gateway: GatewayRecord, signed: Buffer): Promise<Buffer> {
-  const actor = await authenticate(broker, gateway, presentBody, signed);
+export async function release(broker: Broker, caller: Caller, signed: Buffer): Promise<Buffer> {
+  const actor = await authenticate(broker, caller, presentBody, signed);
   try {
     return await releaseTo(broker, actor);
   } catch (thrown) {

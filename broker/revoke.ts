@@ -5,7 +5,7 @@ import type { RevocationReason } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Signer } from "../mime/sign.ts";
 import { revocationList } from "./authority.ts";
-import type { CertificatePair, GatewayRecord, MailboxRecord, Registry, Revocation } from "./table.ts";
+import type { CertificatePair, GatewayRecord, MailboxRecord, Registry, RegistryView, Revocation } from "./table.ts";
 
 /** What is to be revoked: a gateway with all its mailboxes, the certificates of one mailbox, or one certificate whosoever. */
 export type Revocable = { readonly gateway: string } | { readonly mailbox: string } | { readonly serial: string };
@@ -71,12 +71,12 @@ function serialIn(text: string): string {
 }
 
 /** Whether a mailbox can still take part, with this pair: its certificates, and the gateway that speaks for it. */
-export function isMailboxRevoked(registry: Registry, record: MailboxRecord, pair: CertificatePair = record): Promise<boolean> {
+export function isMailboxRevoked(registry: RegistryView, record: MailboxRecord, pair: CertificatePair = record): Promise<boolean> {
   return registry.isRevoked([...serialsOf(pair), record.gateway]);
 }
 
 /** Whether a gateway can still take part. */
-export function isGatewayRevoked(registry: Registry, certificate: Certificate, id = certificate.fingerprint): Promise<boolean> {
+export function isGatewayRevoked(registry: RegistryView, certificate: Certificate, id = certificate.fingerprint): Promise<boolean> {
   return registry.isRevoked([serialOf(certificate), certificate.fingerprint, id]);
 }
 

@@ -5,7 +5,7 @@ import { Hono, type Context } from "hono";
 import { parseCertificate, verifyChain, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { OID } from "../mime/oids.ts";
-import { rootsOf, type Broker } from "./broker.ts";
+import { rootsOf, type Broker, type Caller } from "./broker.ts";
 import { confirm } from "./confirm.ts";
 import { declare, markDispatched, withdraw } from "./declare.ts";
 import { enrolGateway, enrolMailbox, lookUp, renewGateway } from "./enrol.ts";
@@ -14,7 +14,6 @@ import { Buckets, networkOf } from "./rate.ts";
 import { recall, status } from "./recall.ts";
 import { release } from "./release.ts";
 import { isGatewayRevoked, RevocationLists } from "./revoke.ts";
-import type { GatewayRecord } from "./table.ts";
 import { CRL_TYPE, parseBody, SIGNED_TYPE, ticketsBody } from "./wire.ts";
 
 type Call = Context<{ Bindings: HttpBindings }>;
@@ -23,10 +22,10 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
   const app = new Hono<{ Bindings: HttpBindings }>();
   const lists = new RevocationLists(broker.table, () => broker.limits.crlLifetime);
   const [perGateway, perAddress] = [new Buckets(limits.perGateway), new Buckets(limits.perAddress)];
-  const channel = (call: Call): Promise<GatewayRecord> => channelOf(broker, call, { perGateway, perAddress });
+  const channel = (call: Call): Promise<Caller> => channelOf(broker, call, { perGateway, perAddress });
   /** Whoever shows no certificate is known by its address only. */
   const anyone = (call: Call): void => perAddress.take(networkOf(call.env.incoming.socket.remoteAddress));
-  const signedStep = (step: (broker: Broker, gateway: GatewayRecord, signed: Buffer) => Promise<Buffer>) => async (call: Call) => {
+  const signedStep = (step: (broker: Broker, caller: Caller, signed: Buffer) => Promise<Buffer>) => async (call: Call) => {
     const answer = await step(broker, await channel(call), await bodyOf(call));
     return call.body(new Uint8Array(answer), 200, { "content-type": SIGNED_TYPE });
   };
@@ -47,19 +46,19 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
     anyone(call);
     return call.json(await enrolGateway(broker, await bodyOf(call)));
   });
-  app.post("/v1/renewals", async (call) => call.json(await renewGateway(broker, await channel(call), await bodyOf(call))));
-  app.post("/v1/mailboxes", async (call) => call.json(await enrolMailbox(broker, await channel(call), await bodyOf(call))));
+  app.post("/v1/renewals", async (call) => call.json(await renewGateway(broker, (await channel(call)).gateway, await bodyOf(call))));
+  app.post("/v1/mailboxes", async (call) => call.json(await enrolMailbox(broker, (await channel(call)).gateway, await bodyOf(call))));
   app.get("/v1/directory/:address", async (call) => {
     await channel(call);
     return call.json(await lookUp(broker, call.req.param("address")));
   });
   app.post("/v1/declare", signedStep(declare)); // S1-S3
   app.post("/v1/dispatched", async (call) => {
-    const gateway = await channel(call);
+    const { gateway } = await channel(call);
     return call.json({ lost: await markDispatched(broker, gateway, parseBody(ticketsBody, await bodyOf(call)).tickets) });
   });
   app.post("/v1/withdraw", async (call) => {
-    const gateway = await channel(call);
+    const { gateway } = await channel(call);
     await withdraw(broker, gateway, parseBody(ticketsBody, await bodyOf(call)).tickets);
     return call.body(null, 204);
   });
@@ -77,7 +76,7 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
 }
 
 /** The gateway behind the connection: enrolment and validity are checked at every request, not only when it connects. */
-async function channelOf(broker: Broker, call: Call, limits: { perGateway: Buckets; perAddress: Buckets }): Promise<GatewayRecord> {
+async function channelOf(broker: Broker, call: Call, limits: { perGateway: Buckets; perAddress: Buckets }): Promise<Caller> {
   const socket = call.env.incoming.socket as TLSSocket; // the server below is a TLS server
   const der = socket.getPeerX509Certificate()?.raw;
   let certificate: Certificate;
@@ -91,10 +90,11 @@ async function channelOf(broker: Broker, call: Call, limits: { perGateway: Bucke
     throw new Fault("unauthenticated", "the channel certificate does not hold", { cause });
   }
   limits.perGateway.take(certificate.fingerprint);
-  const gateway = await broker.table.findGateway(certificate.fingerprint);
-  const isRevoked = await isGatewayRevoked(broker.table, certificate, gateway?.renews);
+  const registry = await broker.table.view();
+  const gateway = await registry.findGateway(certificate.fingerprint);
+  const isRevoked = await isGatewayRevoked(registry, certificate, gateway?.renews);
   if (!gateway || isRevoked) throw new Fault("unauthenticated", `the gateway is ${isRevoked ? "revoked" : "not enrolled"}`);
-  return gateway.renews === undefined ? gateway : { ...gateway, fingerprint: gateway.renews };
+  return { gateway: gateway.renews === undefined ? gateway : { ...gateway, fingerprint: gateway.renews }, registry };
 }
 
 /** Listens. @param tls key and certificate of this host, PEM */

@@ -2,9 +2,13 @@
 import { createHash } from "node:crypto";
 import { EmbeddedSteps } from "./table-embedded-step.ts";
 import { gatewayOf, mailboxOf, revocationOf, usableInvite, useOf } from "./table-record.ts";
-import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Registry, Revocation } from "./table.ts";
+import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Registry, RegistryView, Revocation } from "./table.ts";
 
 export class EmbeddedRegistry extends EmbeddedSteps implements Registry {
+  async view(): Promise<RegistryView> {
+    return this;
+  }
+
   async addInvite(invite: Invite): Promise<void> {
     const { token, scope, expiresAt } = invite;
     this.#put("invite", token, { token, scope, expiresAt });

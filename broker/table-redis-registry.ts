@@ -1,23 +1,37 @@
 /** Who may take part, kept in Redis: gateways, mailboxes and one-time invites, one key each (enrolment, before S1); and what is revoked. */
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { BUCKETS, mastersOf } from "./table-redis-address.ts";
 import type { RedisLink } from "./table-redis-link.ts";
 import { gatewayOf, mailboxOf, revocationOf, usableInvite, useOf } from "./table-record.ts";
-import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Registry, Revocation } from "./table.ts";
+import { RememberedRegistry } from "./table-redis-view.ts";
+import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Registry, RegistryView, Revocation } from "./table.ts";
 import type { TableWitness } from "./witness.ts";
 
 /** The broker's clock decides whether an invite has expired; Redis only clears it away, and its clock may be ahead. */
 const CLEAR_AFTER = 86_400_000;
 
+/** A change whose writer died before it said so counts after this time at the latest. */
+const REMEMBERED_MS = 5_000;
+
 export class RedisRegistry implements Registry {
   readonly #link: RedisLink;
   readonly #prefix: string;
   readonly #witness: TableWitness | undefined;
+  #view: { readonly change: string | null; readonly since: number; readonly remembered: RememberedRegistry } | undefined;
 
   constructor(link: RedisLink, prefix: string, witness: TableWitness | undefined) {
     this.#link = link;
     this.#prefix = prefix;
     this.#witness = witness;
+  }
+
+  /** One question to Redis, and what else is asked has the answer of the request before, as long as nothing changed. */
+  async view(): Promise<RegistryView> {
+    const change = await this.#link.ask((redis) => redis.get(this.#changeKey));
+    const now = performance.now();
+    if (!this.#view || this.#view.change !== change || now - this.#view.since > REMEMBERED_MS)
+      this.#view = { change, since: now, remembered: new RememberedRegistry(this) };
+    return this.#view.remembered;
   }
 
   async addInvite(invite: Invite): Promise<void> {
@@ -74,6 +88,7 @@ export class RedisRegistry implements Registry {
     const keys = [revokedKey(this.#prefix, bucket), `${this.#prefix}aud:{b${bucket}}`, `${this.#prefix}head:{b${bucket}}`];
     const { head, answer } = await this.#link.call("revoke", keys, [hash, at, name, JSON.stringify({ name, reason, subject, at }), who]);
     if (head !== "") this.#witness?.saw(bucket, head);
+    await this.#tellChange();
     return revocationOf(String(answer));
   }
 
@@ -90,6 +105,16 @@ export class RedisRegistry implements Registry {
 
   async #put(kind: string, name: string, record: GatewayRecord | MailboxRecord): Promise<void> {
     await this.#link.write((pipeline) => pipeline.set(this.#key(kind, name), JSON.stringify(record)));
+    await this.#tellChange();
+  }
+
+  /** After the change: who meets the new value here meets the new record, too. */
+  async #tellChange(): Promise<void> {
+    await this.#link.write((pipeline) => pipeline.set(this.#changeKey, randomUUID()));
+  }
+
+  get #changeKey(): string {
+    return `${this.#prefix}registry`;
   }
 
   #get(kind: string, name: string): Promise<string | null> {

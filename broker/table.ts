@@ -209,7 +209,12 @@ export interface Revocation {
   readonly at: number;
 }
 
+/** Who may take part, as it is when it is asked for or later. */
+export type RegistryView = Pick<Registry, "findGateway" | "findMailbox" | "isRevoked">;
+
 export interface Registry {
+  /** What a request looks up, of which each home asks as little as it must. */
+  view(): Promise<RegistryView>;
   addInvite(invite: Invite): Promise<void>;
   /** An invite that is neither unknown nor expired; it may be used. */
   findInvite(token: string, at: number): Promise<Invite | undefined>;

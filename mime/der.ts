@@ -21,23 +21,33 @@ export function contextTag(number: number, form: "primitive" | "constructed"): n
   return 0x80 | (form === "constructed" ? 0x20 : 0) | number;
 }
 
-function lengthOctets(length: number): Buffer {
-  if (length < 0x80) return Buffer.from([length]);
-  const octets: number[] = [];
-  for (let rest = length; rest > 0; rest = Math.floor(rest / 256)) octets.unshift(rest % 256);
-  return Buffer.from([0x80 | octets.length, ...octets]);
+/** An element begun: identifier and length octets, and room for so much behind them. */
+function begin(tag: number, length: number, room: number): { readonly octets: Buffer; readonly head: number } {
+  const more = length < 0x80 ? 0 : Math.ceil((32 - Math.clz32(length)) / 8);
+  const octets = Buffer.allocUnsafe(2 + more + room);
+  octets[0] = tag;
+  octets[1] = more === 0 ? length : 0x80 | more;
+  if (more > 0) octets.writeUIntBE(length, 2, more);
+  return { octets, head: 2 + more };
 }
 
 /** One TLV in definite length. */
 export function encode(tag: number, ...contents: readonly Buffer[]): Buffer {
-  const length = contents.reduce((sum, part) => sum + part.length, 0);
-  return Buffer.concat([Buffer.from([tag]), lengthOctets(length), ...contents]);
+  let length = 0;
+  for (const part of contents) length += part.length;
+  const { octets, head } = begin(tag, length, length);
+  let at = head;
+  for (const part of contents) {
+    octets.set(part, at);
+    at += part.length;
+  }
+  return octets;
 }
 
 /** One TLV around large contents. */
 export function pieces(tag: number, ...contents: readonly Octets[]): Pieces {
   const inside = inPieces(...contents);
-  return inPieces(Buffer.from([tag]), lengthOctets(inside.octets), inside);
+  return inPieces(begin(tag, inside.octets, 0).octets, inside);
 }
 
 export const sequence = (...parts: readonly Buffer[]): Buffer => encode(TAG.sequence, ...parts);

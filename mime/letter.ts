@@ -6,7 +6,7 @@ import { base64Entity, base64EntityPieces, base64Pieces, multipartPieces } from 
 import { field, messagePieces, splitMessage, type HeaderField } from "./headers.ts";
 import type { ContentKey } from "./key.ts";
 import { noticePart } from "./notice.ts";
-import { whole, type Octets, type Pieces } from "./pieces.ts";
+import { joined, whole, type Octets, type Pieces } from "./pieces.ts";
 import { receiptRequest } from "./receipt.ts";
 import { heldPieces, piecesToCertificate, sealEnclosed, type KeyTransport, type Shell } from "./seal.ts";
 import { sign, type Signer } from "./sign.ts";
@@ -53,7 +53,8 @@ export function signLetter(payload: Octets, nonce: Buffer, signing: Signing): Si
 }
 
 /** multipart/signed of an entity (RFC 8551 §3.5.3). */
-function signedEntity(content: Octets, { signer, time, contentId, brokerUrl }: Signing, wantsReceipt: boolean) {
+function signedEntity(octets: Octets, { signer, time, contentId, brokerUrl }: Signing, wantsReceipt: boolean) {
+  const content = joined(octets);
   const attributes = wantsReceipt ? [receiptRequest(contentId, brokerUrl)] : [];
   const { der, signature } = sign(content, signer, { time, detached: true, attributes });
   return { entity: signedPieces(content, der), file: der, signature };

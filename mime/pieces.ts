@@ -3,6 +3,8 @@
 /** Octets of a number that is known before they are made. What is made of a cipher can be gone through once. */
 export interface Pieces extends Iterable<Buffer> {
   readonly octets: number;
+  /** What it was put together of, where it was. */
+  readonly parts?: readonly Octets[];
 }
 
 /** Octets in one piece or in several. */
@@ -10,10 +12,18 @@ export type Octets = Buffer | Pieces;
 
 export const octetsIn = (part: Octets): number => (Buffer.isBuffer(part) ? part.length : part.octets);
 
-/** These one after the other; nothing is copied. */
-export function inPieces(...parts: readonly Octets[]): Pieces {
+/** These one after the other; nothing is copied. However deep they are nested, they are gone through as one list. */
+export function inPieces(...given: readonly Octets[]): Pieces {
+  const parts: Octets[] = [];
+  let octets = 0;
+  for (const part of given) {
+    octets += octetsIn(part);
+    if (!Buffer.isBuffer(part) && part.parts) parts.push(...part.parts);
+    else parts.push(part);
+  }
   return {
-    octets: parts.reduce((sum, part) => sum + octetsIn(part), 0),
+    octets,
+    parts,
     *[Symbol.iterator]() {
       for (const part of parts) {
         if (Buffer.isBuffer(part)) yield part;
@@ -44,8 +54,14 @@ export function isSame(part: Octets, octets: Buffer): boolean {
 /** A piece is worked on in slices of so many octets. */
 const SLICE_OCTETS = 64 << 10;
 
+/** In one piece where that is small: each piece costs a call into the library, and what is gone through twice is put together once. */
+export function joined(part: Octets): Octets {
+  return octetsIn(part) <= SLICE_OCTETS ? whole(part) : part;
+}
+
 /** In pieces none of which is large. */
-export function* slices(part: Octets): Generator<Buffer> {
+export function* slices(octets: Octets): Generator<Buffer> {
+  const part = joined(octets);
   for (const piece of Buffer.isBuffer(part) ? [part] : part) {
     if (piece.length <= SLICE_OCTETS) yield piece;
     else for (let at = 0; at < piece.length; at += SLICE_OCTETS) yield piece.subarray(at, at + SLICE_OCTETS);

@@ -1,5 +1,5 @@
 /** Sealing (S4): AuthEnvelopedData for a key that the broker holds back, and for the holder of a certificate (RFC 5083, RFC 5084, docs/protocol.md section 2). */
-import { constants, createCipheriv, createECDH, createHash, publicEncrypt, randomBytes, type Cipher, type KeyObject } from "node:crypto";
+import { constants, createCipheriv, createECDH, hash, publicEncrypt, randomBytes, type Cipher, type KeyObject } from "node:crypto";
 import type { Certificate } from "./certificate.ts";
 import {
   TAG,
@@ -154,9 +154,8 @@ function keyAgreement(contentKey: Buffer, key: KeyObject, recipient: Buffer): Bu
   if (key.asymmetricKeyDetails?.namedCurve !== "prime256v1") {
     throw new Fault("no-certificate", "the recipient's key is on another curve than P-256");
   }
-  const ephemeral = createECDH("prime256v1"); // a pair of KeyObjects took longer
-  const point = ephemeral.generateKeys();
-  const kek = agreedKey(ephemeral.computeSecret(pointOf(key)), WRAP_ALGORITHM, undefined);
+  const { point, secret } = agreeOnce(pointOf(key));
+  const kek = agreedKey(secret, WRAP_ALGORITHM, undefined);
   const originatorKey = encode(
     contextTag(1, "constructed"),
     sequence(oid(OID.ecPublicKey)),
@@ -173,6 +172,19 @@ function keyAgreement(contentKey: Buffer, key: KeyObject, recipient: Buffer): Bu
   return info;
 }
 
+/** A pair that nothing was agreed with yet: making another in its place costs a third of making an object for each. */
+const unused = createECDH("prime256v1");
+unused.generateKeys();
+
+/** Agrees with a public key; the ephemeral private key is overwritten at once. @returns our point and the secret */
+function agreeOnce(publicPoint: Buffer): { readonly point: Buffer; readonly secret: Buffer } {
+  try {
+    return { point: unused.getPublicKey(), secret: unused.computeSecret(publicPoint) };
+  } finally {
+    unused.generateKeys();
+  }
+}
+
 const points = new WeakMap<KeyObject, Buffer>();
 
 /** The point of a public key on P-256, uncompressed (SEC 1 §2.3.3). */
@@ -185,19 +197,17 @@ function pointOf(key: KeyObject): Buffer {
   return point;
 }
 
+/** suppPubInfo: the length of the key-encryption key in bits; and the number of the only block that is derived (RFC 5753 §7.2, SEC 1 §3.6.1). */
+const KEY_BITS = encode(contextTag(2, "constructed"), octetString(Buffer.from([0, 0, 1, 0])));
+const COUNTER = Buffer.from([0, 0, 0, 1]);
+
 /** The key-encryption key out of an agreed secret: X9.63 KDF with SHA-256 over ECC-CMS-SharedInfo (RFC 5753 §7.2). The secret is wiped. */
 export function agreedKey(secret: Buffer, wrapAlgorithm: Buffer, userKeyingMaterial: Buffer | undefined): Buffer {
-  const keyBits = Buffer.from([0, 0, 1, 0]);
-  const sharedInfo = sequence(
-    wrapAlgorithm,
-    ...(userKeyingMaterial ? [encode(contextTag(0, "constructed"), octetString(userKeyingMaterial))] : []),
-    encode(contextTag(2, "constructed"), octetString(keyBits)),
-  );
-  const kek = createHash("sha256")
-    .update(secret)
-    .update(Buffer.from([0, 0, 0, 1]))
-    .update(sharedInfo)
-    .digest();
+  const entropy = userKeyingMaterial ? [encode(contextTag(0, "constructed"), octetString(userKeyingMaterial))] : [];
+  const sharedInfo = sequence(wrapAlgorithm, ...entropy, KEY_BITS);
+  const input = Buffer.concat([secret, COUNTER, sharedInfo]);
+  const kek = hash("sha256", input, "buffer");
   secret.fill(0);
+  input.fill(0);
   return kek;
 }

@@ -1,5 +1,5 @@
 /** SignedData: sign and verify (RFC 8551 §3.5, RFC 5652 §5); one signer, signed attributes always, SHA-256 or stronger. */
-import { createHash, sign as signOctets, timingSafeEqual, verify as verifyOctets, type KeyObject } from "node:crypto";
+import { createHash, hash as hashOf, sign as signOctets, timingSafeEqual, verify as verifyOctets, type KeyObject } from "node:crypto";
 import { parseCertificate, verifyChain, type Certificate, type Trust } from "./certificate.ts";
 import { readSignedData, writeSignedData, type Attribute, type SignerParts } from "./cms.ts";
 import { Cursor, TAG, encode, isOid, octetString, octetsOf, oid, parse, sequence, setOf } from "./der.ts";
@@ -28,6 +28,7 @@ export interface Verified {
 }
 
 function digestOf(name: DigestName, octets: Octets): Buffer {
+  if (Buffer.isBuffer(octets)) return hashOf(name, octets, "buffer");
   const hash = createHash(name);
   for (const slice of slices(octets)) hash.update(slice);
   return hash.digest();
@@ -77,9 +78,15 @@ function utcTime(time: Date): Buffer {
   return encode(0x17, Buffer.from(`${time.toISOString().replace(/[-:T]/gu, "").slice(2, 14)}Z`));
 }
 
+const signingCertificates = new WeakMap<Certificate, Buffer>();
+
 /** SigningCertificateV2 with the default digest SHA-256: binds the signature to this one certificate (RFC 5035 §3). */
-function signingCertificate({ der }: Certificate): Buffer {
-  return sequence(sequence(sequence(octetString(digestOf("sha256", der)))));
+function signingCertificate(certificate: Certificate): Buffer {
+  const known = signingCertificates.get(certificate);
+  if (known) return known;
+  const attribute = sequence(sequence(sequence(octetString(digestOf("sha256", certificate.der)))));
+  signingCertificates.set(certificate, attribute);
+  return attribute;
 }
 
 /**

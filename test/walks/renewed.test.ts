@@ -28,13 +28,8 @@ suite("certificates renewed at the recipient's gateway only", () => {
   /** Has the running gateway look at once, and waits for what it renews. */
   const renewed = async (): Promise<void> => {
     const before = encryption();
-    const count = place.b.process.lines.length;
     must(["reload", "--config", place.b.config]);
-    await place.b.process.until(
-      "a renewed mailbox",
-      (line) => line.event === "mailbox.renewed" && place.b.process.lines.indexOf(line) >= count,
-    );
-    expect(encryption()).not.toBe(before);
+    await place.b.process.until("a renewed mailbox", ({ event }) => event === "mailbox.renewed" && encryption() !== before); // one may have run since its start
   };
 
   test("no letter of the traffic fails, and one sealed before the first of two renewals opens after the second", async () => {
