@@ -95,7 +95,7 @@ const clusterAgainstOne = (count: number) => async (): Promise<Sides> => {
 export const broker: readonly Row[] = [
   {
     name: "declare",
-    what: "S1-S3 for one recipient, 24 under way, every row synced",
+    what: "S1-S3 for one recipient, 64 under way, every row synced",
     peer: "its cryptography alone, one process",
     unit: "requests/s",
     goal: { atLeast: 0.6 },
@@ -103,7 +103,7 @@ export const broker: readonly Row[] = [
   },
   {
     name: "release",
-    what: "S6-S7, 24 under way, every row synced",
+    what: "S6-S7, 64 under way, every row synced",
     peer: "its cryptography alone, one process",
     unit: "requests/s",
     goal: { atLeast: 0.6 },

@@ -11,7 +11,7 @@ const { signal } = new AbortController();
 setMaxListeners(0, signal); // every request under way listens
 const DAY_MS = 86_400_000;
 /** Requests under way, each on a kept connection of its own. */
-const IN_FLIGHT = 24;
+const IN_FLIGHT = 64;
 
 const name = (): string => randomBytes(18).toString("base64url");
 const hash = (): string => randomBytes(32).toString("hex");

@@ -20,6 +20,14 @@ const REPLICATED_WITHIN = 200;
 /** What a Redis needs so that an acknowledged step survives kill -9 and no row is ever evicted. */
 const DURABLE = { appendonly: "yes", appendfsync: "always", "maxmemory-policy": "noeviction" } as const;
 
+/** The library has it, and only its types do not. */
+interface Commander extends ChainableCommander {
+  fcallBuffer(name: string, keys: number, ...rest: readonly Argument[]): ChainableCommander;
+}
+type Command = (commander: Commander) => ChainableCommander;
+/** What failed, or what the command was answered with, and what WAIT was. */
+type Answers = readonly [failure: unknown, answer: unknown, confirmed?: readonly [failure: Error | null, count: unknown] | undefined];
+
 export type Argument = string | number | Buffer;
 
 export interface LinkOptions {
@@ -84,28 +92,45 @@ export class RedisLink {
   }
 
   /** One command that changes something; when it resolves, it is on the disk and on as many replicas as wanted. @throws as `ask` */
-  async write<T>(command: (pipeline: ChainableCommander) => ChainableCommander): Promise<T> {
+  async write<T>(command: Command): Promise<T> {
     await this.#trusted();
     const { replicas } = this.#options;
     haltAt("k1");
-    const pipeline = command(this.#redis.pipeline());
-    if (replicas > 0) pipeline.call("WAIT", replicas, REPLICATED_WITHIN);
-    const answers = pipeline.exec();
+    const answers = replicas > 0 ? this.#replicated(command, replicas) : this.#alone(command);
     haltAt("k2");
-    const [answer, confirmed] = (await answers.catch((cause: unknown) => [[cause, undefined] as const])) ?? [];
+    const [failure, answer, confirmed] = await answers;
     haltAt("k3");
-    if (!answer || answer[0]) throw faultOf(answer?.[0]);
+    if (failure) throw faultOf(failure);
     const count = confirmed?.[0] ? 0 : Number(confirmed?.[1] ?? 0);
     if (count < replicas)
       throw new Fault("unavailable", `only ${count} of ${replicas} replicas confirmed a step`, { cause: confirmed?.[0] });
-    return answer[1] as T;
+    return answer as T;
+  }
+
+  /** With what other steps ask in this turn of the event loop: a pipeline of its own costs more than the command. */
+  async #alone(command: Command): Promise<Answers> {
+    try {
+      return [undefined, await (command(this.#redis as unknown as Commander) as unknown as Promise<unknown>)]; // it has the same commands
+    } catch (cause) {
+      return [cause, undefined];
+    }
+  }
+
+  async #replicated(command: Command, replicas: number): Promise<Answers> {
+    try {
+      const pipeline = command(this.#redis.pipeline() as Commander).call("WAIT", replicas, REPLICATED_WITHIN);
+      const [answer, confirmed] = (await pipeline.exec()) ?? [];
+      return [answer ? answer[0] : new Error("no answer"), answer?.[1], confirmed];
+    } catch (cause) {
+      return [cause, undefined];
+    }
   }
 
   /** Calls one of our functions; loads them first where Redis has lost them. @returns its newest audit entry, or "", and its answer */
   async call(name: string, keys: readonly string[], args: readonly Argument[]): Promise<{ head: string; answer: unknown }> {
     const call = async () => {
       const [head, answer] = await this.write<[Buffer, unknown]>((pipeline) =>
-        pipeline.callBuffer("FCALL", `${LIBRARY}_${name}`, keys.length, ...keys, ...args),
+        pipeline.fcallBuffer(`${LIBRARY}_${name}`, keys.length, ...keys, ...args),
       );
       return { head: head.toString(), answer };
     };

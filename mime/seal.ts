@@ -123,9 +123,9 @@ function recipientInfoFor(contentKey: Buffer, certificate: Certificate, transpor
 }
 
 function envelope(plaintext: Octets, recipientInfo: (contentKey: Buffer) => Buffer): Pieces {
-  const contentKey = randomBytes(32);
+  const random = randomBytes(32 + NONCE_OCTETS); // each call costs more than its octets
+  const [contentKey, nonce] = [random.subarray(0, 32), random.subarray(32)];
   try {
-    const nonce = randomBytes(NONCE_OCTETS);
     const cipher = createCipheriv("aes-256-gcm", contentKey, nonce, { authTagLength: TAG_OCTETS });
     const ciphertext = madeLater(octetsIn(plaintext), () => through(cipher, plaintext));
     const tag = madeLater(2 + TAG_OCTETS, () => [octetString(cipher.getAuthTag())]);
@@ -174,14 +174,14 @@ function keyAgreement(contentKey: Buffer, key: KeyObject, recipient: Buffer): Bu
 
 /** A pair that nothing was agreed with yet: making another in its place costs a third of making an object for each. */
 const unused = createECDH("prime256v1");
-unused.generateKeys();
+let unusedPoint = unused.generateKeys();
 
 /** Agrees with a public key; the ephemeral private key is overwritten at once. @returns our point and the secret */
 function agreeOnce(publicPoint: Buffer): { readonly point: Buffer; readonly secret: Buffer } {
   try {
-    return { point: unused.getPublicKey(), secret: unused.computeSecret(publicPoint) };
+    return { point: unusedPoint, secret: unused.computeSecret(publicPoint) };
   } finally {
-    unused.generateKeys();
+    unusedPoint = unused.generateKeys();
   }
 }
 
