@@ -110,7 +110,8 @@ export class RedisLink {
   /** With what other steps ask in this turn of the event loop: a pipeline of its own costs more than the command. */
   async #alone(command: Command): Promise<Answers> {
     try {
-      return [undefined, await (command(this.#redis as unknown as Commander) as unknown as Promise<unknown>)]; // it has the same commands
+      const answer: unknown = command(this.#redis as unknown as Commander); // it has the same commands
+      return [undefined, await answer];
     } catch (cause) {
       return [cause, undefined];
     }

@@ -1,5 +1,6 @@
 /** Named points at which a process can be made to stand still, so that tests kill it exactly there (docs/durability.md). */
 import { writeSync } from "node:fs";
+import { flushLog } from "./log.ts";
 
 /** Points of the outbound walk (a), the inbound walk (b) and the broker (k), in the order in which a letter passes them. */
 export const HALTS = [
@@ -21,6 +22,7 @@ let passes = 0;
  */
 export function haltAt(point: HaltPoint): void {
   if (point !== wanted || ++passes !== Number(pass)) return;
+  flushLog();
   writeSync(1, `${JSON.stringify({ event: "halted", point })}\n`);
   process.kill(process.pid, "SIGSTOP");
 }

@@ -16,9 +16,36 @@ export interface Log {
 }
 
 /** @param destination a stream for the lines; standard output unless given */
-export function createLog(destination?: DestinationStream): Log {
+export function createLog(destination: DestinationStream = standardOutput()): Log {
   const options = { base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: (label: string) => ({ level: label }) } };
-  return wrap(destination ? pino(options, destination) : pino(options));
+  return wrap(pino(options, destination));
+}
+
+let output: (DestinationStream & { flush(): void }) | undefined;
+
+/** The lines of one turn of the event loop go out in one write: a write to a pipe costs more than a line. */
+function standardOutput(): DestinationStream {
+  if (output) return output;
+  const destination = pino.destination({ fd: 1, sync: true });
+  let lines = "";
+  const flush = (): void => {
+    if (lines !== "") destination.write(lines);
+    lines = "";
+  };
+  process.on("exit", flush);
+  output = {
+    flush,
+    write(line) {
+      if (lines === "") setImmediate(flush);
+      lines += line;
+    },
+  };
+  return output;
+}
+
+/** Lets out what waits for the end of this turn of the event loop. */
+export function flushLog(): void {
+  output?.flush();
 }
 
 /** A log that also tells somebody of every line: what is counted is what is written, and no step of a walk needs a second word for it. */

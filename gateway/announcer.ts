@@ -1,4 +1,5 @@
 /** Tells the broker which letters are on their way: one call at a time, and what came meanwhile goes together in the next one. */
+import { setTimeout as pause } from "node:timers/promises";
 import type { BrokerClient } from "../broker/client.ts";
 import { Fault } from "../mime/fault.ts";
 
@@ -10,6 +11,8 @@ interface Waiting {
 
 /** What one call may name (docs/protocol.md, section 6). */
 const MOST = 1_000;
+/** From one call to the next at least: nobody waits for it, and a call of many costs little more than a call of one. */
+const BETWEEN_MS = 25;
 
 export class Announcer {
   readonly #broker: Pick<BrokerClient, "dispatched">;
@@ -36,6 +39,7 @@ export class Announcer {
       const together = this.#waiting.slice(0, MOST);
       this.#waiting = this.#waiting.slice(MOST);
       await this.#tellOf(together);
+      if (this.#waiting.length < MOST) await pause(BETWEEN_MS);
     }
     this.#isTelling = false;
   }

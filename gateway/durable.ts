@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
-import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { mkdir, readdir, rename, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -23,7 +23,7 @@ export async function claimFolder(path: string): Promise<void> {
   for (const name of await readdir(path)) if (name.endsWith(UNFINISHED)) await removeDurably(join(path, name));
 }
 
-const [create, sync, writeLarge] = [promisify(fs.open), promisify(fs.fsync), promisify(fs.writeFile)];
+const [sync, shorten, writeLarge] = [promisify(fs.fsync), promisify(fs.ftruncate), promisify(fs.writeFile)];
 
 /** A part that is larger is written by another thread. */
 const AT_ONCE_OCTETS = 256 << 10;
@@ -35,7 +35,7 @@ const AT_ONCE_OCTETS = 256 << 10;
  */
 export async function writeDurably(path: string, parts: Iterable<Buffer>, written?: () => void): Promise<void> {
   await beside(path, async (file) => {
-    for (const part of parts) {
+    for (const part of together(parts)) {
       if (part.length > AT_ONCE_OCTETS) await writeLarge(file, part);
       else writeFileSync(file, part);
     }
@@ -43,6 +43,24 @@ export async function writeDurably(path: string, parts: Iterable<Buffer>, writte
     return written;
   });
   await syncFolder(dirname(path));
+}
+
+/** Small parts in one, as long as that is no large one: each costs a call to the system. */
+function* together(parts: Iterable<Buffer>): Generator<Buffer> {
+  let small: Buffer[] = [];
+  let octets = 0;
+  for (const part of parts) {
+    if (octets + part.length > AT_ONCE_OCTETS) {
+      if (octets > 0) yield Buffer.concat(small);
+      [small, octets] = [[], 0];
+    }
+    if (part.length > AT_ONCE_OCTETS) yield part;
+    else {
+      small.push(part);
+      octets += part.length;
+    }
+  }
+  if (octets > 0) yield Buffer.concat(small);
 }
 
 /** Replaces or makes a file whole, for whoever reads it from now on; after a loss of power the former one may be there again. */
@@ -54,7 +72,7 @@ export async function writeWhole(path: string, content: Buffer): Promise<void> {
 async function beside(path: string, write: (file: number) => Promise<(() => void) | undefined> | void): Promise<void> {
   const unfinished = `${path}.${randomBytes(6).toString("hex")}${UNFINISHED}`;
   try {
-    const file = await create(unfinished, "wx", 0o600);
+    const file = openSync(unfinished, "wx", 0o600);
     let written: (() => void) | undefined | void;
     try {
       written = await write(file);
@@ -62,7 +80,7 @@ async function beside(path: string, write: (file: number) => Promise<(() => void
       closeSync(file);
     }
     written?.();
-    await rename(unfinished, path);
+    renameSync(unfinished, path);
   } catch (thrown) {
     await unlink(unfinished).catch(() => undefined); // room for what is tried next
     throw storageFault(thrown);
@@ -81,6 +99,16 @@ function storageFault(thrown: unknown): unknown {
 export async function renameDurably(from: string, to: string): Promise<void> {
   await rename(from, to);
   await syncFolder(dirname(to));
+}
+
+/** Cuts a file off behind so many octets; by another thread, for the disk may have to be waited for. */
+export async function cut(path: string, octets: number): Promise<void> {
+  const file = openSync(path, "r+");
+  try {
+    await shorten(file, octets);
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** Removes a file; a missing one is as good. */

@@ -1,7 +1,9 @@
 /** What was sent and what came of it: one record a letter, and the receipts that came back, each with the signature that it speaks of. */
 import { createHash } from "node:crypto";
+import { rename } from "node:fs/promises";
 import { join } from "node:path";
-import { Serial, claimFolder, readRecord, readRecords, writeDurably } from "./durable.ts";
+import { Fault } from "../mime/fault.ts";
+import { Serial, claimFolder, readRecord, readRecords, writeDurably, writeWhole } from "./durable.ts";
 
 export interface LetterRecipient {
   readonly address: string;
@@ -49,6 +51,8 @@ function mayBecome(before: LetterRecipient["state"], next: LetterRecipient["stat
   return before !== "delayed" || ENDED.includes(next);
 }
 
+const encoded = (letter: Letter): Buffer => Buffer.from(`${JSON.stringify(letter, null, 1)}\n`);
+
 export class Letters {
   readonly #folder: string;
   readonly #serial = new Serial();
@@ -61,13 +65,37 @@ export class Letters {
     await claimFolder(this.#folder);
   }
 
-  /** Adds a letter. What is there already stays as it is: it may have gone further. */
-  async add(letter: Letter): Promise<void> {
+  /**
+   * Adds a letter. What is there already stays as it is: it may have gone further. It is not synced: what a loss of power takes is
+   * restored from the spool, which holds it for a day.
+   */
+  add(letter: Letter): Promise<void> {
+    return this.#add(letter, writeWhole);
+  }
+
+  /** The same for good, after a loss of power. */
+  restore(letter: Letter): Promise<void> {
+    return this.#add(letter, (path, content) => writeDurably(path, [content]));
+  }
+
+  async #add(letter: Letter, write: (path: string, content: Buffer) => Promise<void>): Promise<void> {
     await this.#serial.run(nameOf(letter), async () => {
-      const before = (await this.find(letter))?.recipients ?? [];
+      const before = (await this.#intact(letter))?.recipients ?? [];
       const known = new Set(before.map(({ session }) => session));
-      await this.#write({ ...letter, recipients: [...before, ...letter.recipients.filter(({ session }) => !known.has(session))] });
+      const added = letter.recipients.filter(({ session }) => !known.has(session));
+      if (added.length > 0) await write(this.#pathOf(letter), encoded({ ...letter, recipients: [...before, ...added] }));
     });
+  }
+
+  /** A record that was not on the disk as a whole when the power went is none, and is laid aside. */
+  async #intact(name: LetterName): Promise<Letter | undefined> {
+    try {
+      return await this.find(name);
+    } catch (thrown) {
+      if (!(thrown instanceof Fault)) throw thrown;
+      await rename(this.#pathOf(name), `${this.#pathOf(name)}.damaged`);
+      return undefined;
+    }
   }
 
   /** Changes one recipient's state. @returns whether there is such a recipient */
@@ -105,7 +133,7 @@ export class Letters {
   }
 
   async #write(letter: Letter): Promise<void> {
-    await writeDurably(this.#pathOf(letter), [Buffer.from(`${JSON.stringify(letter, null, 1)}\n`)]);
+    await writeDurably(this.#pathOf(letter), [encoded(letter)]);
   }
 
   #pathOf(name: LetterName): string {

@@ -23,6 +23,7 @@ import { Logins } from "./login.ts";
 import { addGauges, Counted } from "./metrics.ts";
 import type { Letterbox, Seen } from "./mailbox.ts";
 import { Maildir } from "./maildir.ts";
+import { restoreRegister } from "./power.ts";
 import { receiveReceipt } from "./receipts.ts";
 import { Renewal } from "./renewal.ts";
 import { governing } from "./rules.ts";
@@ -81,6 +82,7 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
       new Letters(join(config.data, FOLDERS.letters)),
     ];
     await Promise.all([spool.prepare(), journal.prepare(), letters.prepare()]);
+    await restoreRegister(config.data, spool, letters);
     const tidying = tidy({ spool, journal, log, retention: config.retention, now }, running.signal);
     running.onStop(() => tidying);
     const identities = new Identities(config, log);

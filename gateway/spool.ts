@@ -1,9 +1,10 @@
 /**
  * The spool: sealed copies that were accepted and are on their way (S5). One file a submission, synced before the 250; never a key,
- * never a text. What is finished leaves an empty file of its name for a while, by which a repeated submission is known.
+ * never a text. What is finished leaves the first line of its file for a while, by which a repeated submission is known, and what the
+ * register holds of it.
  */
-import { closeSync, existsSync, openSync, readSync } from "node:fs";
-import { open, rename, rm, stat, statfs, truncate, unlink, writeFile } from "node:fs/promises";
+import { closeSync, existsSync, openSync, readSync, renameSync, statSync, truncateSync } from "node:fs";
+import { open, rm, stat, statfs, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ticketHash } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
@@ -12,6 +13,7 @@ import { inPieces, octetsIn, type Octets } from "../mime/pieces.ts";
 import {
   Serial,
   claimFolder,
+  cut,
   namesIn,
   readRecord,
   recordIn,
@@ -125,7 +127,16 @@ export class Spool {
     await claimFolder(this.#folder);
     const waiting = new Set(await namesIn(this.#folder, LETTER));
     for (const id of await namesIn(this.#folder, STATE)) if (!waiting.has(id)) await removeDurably(this.#path(id, STATE));
-    for (const id of await namesIn(this.#folder, DONE)) await truncate(this.#path(id, DONE));
+    for (const id of await namesIn(this.#folder, DONE)) {
+      const { line } = this.#ending(id);
+      truncateSync(this.#path(id, DONE), line.length);
+    }
+  }
+
+  /** What the register holds of letters that are finished and remembered. */
+  async registered(): Promise<Letter[]> {
+    const endings = (await namesIn(this.#folder, DONE)).map((id) => this.#ending(id));
+    return endings.flatMap(({ line, path }) => (line.length === 0 ? [] : ((recordIn(line, path) as Entry).register ?? [])));
   }
 
   /** Whether a letter could be written now. @returns octets that are free. @throws the system's error */
@@ -178,7 +189,8 @@ export class Spool {
     const found: Spooled[] = [];
     for (const id of await namesIn(this.#folder, LETTER)) {
       try {
-        found.push(await this.#read(id));
+        const spooled = await unlessMissing(this.#read(id)); // it may have been finished meanwhile
+        if (spooled) found.push(spooled);
       } catch (thrown) {
         broken(id, thrown);
       }
@@ -205,11 +217,11 @@ export class Spool {
   }
 
   /** Takes a finished submission out, and remembers its id. */
-  async finish({ entry, progress }: Spooled): Promise<void> {
+  async finish({ entry, progress, head }: Spooled): Promise<void> {
     const [letter, done, state] = [LETTER, DONE, STATE].map((ending) => this.#path(entry.id, ending)) as [string, string, string];
-    if (isForgivable(entry, progress)) await rename(letter, done);
+    if (isForgivable(entry, progress)) renameSync(letter, done);
     else await renameDurably(letter, done);
-    await truncate(done);
+    await cut(done, head);
     if (existsSync(state)) await rm(state);
   }
 
@@ -224,6 +236,18 @@ export class Spool {
       const facts = await unlessMissing(stat(this.#path(id, DONE)));
       if (facts && facts.mtimeMs < before) await removeDurably(this.#path(id, DONE));
     }
+  }
+
+  /** The first line that a finished submission left; nothing where it left none. */
+  #ending(id: string): { readonly line: Buffer; readonly path: string } {
+    const path = this.#path(id, DONE);
+    const { size } = statSync(path);
+    for (let length = Math.min(size, CHUNK_OCTETS); length > 0; length = Math.min(size, length * 2)) {
+      const start = Buffer.allocUnsafe(length);
+      const end = start.subarray(0, readSmall(path, start, 0)).indexOf("\n") + 1;
+      if (end > 0 || length === size) return { line: start.subarray(0, end), path };
+    }
+    return { line: Buffer.alloc(0), path };
   }
 
   /** Only the first line, however large the copies are. */

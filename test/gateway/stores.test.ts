@@ -1,10 +1,11 @@
 /** Durable files, spool, letters and journal: what was promised is there after a restart, for its owner only, under names of our own making. */
-import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { Serial, claimFolder, makeFolder, namesIn, readIfPresent, removeDurably, writeDurably } from "../../gateway/durable.ts";
 import { Journal, type JournalEntry } from "../../gateway/journal.ts";
 import { Letters, type Letter } from "../../gateway/letters.ts";
+import { restoreRegister } from "../../gateway/power.ts";
 import { Spool } from "../../gateway/spool.ts";
 import { temporaryFolder } from "../servers/process.ts";
 
@@ -17,6 +18,8 @@ beforeEach(async () => {
 const modeOf = (path: string): string => (statSync(path).mode & 0o777).toString(8);
 /** Whatever a mail can say, none of it may become part of a file name. */
 const EVIL = "<../../../../etc/passwd\0\n%2e%2e/CON@a.example>";
+
+const readFile = (path: string): string => (statSync(path).isFile() ? readFileSync(path, "utf8") : "");
 
 /** All files below are the owner's, and none is named by what a mail said. */
 function expectPrivate(): void {
@@ -143,7 +146,7 @@ describe("the spool", () => {
     }
     expect((await spool.all()).map(({ entry: { id } }) => id)).toEqual(["a", "c"]);
     expect(readdirSync(folder).filter((name) => name.startsWith("b"))).toEqual(["b.done"]);
-    expect(statSync(join(folder, "b.done")).size).toBe(0);
+    expect(readFileSync(join(folder, "b.done"), "utf8")).toMatch(/^\{"id":"b",[^\n]*\}\n$/u); // and nothing of the copies
   });
 
   test("knows a submission again while it waits, when it is finished, after a restart, and no longer than wanted", async () => {
@@ -187,10 +190,11 @@ describe("the spool", () => {
     const spool = new Spool(folder);
     await spool.prepare();
     writeFileSync(join(folder, "gone.state"), "[]");
-    writeFileSync(join(folder, "ended.done"), "a sealed copy that was not cut off yet");
+    writeFileSync(join(folder, "ended.done"), `{${" ".repeat(100_000)}}\na sealed copy that was not cut off yet`);
+    writeFileSync(join(folder, "older.done"), "a file without a line");
     await new Spool(folder).prepare();
-    expect(readdirSync(folder)).toEqual(["ended.done"]);
-    expect(statSync(join(folder, "ended.done")).size).toBe(0);
+    expect(readdirSync(folder).toSorted()).toEqual(["ended.done", "older.done"]);
+    expect(["ended.done", "older.done"].map((name) => statSync(join(folder, name)).size)).toEqual([100_003, 0]);
   });
 
   test("says which entry it cannot read", async () => {
@@ -240,6 +244,37 @@ describe("the letters", () => {
     await letters.add(letter({ recipients: sessions.map((session) => recipient(session)) }));
     await Promise.all(sessions.map((session) => letters.change(NAME, session, { state: "handed-over" })));
     expect((await letters.find(NAME))?.recipients.every(({ state }) => state === "handed-over")).toBe(true);
+  });
+
+  test("after a loss of power are restored from the spool, once: what is missing or torn, and nothing that went further", async () => {
+    const letters = await open();
+    const spool = new Spool(join(folder, "spool"));
+    await spool.prepare();
+    const [kept, missing, torn, waiting] = ["kept", "missing", "torn", "waiting"].map((id) => letter({ messageId: `<${id}@a.example>` }));
+    for (const [at, register] of [kept, missing, torn, waiting].entries()) {
+      const { messageId, sender, acceptedAt } = register!;
+      const spooled = await spool.put({ id: `entry${at}`, sender, messageId, acceptedAt, register: register! }, []);
+      if (register !== waiting) await spool.finish(spooled);
+    }
+    for (const one of [kept!, torn!]) await letters.add(one);
+    await letters.change(kept!, "s1", { state: "opened", evidence: "e" });
+    const tornPath = join(
+      folder,
+      readdirSync(folder).find((name) => readFile(join(folder, name)).includes("<torn@"))!,
+    );
+    truncateSync(tornPath);
+
+    await restoreRegister(folder, spool, letters, "first boot");
+    expect((await letters.find(kept!))?.recipients).toMatchObject([{ state: "opened" }, { state: "accepted" }]);
+    expect([await letters.find(missing!), await letters.find(torn!)]).toEqual([missing, torn]);
+    expect(await letters.find(waiting!)).toBeUndefined(); // its entry adds it when it goes on
+    expect(existsSync(`${tornPath}.damaged`)).toBe(true);
+
+    truncateSync(tornPath);
+    await restoreRegister(folder, spool, letters, "first boot");
+    await expect(letters.find(torn!)).rejects.toMatchObject({ code: "internal" });
+    await restoreRegister(folder, spool, letters, "second boot");
+    expect(await letters.find(torn!)).toEqual(torn);
   });
 
   test("what was opened stays opened, whatever the next hop answers later", async () => {
