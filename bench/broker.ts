@@ -23,13 +23,15 @@ export interface BrokerOrder {
   readonly password: string;
   /** Where receipts go. */
   readonly relayPort: number;
-  /** Processes; one where left out. */
+  /** Brokers; one where left out. */
   readonly count?: number;
+  /** Processes of each; one where left out. */
+  readonly workers?: number;
 }
 
 const UNLIMITED = { perGateway: { burst: 1_000_000, perSecond: 1_000_000 } };
 
-export async function startBroker({ table, password, relayPort, count = 1 }: BrokerOrder): Promise<BrokerPlace> {
+export async function startBroker({ table, password, relayPort, count = 1, workers = 1 }: BrokerOrder): Promise<BrokerPlace> {
   const home = await temporaryFolder("bench-broker");
   const ports: number[] = [];
   while (ports.length < count) ports.push(await freePort());
@@ -50,6 +52,7 @@ export async function startBroker({ table, password, relayPort, count = 1 }: Bro
         dayKeys: "days",
         table: { ...table, passwordFile: "redis.password" },
         limits: UNLIMITED,
+        workers,
         receipts: { from: "receipts@broker.example", relay: { host: "127.0.0.1", port: relayPort, tls: "none" } },
       }),
     );

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Figure } from "./row.ts";
 
 /** Where tsconfig.bench.json puts the sides. */
-const compiled = join(import.meta.dirname, "..", "node_modules", ".cache", "bench", "bench", "sides");
+export const compiled = join(import.meta.dirname, "..", "node_modules", ".cache", "bench", "bench", "sides");
 
 /** Runs a program that prints a `Figure`. @throws Error with what it said where it fails */
 export function figureOf(command: string, args: readonly string[]): Promise<Figure> {

@@ -2,11 +2,10 @@
 import { chmodSync, copyFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pem } from "../test/mime/parties.ts";
-import { Talk } from "../test/gateway/talk.ts";
 import { freePort } from "../test/servers/ports.ts";
 import { startPostfix } from "../test/servers/postfix.ts";
 import { temporaryFolder } from "../test/servers/process.ts";
-import type { Target } from "./load.ts";
+import { inTheClear, type Target } from "./load.ts";
 import { orderOf } from "./sides/letter.ts";
 import { startSink, type Sink } from "./sink.ts";
 
@@ -15,17 +14,6 @@ export interface Relay {
   readonly target: Target;
   stop(): Promise<void>;
 }
-
-/** Mail clients at this port. */
-const targetAt = (port: number): Target => ({
-  from: "alice@a.example",
-  to: "bob@b.example",
-  async connect() {
-    const talk = await Talk.open(port);
-    await talk.say("EHLO client.a.example");
-    return talk;
-  },
-});
 
 /** A Postfix that hands everything to a sink. @param settings lines of main.cf @param services lines of master.cf */
 async function toSink(settings: Record<string, string>, services = "") {
@@ -41,7 +29,7 @@ async function toSink(settings: Record<string, string>, services = "") {
 
 export async function postfixRelay(settings: Record<string, string> = {}): Promise<Relay> {
   const { postfix, sink, stop } = await toSink(settings);
-  return { sink, stop, target: targetAt(postfix.port) };
+  return { sink, stop, target: inTheClear(postfix.port) };
 }
 
 /** As FILTER_README of Postfix has it: a second door whose mail goes through a script, which hands it back at the first. */
@@ -61,5 +49,5 @@ export async function postfixFilter(): Promise<Relay> {
 filter unix - n n - 10 pipe flags=Rq user=nobody argv=${script} ${folder} ${back} \${sender} \${recipient}
 `;
   const { sink, stop } = await toSink({ filter_destination_recipient_limit: "1" }, services);
-  return { sink, stop, target: targetAt(door) };
+  return { sink, stop, target: inTheClear(door) };
 }

@@ -9,7 +9,7 @@ import { temporaryFolder } from "../test/servers/process.ts";
 import { startRedis } from "../test/servers/redis.ts";
 import { must, startKakitome } from "../test/walks/kakitome.ts";
 import { atRedis, startBroker } from "./broker.ts";
-import type { Target } from "./load.ts";
+import { inTheClear, type Target } from "./load.ts";
 import { startSink, type Sink } from "./sink.ts";
 
 const ALICE = "alice@a.example";
@@ -19,6 +19,8 @@ const PASSWORD = "alice-secret";
 export interface SendingPlace {
   readonly sink: Sink;
   readonly target: Target;
+  /** The same people, from a network that needs no password, in the clear. */
+  readonly trusted: Target;
   /** Of the gateway. */
   readonly pid: number;
   stop(): Promise<void>;
@@ -30,7 +32,7 @@ export async function startSending(): Promise<SendingPlace> {
   const broker = await startBroker({ ...atRedis(redis), relayPort: sink.port });
   const relay = { host: "127.0.0.1", port: sink.port, tls: "none" };
 
-  const port = await freePort();
+  const [port, plainPort] = [await freePort(), await freePort()];
   const gatewayFile = join(folder, "gateway.yaml");
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", join(folder, "door.key.pem")];
   const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"];
@@ -42,7 +44,11 @@ export async function startSending(): Promise<SendingPlace> {
       data: "gateway",
       broker: { url: broker.url },
       submission: {
-        listen: [{ address: `127.0.0.1:${port}`, tls: "implicit" }],
+        listen: [
+          { address: `127.0.0.1:${port}`, tls: "implicit" },
+          { address: `127.0.0.1:${plainPort}`, tls: "starttls" },
+        ],
+        trustedNetworks: ["127.0.0.1"],
         certificate: "door.crt.pem",
         key: "door.key.pem",
         limits: { perMinute: 1_000_000 },
@@ -60,6 +66,7 @@ export async function startSending(): Promise<SendingPlace> {
   return {
     sink,
     pid: gateway.pid,
+    trusted: inTheClear(plainPort),
     target: {
       from: ALICE,
       to: BOB,

@@ -23,7 +23,12 @@ interface Asking {
 }
 
 /** One client process with two mailboxes. */
-async function startAsking(order: { readonly table: object; readonly password: string; readonly count?: number }): Promise<Asking> {
+async function startAsking(order: {
+  readonly table: object;
+  readonly password: string;
+  readonly count?: number;
+  readonly workers?: number;
+}): Promise<Asking> {
   const place = await startBroker({ ...order, relayPort: NO_RELAY });
   const gateway = await enrolHere(place, "a.example", "b.example");
   const [alice, bob] = [await gateway.enrol("alice@a.example"), await gateway.enrol("bob@b.example")];
@@ -77,6 +82,21 @@ const againstCryptography = (step: Step) => async (): Promise<Sides> => {
   };
 };
 
+/** Two processes and one, each on a Redis of its own. */
+async function twoWorkersAgainstOne(): Promise<Sides> {
+  const [many, few] = [await startRedis(), await startRedis()];
+  const [ours, peer] = [await startAsking({ ...atRedis(many), workers: 2 }), await startAsking(atRedis(few))];
+  for (const asking of [ours, peer]) await rate(asking, "declare", WARM);
+  return {
+    ours: () => rate(ours, "declare"),
+    peer: () => rate(peer, "declare"),
+    async stop() {
+      await Promise.all([ours.stop(), peer.stop()]);
+      await Promise.all([many.stop(), few.stop()]);
+    },
+  };
+}
+
 /** @param count processes at the cluster */
 const clusterAgainstOne = (count: number) => async (): Promise<Sides> => {
   const [redis, cluster] = [await startRedis(), await startCluster()];
@@ -108,6 +128,14 @@ export const broker: readonly Row[] = [
     unit: "requests/s",
     goal: { atLeast: 0.6 },
     prepare: againstCryptography("present"),
+  },
+  {
+    name: "workers",
+    what: "S1-S3, a broker of two worker processes",
+    peer: "a broker of one process",
+    unit: "requests/s",
+    goal: { atLeast: 1.3 },
+    prepare: twoWorkersAgainstOne,
   },
   ...([1, 2] as const).map((count): Row => ({
     name: `declare-cluster-${count}`,
