@@ -1,5 +1,5 @@
 /** The operator's door: a listener of its own with a token of its own; what it tells holds no key, no ticket and no token but a new invitation's. */
-import { createHash, timingSafeEqual } from "node:crypto";
+import { hash, timingSafeEqual } from "node:crypto";
 import type { HttpBindings } from "@hono/node-server";
 import { Hono, type Context } from "hono";
 import { z } from "zod";
@@ -24,7 +24,7 @@ interface AdminPlace {
 /** 128 bits in base64url; hex has more. */
 const SHORTEST_TOKEN = 22;
 
-const hashOf = (text: string): Buffer => createHash("sha256").update(text).digest();
+const hashOf = (text: string): Buffer => hash("sha256", text, "buffer");
 
 const inviteBody = z.strictObject({ for: z.array(z.string().min(1).max(254)).min(1).max(100) });
 const reason = z.enum(Object.keys(REVOCATION_REASONS) as [RevocationReason, ...RevocationReason[]]).default("unspecified");

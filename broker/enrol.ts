@@ -1,5 +1,5 @@
 /** S0: a gateway enrols once with a one-time token, then its mailboxes by itself; private keys stay where they were made. */
-import { createHash, randomBytes, type KeyObject } from "node:crypto";
+import { createHash, hash, randomBytes, type KeyObject } from "node:crypto";
 import { inScope, parseDomain, parseMailbox, type Mailbox } from "../mime/address.ts";
 import { parseCertificate, serialOf, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
@@ -17,7 +17,7 @@ const INVITE_LIFETIME_MS = 7 * 86_400_000;
 const REPEATED_WITHIN_MS = 60 * 60_000;
 const MOST_FORMER = 8;
 
-const tokenHash = (token: string): string => createHash("sha256").update(token).digest("hex");
+const tokenHash = (token: string): string => hash("sha256", token);
 
 /**
  * Makes a one-time token for a gateway that may act for these addresses and domains.

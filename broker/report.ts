@@ -1,5 +1,5 @@
 /** S11, T1, T2: from a row to the mail that its sender gets: which statement is due, and what it says. */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { evidenceId, type AccessEvidence, type ReportEvidence } from "../mime/evidence.ts";
 import { buildReceipt } from "../mime/report.ts";
 import type { Broker } from "./broker.ts";
@@ -98,7 +98,7 @@ function evidenceOf(
       evidence: row.evidence,
       confirmedAt: iso(row.confirmedAt),
       recipientCertificate: row.certificate,
-      recipientReceipt: createHash("sha256").update(recipientReceipt).digest("hex"),
+      recipientReceipt: hash("sha256", recipientReceipt),
       openingValue,
     };
     return [handover, recipientReceipt];

@@ -78,11 +78,9 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
 /** The gateway behind the connection: enrolment and validity are checked at every request, not only when it connects. */
 async function channelOf(broker: Broker, call: Call, limits: { perGateway: Buckets; perAddress: Buckets }): Promise<Caller> {
   const socket = call.env.incoming.socket as TLSSocket; // the server below is a TLS server
-  const der = socket.getPeerX509Certificate()?.raw;
   let certificate: Certificate;
   try {
-    if (!der) throw new Fault("unauthenticated", "no client certificate");
-    certificate = parseCertificate(der);
+    certificate = shownOn(socket);
     verifyChain(certificate, { roots: rootsOf(broker), at: broker.now(), purpose: OID.clientAuth });
   } catch (cause) {
     limits.perAddress.take(networkOf(socket.remoteAddress));
@@ -95,6 +93,19 @@ async function channelOf(broker: Broker, call: Call, limits: { perGateway: Bucke
   const isRevoked = await isGatewayRevoked(registry, certificate, gateway?.renews);
   if (!gateway || isRevoked) throw new Fault("unauthenticated", `the gateway is ${isRevoked ? "revoked" : "not enrolled"}`);
   return { gateway: gateway.renews === undefined ? gateway : { ...gateway, fingerprint: gateway.renews }, registry };
+}
+
+const shown = new WeakMap<TLSSocket, Certificate>();
+
+/** The certificate that was shown on a connection, which cannot show another: TLS 1.3 has no renegotiation, and none is asked for later. @throws Fault */
+function shownOn(socket: TLSSocket): Certificate {
+  const known = shown.get(socket);
+  if (known) return known;
+  const der = socket.getPeerX509Certificate()?.raw;
+  if (!der) throw new Fault("unauthenticated", "no client certificate");
+  const certificate = parseCertificate(der);
+  shown.set(socket, certificate);
+  return certificate;
 }
 
 /** Listens. @param tls key and certificate of this host, PEM */

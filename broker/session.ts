@@ -1,5 +1,5 @@
 /** One registered letter for one recipient: the states of its row and what is known in each (docs/protocol.md, section 6). */
-import { createHash, randomBytes } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 import { letterOf } from "../config/log.ts";
 import type { KeyHold, SigningOrder } from "../mime/letter.ts";
 import type { Language } from "../mime/words.ts";
@@ -164,5 +164,5 @@ export function newSessionId(): Buffer {
 }
 
 export function sessionHash(sessionId: Buffer): SessionHash {
-  return createHash("sha256").update(sessionId).digest("hex");
+  return hash("sha256", sessionId);
 }

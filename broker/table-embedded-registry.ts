@@ -1,5 +1,5 @@
 /** Who may take part, kept in the embedded table: gateways, mailboxes and one-time invites (enrolment, before S1); and what is revoked. */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { EmbeddedSteps } from "./table-embedded-step.ts";
 import { gatewayOf, mailboxOf, revocationOf, usableInvite, useOf } from "./table-record.ts";
 import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Registry, RegistryView, Revocation } from "./table.ts";
@@ -62,7 +62,7 @@ export class EmbeddedRegistry extends EmbeddedSteps implements Registry {
     return this.step(() => {
       const known = this.record("revocation", name);
       if (known !== undefined) return revocationOf(known);
-      this.audit("revoked", createHash("sha256").update(name).digest("hex"), at, who);
+      this.audit("revoked", hash("sha256", name), at, who);
       return revocationOf(this.putText("revocation", name, JSON.stringify({ name, reason, subject, at })));
     });
   }

@@ -1,5 +1,5 @@
 /** Who may take part, kept in Redis: gateways, mailboxes and one-time invites, one key each (enrolment, before S1); and what is revoked. */
-import { createHash, randomUUID } from "node:crypto";
+import { hash, randomUUID } from "node:crypto";
 import { BUCKETS, mastersOf } from "./table-redis-address.ts";
 import type { RedisLink } from "./table-redis-link.ts";
 import { gatewayOf, mailboxOf, revocationOf, usableInvite, useOf } from "./table-record.ts";
@@ -83,10 +83,10 @@ export class RedisRegistry implements Registry {
 
   /** With its audit entry, so that a table that went back before it is noticed. */
   async revoke({ name, reason, subject, at }: Revocation, who: string): Promise<Revocation> {
-    const hash = createHash("sha256").update(name).digest("hex");
+    const digest = hash("sha256", name);
     const bucket = bucketFor(name);
     const keys = [revokedKey(this.#prefix, bucket), `${this.#prefix}aud:{b${bucket}}`, `${this.#prefix}head:{b${bucket}}`];
-    const { head, answer } = await this.#link.call("revoke", keys, [hash, at, name, JSON.stringify({ name, reason, subject, at }), who]);
+    const { head, answer } = await this.#link.call("revoke", keys, [digest, at, name, JSON.stringify({ name, reason, subject, at }), who]);
     if (head !== "") this.#witness?.saw(bucket, head);
     await this.#tellChange();
     return revocationOf(String(answer));
@@ -137,7 +137,7 @@ export class RedisRegistry implements Registry {
 
 /** Beside the audit log that its entry goes into. */
 export function bucketFor(name: string): string {
-  return createHash("sha256").update(name).digest("hex").slice(0, 2);
+  return hash("sha256", name).slice(0, 2);
 }
 
 /** Hash of what is revoked in one bucket: name -> record. */

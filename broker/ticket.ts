@@ -1,5 +1,5 @@
 /** Tickets: a session ID encrypted to the broker's own public key, opaque to everyone who carries it (patent claim 5). */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { openWithPrivateKey, type Opener } from "../mime/open.ts";
@@ -38,5 +38,5 @@ export function openTicket(ticket: Buffer, openers: readonly Opener[]): TicketCo
 
 /** SHA-256 of a ticket in hex: how gateways, logs and evidence name a session without opening it. */
 export function ticketHash(ticket: Buffer): string {
-  return createHash("sha256").update(ticket).digest("hex");
+  return hash("sha256", ticket);
 }

@@ -1,5 +1,5 @@
 /** The log: one JSON line an event (pino). Keys, bodies and whole tickets have no way into it; errors show their words and causes only. */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { types } from "node:util";
 import { pino, type DestinationStream, type Logger } from "pino";
 import { Fault } from "../mime/fault.ts";
@@ -75,7 +75,7 @@ const LETTER_DIGITS = 16;
  * compute from its Message-ID, and nobody needs to keep secret. A recipient's copy has a name of its own beside it, `session`.
  */
 export function letterOf(messageId: string): string {
-  return createHash("sha256").update(messageId.trim()).digest("hex").slice(0, LETTER_DIGITS);
+  return hash("sha256", messageId.trim()).slice(0, LETTER_DIGITS);
 }
 
 /** The chain of words in a failure, outermost first: for the log of this side only. */

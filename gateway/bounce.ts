@@ -1,5 +1,5 @@
 /** The notice to a sender whose letter could not be handed over (RFC 3464); it returns the sealed copy's header, never a text. */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { splitMessage } from "../mime/headers.ts";
 import { noticeMail, printable } from "./notice.ts";
 import { WORDS, type Language } from "./words.ts";
@@ -60,5 +60,5 @@ export interface Refusal {
 
 /** Names the notice about a copy, by its place in the entry: the same at every attempt, so that a crash between the notice and its mark does not send two. */
 export function noticeId(letter: string, at: number): string {
-  return createHash("sha256").update(`notice ${letter} ${at}`).digest("hex").slice(0, 32);
+  return hash("sha256", `notice ${letter} ${at}`).slice(0, 32);
 }

@@ -1,5 +1,5 @@
 /** A client's settings in the formats that mail clients read: autoconfig 1.1, Apple's profile, Autodiscover, draft-ietf-mailmaint-pacc, muttrc. */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { ClientSettings, MailServer } from "./client-settings.ts";
 
 /** Characters that XML 1.0 does not know have no place in a name either. */
@@ -86,7 +86,7 @@ function plain(value: Entry[1]): string {
 
 /** The same for the same account, so that a profile that is installed again takes the place of the first (RFC 9562 §5.8). */
 function uuid(text: string): string {
-  const octets = createHash("sha256").update(text).digest().subarray(0, 16);
+  const octets = hash("sha256", text, "buffer").subarray(0, 16);
   octets.writeUInt8((octets.readUInt8(6) & 0x0f) | 0x80, 6);
   octets.writeUInt8((octets.readUInt8(8) & 0x3f) | 0x80, 8);
   return octets

@@ -1,5 +1,5 @@
 /** Commands by mail: what an authenticated sender writes to the gateway's control address goes nowhere and is answered by a notice. */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { parseMailbox, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { onlyValue } from "../mime/headers.ts";
@@ -30,7 +30,7 @@ export async function command(parts: ControlParts, submission: Submission, signa
   const subject = decodedWords(onlyValue(message.fields, "subject") ?? "");
   const { text, about } = await answerTo(parts, subject, [author.key, submission.sender.key], signal);
   const to = submission.sender.address;
-  const id = createHash("sha256").update(`command ${to}\0${messageId}`).digest("hex").slice(0, 32);
+  const id = hash("sha256", `command ${to}\0${messageId}`).slice(0, 32);
   const { name: host, language } = parts;
   const mail = noticeMail({ host, to, language, text, id, now, about: about ?? messageId });
   await send(parts, { id, mail }, to, messageId);

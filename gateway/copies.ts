@@ -46,8 +46,9 @@ type Signed = Pick<Copy, "letter" | "signing" | "outer">;
 function signOne(parts: CopyParts, { hold, signing: order, subject }: Form, bcc?: Mailbox): Signed {
   const { message, identity, brokerUrl, time } = parts;
   const outer = outerFields(message, encodedWords(subject));
-  const signing: Signing = { order, signer: identity.signer, time, contentId: randomBytes(32), brokerUrl };
-  const nonce = randomBytes(24);
+  const random = randomBytes(56); // each call costs more than its octets
+  const [nonce, contentId] = [random.subarray(0, 24), random.subarray(24)];
+  const signing: Signing = { order, signer: identity.signer, time, contentId, brokerUrl };
   const payload = payloadPieces(message, { outer, nonce, legacyDisplay: hold === "enclosed", ...(bcc && { bcc }) });
   return { letter: signLetter(payload, nonce, signing), signing, outer };
 }

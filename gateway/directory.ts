@@ -1,5 +1,5 @@
 /** Who is enrolled, as the broker says; its certificates are kept on disk for the time in which it cannot be asked. */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { BrokerClient } from "../broker/client.ts";
@@ -55,7 +55,7 @@ export class CertificateCache {
 
   /** File names come from digests: an address never names a file. */
   #path({ key }: Mailbox): string {
-    return join(this.#folder, `${createHash("sha256").update(key).digest("hex")}.pem`);
+    return join(this.#folder, `${hash("sha256", key)}.pem`);
   }
 }
 

@@ -1,5 +1,5 @@
 /** Plain S/MIME in a mailbox whose key is its gateway's: opened with that key alone, filed like a letter. No ticket, so no key is asked for and no receipt goes out. */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { OpenedLetter } from "../mime/bind.ts";
 import { openPlain, readPlain } from "../mime/open-plain.ts";
 import { restore } from "../mime/payload.ts";
@@ -15,7 +15,7 @@ export async function receivePlain(parts: OpeningParts & FilingParts, mailbox: L
   const { openers } = parts.identity();
   const envelope = readPlain(mail, openers);
   if (!envelope) return "left";
-  const name = createHash("sha256").update(envelope).digest("hex");
+  const name = hash("sha256", envelope);
   return parts.journal.alone(name, async () => {
     const before = await parts.journal.find(parts.own.address.address, name);
     const isFiled = before?.stage === "opened";
@@ -43,7 +43,7 @@ async function isOpened(
     return false;
   }
   const { payload, entity, openingValue } = opened;
-  const marker = createHash("sha256").update(openingValue).digest("hex").slice(0, 32); // only its author and its reader know it
+  const marker = hash("sha256", openingValue).slice(0, 32); // only its author and its reader know it
   await keep(parts, name, payload.messageId, { stage: "begun" });
   const letter = restore(payload, entity, own.deliver, resultFields(parts, opened, { marker }));
   await file(mailbox, seen, { letter, marker, claimedUntil: Number.POSITIVE_INFINITY }, false);

@@ -1,5 +1,5 @@
 /** The inbound walk: a sealed letter in a mailbox, or on its way there, to the opened letter and its confirmation (patent S6-S10). It reads downwards in the order of the steps. */
-import { createHash, randomBytes } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 import { ticketHash, type OpeningProof } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
 import { letterOf, type Log } from "../config/log.ts";
@@ -35,7 +35,7 @@ export async function receive(parts: InboundParts, mailbox: Letterbox, seen: See
     if (seen.flags.includes("\\Deleted")) return "left";
     const asItCame = mailbox.use === "spend" ? await mailbox.fetch(seen.uid) : mail;
     if (!asItCame) return "left";
-    return leave({ ...parts, log: known }, mailbox, seen, createHash("sha256").update(asItCame).digest("hex"), thrown); // it has no ticket to be named by
+    return leave({ ...parts, log: known }, mailbox, seen, hash("sha256", asItCame), thrown); // it has no ticket to be named by
   }
   if (!sealed) return receivePlain({ ...parts, log: known }, mailbox, seen, mail);
   const session = ticketHash(sealed.shell.ticket);

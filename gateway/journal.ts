@@ -1,5 +1,5 @@
 /** The inbound journal: what was done with which session, so that a crash neither loses a letter nor files it twice. */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { join } from "node:path";
 import { Serial, claimFolder, readRecord, readRecords, removeDurably, writeDurably } from "./durable.ts";
 
@@ -88,6 +88,6 @@ export class Journal {
 
   /** File names come from digests: nothing of a mail or a mailbox ever names a file. */
   #path(mailbox: string, name: string, ending: string): string {
-    return join(this.#folder, `${createHash("sha256").update(`${mailbox}\0${name}`).digest("hex")}${ending}`);
+    return join(this.#folder, `${hash("sha256", `${mailbox}\0${name}`)}${ending}`);
   }
 }

@@ -1,5 +1,5 @@
 /** What was sent and what came of it: one record a letter, and the receipts that came back, each with the signature that it speaks of. */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { rename } from "node:fs/promises";
 import { join } from "node:path";
 import { Fault } from "../mime/fault.ts";
@@ -39,7 +39,7 @@ const nameOf = ({ sender, messageId }: LetterName): string => `${sender}\0${mess
 
 /** File names come from digests: nothing of a mail ever names a file. */
 function fileOf(name: LetterName): string {
-  return `${createHash("sha256").update(nameOf(name)).digest("hex")}${RECORD}`;
+  return `${hash("sha256", nameOf(name))}${RECORD}`;
 }
 
 /** What the broker's signature says ended. */

@@ -1,5 +1,5 @@
 /** The outbound walk: a message from SMTP DATA to the spool (patent S1-S5). It reads downwards in the order of the steps. */
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, hash, randomBytes } from "node:crypto";
 import { haltAt } from "../config/halt.ts";
 import { letterOf } from "../config/log.ts";
 import { field, joinMessage, type HeaderField } from "../mime/headers.ts";
@@ -108,7 +108,7 @@ async function tell(
   const without = copies.filter(({ ticket }) => !ticket).map(({ recipient }) => recipient.mailbox.address);
   if (sealed && without.length > 0) {
     const { language } = sealed.form;
-    const id = createHash("sha256").update(`without ${letter}`).digest("hex").slice(0, 32);
+    const id = hash("sha256", `without ${letter}`).slice(0, 32);
     const text = WORDS[language].withoutBroker({ messageId, recipients: without });
     await send(parts, { id, mail: noticeMail({ host, to, language, text, id, now, about: messageId }) }, to, messageId);
   }

@@ -1,5 +1,5 @@
 /** Plain S/MIME, signed and encrypted to its recipient's certificate, for the time in which the broker is away: no ticket, no receipt (RFC 8551 §3.3, §3.5). */
-import { createHash, randomBytes } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 import { parseAddressList } from "../mime/address.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { base64EntityPieces } from "../mime/entity.ts";
@@ -30,7 +30,7 @@ export function plainCopy(
   const head = [trace, ...outer, field("MIME-Version", "1.0")];
   const type = `${SEALED_TYPE}; smime-type=${HELD}; name="smime.p7m"`;
   const mail = base64EntityPieces(type, sealed, 'attachment; filename="smime.p7m"', head);
-  return { mail, signatureFile: der, commit: createHash("sha256").update(signature).digest("hex") };
+  return { mail, signatureFile: der, commit: hash("sha256", signature) };
 }
 
 function keysIn(item: HeaderField): string[] {

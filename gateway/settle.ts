@@ -1,7 +1,7 @@
 /** The rulings over a mail's recipients at DATA, and the notice about those who get nothing while the others get the letter. */
 import type { Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { Accepted } from "./accept.ts";
 import { noticeMail } from "./notice.ts";
 import type { Form, Policy } from "./policy.ts";
@@ -60,7 +60,7 @@ export function mixedNotice(
   const told = failed.filter(({ recipient: { notify } }) => notify.length === 0 || notify.includes("FAILURE"));
   if (told.length === 0) return undefined;
   const left = told.map(({ recipient, advice }) => ({ recipient: recipient.mailbox.address, reason: advice }));
-  const id = createHash("sha256").update(`mixed ${letter}`).digest("hex").slice(0, 32);
+  const id = hash("sha256", `mixed ${letter}`).slice(0, 32);
   const recipients = told.map(({ recipient, advice }) => ({
     recipient: recipient.mailbox.address,
     originalRecipient: recipient.originalRecipient,

@@ -1,5 +1,5 @@
 /** Certificates: parsed once, cached; the mailboxes they name (RFC 5280 §4.2.1.6, RFC 9598) and the chain to a trusted root (RFC 5280 §6). */
-import { X509Certificate, createHash, type KeyObject } from "node:crypto";
+import { X509Certificate, hash, type KeyObject } from "node:crypto";
 import type { RevokedSerials } from "./crl.ts";
 import { Cursor, TAG, contextTag, integerOf, isOid, octetsOf, parse, type Element } from "./der.ts";
 import { Fault } from "./fault.ts";
@@ -35,6 +35,7 @@ export interface Certificate {
 
 const LONGEST_OCTETS = 64 << 10;
 const MOST_CACHED = 4_096;
+const SHORT_LETTERS = 4_096;
 const cache = new Map<string, Certificate>();
 
 /**
@@ -44,7 +45,8 @@ const cache = new Map<string, Certificate>();
 export function parseCertificate(encoded: Buffer | string): Certificate {
   try {
     if (encoded.length > LONGEST_OCTETS) throw new Fault("malformed", "the certificate is too large");
-    const name = createHash("sha256").update(encoded).digest("hex");
+    const isShort = typeof encoded === "string" && encoded.length <= SHORT_LETTERS; // of text the engine has a hash of its own
+    const name = isShort ? encoded : hash("sha256", encoded);
     const known = cache.get(name);
     if (known) return known;
     const x509 = new X509Certificate(encoded);

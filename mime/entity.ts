@@ -42,6 +42,8 @@ export function encodeBase64(octets: Octets): Buffer {
 /** The same in pieces. */
 export function base64Pieces(octets: Octets): Pieces {
   const length = octetsIn(octets);
+  if (length > 0 && length <= AT_A_TIME)
+    return madeLater(base64Octets(length), () => [inLines(Buffer.allocUnsafe(4 * Math.ceil(length / 3)), whole(octets))]);
   return madeLater(base64Octets(length), function* () {
     const block = Buffer.allocUnsafe(Math.min(AT_A_TIME, length)); // of whole lines, unless it is the last one
     const flat = Buffer.allocUnsafe(4 * Math.ceil(block.length / 3));
@@ -206,6 +208,17 @@ export function splitMultipart(entity: Entity): Buffer[] {
   throw new Fault("malformed", "a multipart that is not closed");
 }
 
+const BOUNDARY_OCTETS = 18;
+let unused = Buffer.alloc(0);
+
+/** That no part can have foreseen. Many at a time are made: each call costs more than its octets. */
+function newBoundary(): string {
+  if (unused.length === 0) unused = randomBytes(64 * BOUNDARY_OCTETS);
+  const octets = unused.subarray(0, BOUNDARY_OCTETS);
+  unused = unused.subarray(BOUNDARY_OCTETS);
+  return `=_${octets.toString("base64url")}`;
+}
+
 interface MultipartOptions {
   /** Stand before the Content-Type. */
   readonly fields?: readonly HeaderField[];
@@ -221,7 +234,7 @@ export function multipart(subtype: string, parts: readonly Octets[], options: Mu
 
 /** The same in pieces. */
 export function multipartPieces(subtype: string, parts: readonly Octets[], options: MultipartOptions = {}): Pieces {
-  const boundary = options.boundary ?? `=_${randomBytes(18).toString("base64url")}`;
+  const boundary = options.boundary ?? newBoundary();
   const body = parts.flatMap((part) => [Buffer.from(`--${boundary}\r\n`), part, Buffer.from("\r\n")]);
   const parameters = options.parameters === undefined ? "" : ` ${options.parameters};`;
   return messagePieces(

@@ -1,5 +1,5 @@
 /** The broker's evidence: signed statements of what happened to one registered letter, verifiable offline (S11; event names of ETSI EN 319 522-1). */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { Trust } from "./certificate.ts";
 import { Fault } from "./fault.ts";
 import { OID } from "./oids.ts";
@@ -124,7 +124,7 @@ export function evidenceId(
   event: "SubmissionAcceptance" | "ContentAccessTracking" | "ContentHandoverFailure" | "Delayed",
   session: string,
 ): string {
-  return createHash("sha256").update(`${event}\0${session}`).digest("base64url").slice(0, 24);
+  return hash("sha256", `${event}\0${session}`, "base64url").slice(0, 24);
 }
 
 /** The statement as CMS SignedData, DER, its JSON inside. */

@@ -117,7 +117,8 @@ export function joinMessage(fields: readonly HeaderField[], ...body: readonly Oc
 
 /** The same in pieces. */
 export function messagePieces(fields: readonly HeaderField[], ...body: readonly Octets[]): Pieces {
-  return inPieces(...fields.map(({ raw }) => (raw.subarray(-2).equals(CRLF) ? raw : Buffer.concat([raw, CRLF]))), CRLF, ...body);
+  return inPieces(...fields.map(({ raw }) => (endsLine(raw) ? raw : Buffer.concat([raw, CRLF]))), CRLF, ...body);
 }
 
 const CRLF = Buffer.from("\r\n");
+const endsLine = (raw: Buffer): boolean => raw.at(-2) === CRLF[0] && raw.at(-1) === CRLF[1];

@@ -1,8 +1,8 @@
 /** A letter on its way out (S4): signed, sealed for one recipient, and dressed as a mail, in the form and the order of signing that were chosen. */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { Mailbox } from "./address.ts";
 import type { Certificate } from "./certificate.ts";
-import { base64Entity, base64EntityPieces, base64Pieces, multipartPieces } from "./entity.ts";
+import { base64EntityPieces, base64Pieces, multipartPieces } from "./entity.ts";
 import { field, messagePieces, splitMessage, type HeaderField } from "./headers.ts";
 import type { ContentKey } from "./key.ts";
 import { noticePart } from "./notice.ts";
@@ -42,7 +42,7 @@ export interface SignedLetter {
 
 /** SHA-256 of an opening value, hex. */
 export function commitOf(openingValue: Buffer): string {
-  return createHash("sha256").update(openingValue).digest("hex");
+  return hash("sha256", openingValue);
 }
 
 /** Signs the payload, where the order wants that done before sealing. @param nonce the payload's Registered-Mail-Nonce */
@@ -60,9 +60,15 @@ function signedEntity(octets: Octets, { signer, time, contentId, brokerUrl }: Si
   return { entity: signedPieces(content, der), file: der, signature };
 }
 
+const SIGNATURE_FIELDS = [
+  field("Content-Type", 'application/pkcs7-signature; name="smime.p7s"'),
+  field("Content-Transfer-Encoding", "base64"),
+  field("Content-Disposition", 'attachment; filename="smime.p7s"'),
+];
+
 /** The one way in which content and signature are put together. @param boundary a random one where left out */
 export function signedPieces(content: Octets, signature: Buffer, boundary?: string): Pieces {
-  const file = base64Entity('application/pkcs7-signature; name="smime.p7s"', signature, 'attachment; filename="smime.p7s"');
+  const file = messagePieces(SIGNATURE_FIELDS, base64Pieces(signature));
   const parameters = 'protocol="application/pkcs7-signature"; micalg=sha-256';
   return multipartPieces("signed", [content, file], { parameters, ...(boundary !== undefined && { boundary }) });
 }
@@ -102,6 +108,16 @@ export function sealInPieces(
   return { mail: messagePieces([...top, ...fields], body), signatureFile: letter.signatureFile ?? file };
 }
 
+const HELD_FIELDS = [
+  field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD};\r\n name="registered.p7m"`),
+  field("Content-Transfer-Encoding", "base64"),
+  field("Content-Disposition", 'attachment; filename="registered.p7m"'),
+];
+const INNER_FIELDS = [
+  field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD}; name="smime.p7m"`),
+  field("Content-Transfer-Encoding", "binary"),
+];
+
 /** A notice for people, the envelope for the gateway. @param head fields to stand on top */
 function heldEntity(
   entity: Octets,
@@ -110,20 +126,12 @@ function heldEntity(
   head: readonly HeaderField[],
 ): Pieces {
   const envelope = heldPieces(dual ? innerEnvelope(entity, dual) : entity, key, shell);
-  const fields = [
-    field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD};\r\n name="registered.p7m"`),
-    field("Content-Transfer-Encoding", "base64"),
-    field("Content-Disposition", 'attachment; filename="registered.p7m"'),
-  ];
-  const parts = [noticePart(sender, shell.brokerUrl, shell.expiresAt), messagePieces(fields, base64Pieces(envelope))];
+  const parts = [noticePart(sender, shell.brokerUrl, shell.expiresAt), messagePieces(HELD_FIELDS, base64Pieces(envelope))];
   return multipartPieces("mixed", parts, { fields: head });
 }
 
 function innerEnvelope(entity: Octets, certificate: Certificate): Pieces {
-  return messagePieces(
-    [field("Content-Type", `${SEALED_TYPE}; smime-type=${HELD}; name="smime.p7m"`), field("Content-Transfer-Encoding", "binary")],
-    piecesToCertificate(entity, certificate),
-  );
+  return messagePieces(INNER_FIELDS, piecesToCertificate(entity, certificate));
 }
 
 /** As every S/MIME client reads it (RFC 8551 §3.3). @param head fields to stand on top */

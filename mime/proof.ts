@@ -1,5 +1,5 @@
 /** The proof of opening, of its failure or of a recall, link by link: what a stranger can verify without broker or gateway (S10-S11, T1, T2; docs/verify.md). */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { Certificate } from "./certificate.ts";
 import { readSignedData } from "./cms.ts";
 import {
@@ -18,7 +18,7 @@ import { refersTo, requestedContentId, verifyReceipt, type SignedReceipt } from 
 import { readReceipt, type ReadReceipt } from "./report.ts";
 import { verify, type Verified } from "./sign.ts";
 
-const sha256 = (octets: Buffer): string => createHash("sha256").update(octets).digest("hex");
+const sha256 = (octets: Buffer): string => hash("sha256", octets);
 
 /** The row that a confirmation has to prove. */
 export interface Claim {

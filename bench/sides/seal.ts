@@ -17,8 +17,9 @@ const { alice, bob, root } = parties;
 function seal() {
   const split = splitMessage(message);
   const outer = outerFields(split, "[...]");
-  const nonce = randomBytes(24);
-  const signing: Signing = { order: "inner", signer: alice.signer, time: NOW, contentId: randomBytes(32), brokerUrl };
+  const random = randomBytes(56);
+  const [nonce, contentId] = [random.subarray(0, 24), random.subarray(24)];
+  const signing: Signing = { order: "inner", signer: alice.signer, time: NOW, contentId, brokerUrl };
   const letter = signLetter(payloadPieces(split, { outer, nonce }), nonce, signing);
   const key = ContentKey.generate();
   const shell = { ticket, brokerUrl, expiresAt };

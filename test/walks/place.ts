@@ -235,7 +235,7 @@ export function setLifetime(config: string, lifetime: string): void {
 
 /** Mails of a folder in Dovecot, once there are as many as wanted that fit; news come by IDLE. */
 export async function untilMail(
-  place: Pick<Place, "dovecot">,
+  place: Pick<Place, "dovecot"> & Partial<Pick<Place, "postfix">>,
   user: string,
   fits: (mail: Buffer) => boolean,
   options: { folder?: string; count?: number; timeout?: number } = {},
@@ -258,9 +258,9 @@ export async function untilMail(
     for (;;) {
       const changed = new Promise<void>((resolve, reject) => {
         client.once("exists", () => resolve());
-        deadline.addEventListener("abort", () => reject(new Error(`no ${count} such mail for ${user} in ${folder} within ${timeout} ms`)), {
-          once: true,
-        });
+        const log = (): string => place.postfix?.log().split("\n").slice(-20).join("\n") ?? "";
+        const late = (): Error => new Error(`no ${count} such mail for ${user} in ${folder} within ${timeout} ms; Postfix says:\n${log()}`);
+        deadline.addEventListener("abort", () => reject(late()), { once: true });
       });
       changed.catch(() => undefined);
       const mails: Buffer[] = [];
