@@ -88,12 +88,12 @@ function check() {
 }
 
 /** Runs jest; "report" is empty when it did not come as far as writing one. */
-function runTests(args) {
+function runTests(args, workers = 2) {
   const folder = mkdtempSync(join(tmpdir(), "kakitome-report-"));
   const file = join(folder, "report.json");
   try {
     const jest = ["--experimental-vm-modules", join("node_modules", "jest", "bin", "jest.js")];
-    const options = ["--maxWorkers=2", "--json", `--outputFile=${file}`];
+    const options = [`--maxWorkers=${workers}`, "--json", `--outputFile=${file}`];
     const env = { ...process.env, NODE_NO_WARNINGS: "1" };
     const done = spawnSync(process.execPath, [...jest, ...options, ...args], { cwd: root, env, stdio: "inherit" });
     return { good: done.status === 0, report: existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {} };
@@ -113,7 +113,7 @@ function repeat({ report }) {
   const failed = (report.testResults ?? []).filter(({ status }) => status === "failed").map(({ name }) => relative(root, name));
   if (failed.length === 0 || failed.length > MOST_REPEATED) return undefined;
   console.error(`\nOnce more, each alone, because a test in it failed: ${failed.join(" ")}\n`);
-  const again = runTests(["--runInBand", "--runTestsByPath", ...failed]);
+  const again = runTests(["--runTestsByPath", ...failed], 1);
   const of = (wanted) => again.report.testResults?.filter(({ status }) => status === wanted).map(({ name }) => relative(root, name)) ?? [];
   return { ...again, unsteady: of("passed") };
 }
