@@ -42,11 +42,9 @@ export function encodeBase64(octets: Octets): Buffer {
 /** The same in pieces. */
 export function base64Pieces(octets: Octets): Pieces {
   const length = octetsIn(octets);
-  if (length > 0 && length <= AT_A_TIME)
-    return madeLater(base64Octets(length), () => [inLines(Buffer.allocUnsafe(4 * Math.ceil(length / 3)), whole(octets))]);
+  if (length > 0 && length <= AT_A_TIME) return madeLater(base64Octets(length), () => [inLines(whole(octets))]);
   return madeLater(base64Octets(length), function* () {
     const block = Buffer.allocUnsafe(Math.min(AT_A_TIME, length)); // of whole lines, unless it is the last one
-    const flat = Buffer.allocUnsafe(4 * Math.ceil(block.length / 3));
     let filled = 0;
     for (const piece of slices(octets)) {
       for (let from = 0; from < piece.length;) {
@@ -54,16 +52,20 @@ export function base64Pieces(octets: Octets): Pieces {
         from += copied;
         filled += copied;
         if (filled < AT_A_TIME) continue;
-        yield inLines(flat, block);
+        yield inLines(block);
         filled = 0;
       }
     }
-    if (filled > 0) yield inLines(flat, block.subarray(0, filled));
+    if (filled > 0) yield inLines(block.subarray(0, filled));
   });
 }
 
-/** @param flat room for the text before it is cut into lines */
-function inLines(flat: Buffer, octets: Buffer): Buffer {
+/** Room for text before it is cut into lines. */
+let flat = Buffer.alloc(0);
+
+/** @param octets no more than are encoded at a time */
+function inLines(octets: Buffer): Buffer {
+  if (flat.length === 0) flat = Buffer.allocUnsafeSlow((AT_A_TIME * 4) / 3);
   const written = flat.write(octets.toString("base64"), "latin1");
   const out = Buffer.allocUnsafe(base64Octets(octets.length));
   let to = 0;

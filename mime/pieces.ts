@@ -40,7 +40,13 @@ export function madeLater(octets: number, make: () => Iterable<Buffer>): Pieces 
 
 /** In one piece. */
 export function whole(part: Octets): Buffer {
-  return Buffer.isBuffer(part) ? part : Buffer.concat([...part], part.octets);
+  if (Buffer.isBuffer(part)) return part;
+  const pieces: Buffer[] = [];
+  for (const one of part.parts ?? [part]) {
+    if (Buffer.isBuffer(one)) pieces.push(one);
+    else pieces.push(...one);
+  }
+  return Buffer.concat(pieces, part.octets);
 }
 
 /** Whether these are those octets; nothing is put together for it. */
