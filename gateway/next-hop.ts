@@ -5,7 +5,7 @@ import type { Forwarded } from "./forwarded.ts";
 import type { Login } from "./login.ts";
 import { isPermanent, statusIn } from "./reply.ts";
 import type { Consignment } from "./spool.ts";
-import { HopPool } from "./strict-hop.ts";
+import { HopPool, type HopEnvelope } from "./strict-hop.ts";
 import { TOKEN_METHOD, loginByToken, type Exchange } from "./smtp-token.ts";
 
 export interface NextHop {
@@ -45,6 +45,14 @@ export function connectTo({ host, port, tls, ca, auth, name, timeouts = TIMEOUTS
     ...more,
   });
   return createTransport(pool, { disableFileAccess: true, disableUrlAccess: true });
+}
+
+/** Hands a mail over as it is. @throws what `answerIn` reads */
+export async function handOver(transport: Transporter, envelope: HopEnvelope, octets: Buffer): Promise<void> {
+  const { transporter } = transport;
+  const isAscii = /^[\x21-\x7E]*$/u.test(`${envelope.from}${envelope.to}`); // other addresses are the library's to write
+  if (transporter instanceof HopPool && isAscii) await transporter.hand(envelope, octets);
+  else await transport.sendMail({ envelope: { ...envelope }, raw: octets });
 }
 
 /** A password as the library knows it; a token by our own exchange, for either mechanism. */

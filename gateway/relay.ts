@@ -11,7 +11,7 @@ import { Fault } from "../mime/fault.ts";
 import { Announcer } from "./announcer.ts";
 import { DAMAGED, LOST, failureNotice, noticeId, type Refusal } from "./bounce.ts";
 import type { Letters } from "./letters.ts";
-import { answerIn, connectTo, CONNECTIONS, envelopeOf, type EnvelopeOf, type NextHop } from "./next-hop.ts";
+import { answerIn, connectTo, CONNECTIONS, envelopeOf, handOver, type EnvelopeOf, type NextHop } from "./next-hop.ts";
 import { isFinished, type Consignment, type Entry, type Progress, type Spool, type Spooled } from "./spool.ts";
 import type { SubmittedRecipient } from "./submission.ts";
 import type { Language } from "./words.ts";
@@ -94,7 +94,7 @@ export class Relay {
     const refusals: { recipient: SubmittedRecipient; cause: unknown }[] = [];
     for (const recipient of recipients) {
       const envelope = { ...envelopeOf(mail, { ...recipient, recipient: recipient.mailbox.address }), use8BitMime: true };
-      await this.#transport.sendMail({ envelope, raw: message }).catch((cause: unknown) => refusals.push({ recipient, cause }));
+      await handOver(this.#transport, envelope, message).catch((cause: unknown) => refusals.push({ recipient, cause }));
     }
     const [first] = refusals;
     if (first && refusals.length === recipients.length) {
@@ -183,7 +183,7 @@ export class Relay {
     if (spooled.progress[at]?.stage !== "waiting") return; // it was recalled meanwhile
     spooled.sending.add(at);
     try {
-      await this.#transport.sendMail({ envelope: envelopeOf(entry, consignment), raw: message });
+      await handOver(this.#transport, envelopeOf(entry, consignment), message);
     } catch (thrown) {
       const { code, status, answer, isFinal } = answerIn(thrown);
       const tooOld = age > retry.giveUpAfter;

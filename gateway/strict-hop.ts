@@ -13,7 +13,21 @@ interface Inside {
 /** Only names the type, which the library does not export by itself. */
 declare function resourceOf(): import("nodemailer/lib/smtp-pool/pool-resource").default;
 
+export interface HopEnvelope {
+  readonly from: string;
+  readonly to: string;
+  readonly forwarded?: Forwarded | undefined;
+  readonly dsn?: object | undefined;
+}
+
 export class HopPool extends SMTPPool {
+  /** Sends octets that are a mail already: nothing is composed, and nothing looked up in them. @param envelope in ASCII @throws as `sendMail` */
+  async hand(envelope: HopEnvelope, octets: Buffer): Promise<void> {
+    const message = { getEnvelope: () => envelope, messageId: () => "", getHeader: () => "", createReadStream: () => octets };
+    const mail = { data: {}, message } as unknown as Parameters<SMTPPool["send"]>[0];
+    await new Promise<void>((resolve, reject) => void this.send(mail, (failure) => (failure ? reject(failure) : resolve())));
+  }
+
   /** The library calls this for every connection it makes. */
   _createConnection(): Resource {
     const make: unknown = Reflect.get(SMTPPool.prototype, "_createConnection");
