@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /** The command `kakitome`: one subcommand a file; a fault is one line on standard error and exit code 1. */
 import { Command, CommanderError } from "commander";
-import { enlargePool } from "../config/buffers.ts";
 import { Fault } from "../mime/fault.ts";
 import { addCompletion } from "./completion.ts";
 
@@ -29,7 +28,6 @@ const SUBCOMMANDS: Readonly<Record<string, () => Promise<Add>>> = {
   certificate: async () => (await import("./certificate.ts")).addCertificate,
 };
 
-enlargePool();
 const program = new Command("kakitome")
   .description("Registered mail for S/MIME: a broker holds the key of each letter back until it is opened, and signs the receipt.")
   .exitOverride()

@@ -38,15 +38,38 @@ export function madeLater(octets: number, make: () => Iterable<Buffer>): Pieces 
   return { octets, [Symbol.iterator]: () => make()[Symbol.iterator]() };
 }
 
+const SLAB_OCTETS = 64 << 10;
+const [SMALLEST_FROM_SLAB, LARGEST_FROM_SLAB] = [2 << 10, 16 << 10];
+let slab = Buffer.alloc(0);
+
+/**
+ * Room for octets that are needed for a moment only. Node.js cuts what is below 4 KiB from a slab and makes an object of everything larger,
+ * which the engine has to clear away: for the buffers of a small letter that took a tenth of sealing it. A larger pool for the whole process
+ * would keep slabs alive for what is kept for long.
+ * @returns not cleared; on a multiple of 8 octets
+ */
+export function room(octets: number): Buffer {
+  if (octets < SMALLEST_FROM_SLAB || octets > LARGEST_FROM_SLAB) return Buffer.allocUnsafe(octets);
+  if (slab.length < octets) slab = Buffer.allocUnsafeSlow(SLAB_OCTETS);
+  const taken = slab.subarray(0, octets);
+  slab = slab.subarray(Math.ceil(octets / 8) * 8);
+  return taken;
+}
+
 /** In one piece. */
 export function whole(part: Octets): Buffer {
   if (Buffer.isBuffer(part)) return part;
-  const pieces: Buffer[] = [];
+  const octets = room(part.octets);
+  let at = 0;
+  const put = (piece: Buffer): void => {
+    octets.set(piece, at);
+    at += piece.length;
+  };
   for (const one of part.parts ?? [part]) {
-    if (Buffer.isBuffer(one)) pieces.push(one);
-    else pieces.push(...one);
+    if (Buffer.isBuffer(one)) put(one);
+    else for (const piece of one) put(piece);
   }
-  return Buffer.concat(pieces, part.octets);
+  return octets.subarray(0, at);
 }
 
 /** Whether these are those octets; nothing is put together for it. */

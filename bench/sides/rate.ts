@@ -1,8 +1,6 @@
 /** How often something can be done in a second, after a warm-up, and the memory that it took. */
-import { enlargePool } from "../../config/buffers.ts";
 import { resident } from "../resident.ts";
 
-enlargePool(); // as the command does
 const WARM_MS = 1_500;
 const MEASURE_MS = 2_500;
 
