@@ -1,6 +1,6 @@
 /**
- * Files that survive a crash: written beside their place, synced, renamed, the folder synced. What may wait for the disk (a new name, a
- * sync, much content) is done by other threads; what does not is done at once, for the trip there costs ten times the call itself.
+ * Files that survive a crash: written beside their place, synced, renamed, the folder synced. What waits for the disk (a sync, much
+ * content) is done by other threads; the rest is done at once, for the trip there costs several times the call itself.
  */
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";

@@ -82,7 +82,7 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
       new Letters(join(config.data, FOLDERS.letters)),
     ];
     await Promise.all([spool.prepare(), journal.prepare(), letters.prepare()]);
-    await restoreRegister(config.data, spool, letters);
+    await restoreRegister(config.data, { spool, letters, log });
     const tidying = tidy({ spool, journal, log, retention: config.retention, now }, running.signal);
     running.onStop(() => tidying);
     const identities = new Identities(config, log);

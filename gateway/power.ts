@@ -1,6 +1,7 @@
 /** After a loss of power: what was written and not synced is written again from what was (docs/durability.md). */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { reasonOf, type Log } from "../config/log.ts";
 import { readIfPresent, writeDurably } from "./durable.ts";
 import type { Letters } from "./letters.ts";
 import type { Spool } from "./spool.ts";
@@ -15,9 +16,14 @@ function bootOf(): string | undefined {
 }
 
 /** Restores the register, where the machine was started anew since it was done last. @param boot names this run of the machine */
-export async function restoreRegister(folder: string, spool: Spool, letters: Letters, boot = bootOf()): Promise<void> {
+export async function restoreRegister(
+  folder: string,
+  { spool, letters, log }: { readonly spool: Spool; readonly letters: Letters; readonly log: Log },
+  boot = bootOf(),
+): Promise<void> {
   const path = join(folder, "boot");
   if (boot !== undefined && (await readIfPresent(path))?.toString() === boot) return;
-  for (const letter of await spool.registered()) await letters.restore(letter);
+  const kept = await spool.registered((id, thrown) => log.error({ event: "spool.broken", accepted: id, reason: reasonOf(thrown) }));
+  for (const letter of kept) await letters.restore(letter);
   if (boot !== undefined) await writeDurably(path, [Buffer.from(boot)]);
 }

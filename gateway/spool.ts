@@ -133,10 +133,19 @@ export class Spool {
     }
   }
 
-  /** What the register holds of letters that are finished and remembered. */
-  async registered(): Promise<Letter[]> {
-    const endings = (await namesIn(this.#folder, DONE)).map((id) => this.#ending(id));
-    return endings.flatMap(({ line, path }) => (line.length === 0 ? [] : ((recordIn(line, path) as Entry).register ?? [])));
+  /** What the register holds of letters that are finished and remembered. @param broken as of `all` */
+  async registered(broken: (id: string, thrown: unknown) => void = rethrow): Promise<Letter[]> {
+    const found: Letter[] = [];
+    for (const id of await namesIn(this.#folder, DONE)) {
+      const { line, path } = this.#ending(id);
+      try {
+        const entry = line.length === 0 ? undefined : (recordIn(line, path) as Entry);
+        if (entry?.register) found.push(entry.register);
+      } catch (thrown) {
+        broken(id, thrown);
+      }
+    }
+    return found;
   }
 
   /** Whether a letter could be written now. @returns octets that are free. @throws the system's error */

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "@jest/globals";
+import { createLog } from "../../config/log.ts";
 import { Serial, claimFolder, makeFolder, namesIn, readIfPresent, removeDurably, writeDurably } from "../../gateway/durable.ts";
 import { Journal, type JournalEntry } from "../../gateway/journal.ts";
 import { Letters, type Letter } from "../../gateway/letters.ts";
@@ -263,17 +264,21 @@ describe("the letters", () => {
       readdirSync(folder).find((name) => readFile(join(folder, name)).includes("<torn@"))!,
     );
     truncateSync(tornPath);
+    writeFileSync(join(folder, "spool", "odd.done"), "{\n");
+    const complaints: string[] = [];
+    const log = createLog({ write: (line) => void complaints.push(line) });
 
-    await restoreRegister(folder, spool, letters, "first boot");
+    await restoreRegister(folder, { spool, letters, log }, "first boot");
     expect((await letters.find(kept!))?.recipients).toMatchObject([{ state: "opened" }, { state: "accepted" }]);
     expect([await letters.find(missing!), await letters.find(torn!)]).toEqual([missing, torn]);
     expect(await letters.find(waiting!)).toBeUndefined(); // its entry adds it when it goes on
     expect(existsSync(`${tornPath}.damaged`)).toBe(true);
+    expect(complaints.join("")).toMatch(/"event":"spool\.broken".*"accepted":"odd"|"accepted":"odd".*"event":"spool\.broken"/u);
 
     truncateSync(tornPath);
-    await restoreRegister(folder, spool, letters, "first boot");
+    await restoreRegister(folder, { spool, letters, log }, "first boot");
     await expect(letters.find(torn!)).rejects.toMatchObject({ code: "internal" });
-    await restoreRegister(folder, spool, letters, "second boot");
+    await restoreRegister(folder, { spool, letters, log }, "second boot");
     expect(await letters.find(torn!)).toEqual(torn);
   });
 
