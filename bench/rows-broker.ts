@@ -82,34 +82,29 @@ const againstCryptography = (step: Step) => async (): Promise<Sides> => {
   };
 };
 
-/** Two processes and one, each on a Redis of its own. */
-async function twoWorkersAgainstOne(): Promise<Sides> {
-  const [many, few] = [await startRedis(), await startRedis()];
-  const [ours, peer] = [await startAsking({ ...atRedis(many), workers: 2 }), await startAsking(atRedis(few))];
+/** Declarations at one broker against declarations at another. @param tables of both */
+async function against(ours: Asking, peer: Asking, tables: readonly { stop(): Promise<void> }[]): Promise<Sides> {
   for (const asking of [ours, peer]) await rate(asking, "declare", WARM);
   return {
     ours: () => rate(ours, "declare"),
     peer: () => rate(peer, "declare"),
     async stop() {
       await Promise.all([ours.stop(), peer.stop()]);
-      await Promise.all([many.stop(), few.stop()]);
+      await Promise.all(tables.map((table) => table.stop()));
     },
   };
+}
+
+/** Two processes and one, each on a Redis of its own. */
+async function twoWorkersAgainstOne(): Promise<Sides> {
+  const [many, few] = [await startRedis(), await startRedis()];
+  return against(await startAsking({ ...atRedis(many), workers: 2 }), await startAsking(atRedis(few)), [many, few]);
 }
 
 /** @param count processes at the cluster */
 const clusterAgainstOne = (count: number) => async (): Promise<Sides> => {
   const [redis, cluster] = [await startRedis(), await startCluster()];
-  const [ours, peer] = [await startAsking({ ...cluster, count }), await startAsking(atRedis(redis))];
-  for (const asking of [ours, peer]) await rate(asking, "declare", WARM);
-  return {
-    ours: () => rate(ours, "declare"),
-    peer: () => rate(peer, "declare"),
-    async stop() {
-      await Promise.all([ours.stop(), peer.stop()]);
-      await Promise.all([redis.stop(), cluster.stop()]);
-    },
-  };
+  return against(await startAsking({ ...cluster, count }), await startAsking(atRedis(redis)), [redis, cluster]);
 };
 
 export const broker: readonly Row[] = [
