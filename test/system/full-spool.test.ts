@@ -44,7 +44,7 @@ function multiply(): void {
   const [name = ""] = readdirSync(sender.spool);
   const bytes = readFileSync(join(sender.spool, name));
   const end = bytes.indexOf("\n");
-  const entry = JSON.parse(bytes.subarray(0, end).toString()) as { register: object };
+  const entry = JSON.parse(bytes.subarray(0, end).toString()) as { register: object; consignments: object[] };
   for (const id of copies) {
     const messageId = `<${id}@a.example>`;
     const register = { ...entry.register, messageId };
@@ -52,7 +52,8 @@ function multiply(): void {
     const message = bytes.subarray(end).toString("latin1").replace("<first@a.example>", messageId);
     writeFileSync(join(sender.spool, `${id}.letter`), Buffer.concat([head, Buffer.from(message, "latin1")]));
   }
-  const cutOff = Buffer.from(JSON.stringify({ ...entry, id: UNREADABLE[1] }));
+  const consignments = entry.consignments.map((one) => ({ ...one, ticket: "AAAA" })); // given up, it takes its own key with it and not that of the others
+  const cutOff = Buffer.from(JSON.stringify({ ...entry, id: UNREADABLE[1], consignments }));
   writeFileSync(join(sender.spool, `${UNREADABLE[0]}.letter`), bytes.subarray(0, end / 2));
   writeFileSync(join(sender.spool, `${UNREADABLE[1]}.letter`), Buffer.concat([cutOff, bytes.subarray(end, end + 1_000)]));
 }
