@@ -24,7 +24,12 @@ export interface HopEnvelope {
 export class HopPool extends SMTPPool {
   /** Sends octets that are a mail already: nothing is composed, and nothing looked up in them. @param envelope in ASCII @throws as `sendMail` */
   async hand(envelope: HopEnvelope, octets: Buffer): Promise<void> {
-    const message = { getEnvelope: () => envelope, messageId: () => "", getHeader: () => "", createReadStream: () => Readable.from([octets], { objectMode: false }) };
+    const message = {
+      getEnvelope: () => envelope,
+      messageId: () => "",
+      getHeader: () => "",
+      createReadStream: () => Readable.from([octets], { objectMode: false }),
+    };
     const mail = { data: {}, message } as unknown as Parameters<SMTPPool["send"]>[0]; // as much of one as a connection looks at
     await new Promise<void>((resolve, reject) => void this.send(mail, (failure) => (failure ? reject(failure) : resolve())));
   }
