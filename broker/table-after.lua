@@ -63,8 +63,8 @@ end
 local function keep_receipt(keys, args)
   local row = row_of(keys)
   if not row or (row.evidence ~= args[2] and row.delayedEvidence ~= args[2]) then return nil end
-  redis.call('SET', keys[6], args[3], 'NX')
-  return redis.call('GET', keys[6])
+  redis.call('SET', keys[7], args[3], 'NX')
+  return redis.call('GET', keys[7])
 end
 
 --- Of an outbox entry.
@@ -114,7 +114,7 @@ end
 --- @param frees such a step gives memory back, so it runs even where Redis has reached its limit and refuses every other write
 local function register(name, step, frees)
   redis.register_function {
-    function_name = 'kakitome_v4_' .. name,
+    function_name = 'kakitome_v5_' .. name,
     callback = function(keys, args)
       local answer = step(keys, args)
       return { written, answer == nil and false or answer }

@@ -5,7 +5,7 @@ import { haltAt } from "../config/halt.ts";
 import { Fault } from "../mime/fault.ts";
 import { connectionTo, mastersOf, type Client, type RedisAddress } from "./table-redis-address.ts";
 
-const LIBRARY = "kakitome_v4";
+const LIBRARY = "kakitome_v5";
 const PARTS = ["table-chain.lua", "table.lua", "table-after.lua"].map((name) =>
   readFileSync(new URL(`./${name}`, import.meta.url), "utf8"),
 );

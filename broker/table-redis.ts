@@ -243,7 +243,7 @@ class RedisTable extends RedisRegistry implements Table {
   /** In the order of table.lua. */
   #keys(session: SessionHash): string[] {
     const bucket = bucketOf(session);
-    return [this.#key("row", session), ...["aud", "head", "due", "out"].map((kind) => this.#bucketKey(kind, bucket))];
+    return [this.#key("row", session), ...["aud", "head", "due", "out", "decoy"].map((kind) => this.#bucketKey(kind, bucket))];
   }
 
   #key(kind: "row" | "receipt", session: SessionHash, name: string = session): string {

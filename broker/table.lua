@@ -9,14 +9,15 @@
     3 head     hash: n and hash of the newest entry of aud
     4 due      sorted set: session -> when the sweep has to look at it, milliseconds since the epoch
     5 out      hash: evidence -> session of each receipt that is not mailed, behind it who mails it and until when
-    6 receipt  string, for keep_receipt only
+    6 decoy    hash: read in place of a row that is not there, see theirs(); one a bucket, it belongs to nobody
+    7 receipt  string, for keep_receipt only
   ARGV[1] is the session hash, ARGV[2] the time of the step (of `done`, `claim` and `keep_receipt`: the evidence).
 
   Every function answers with two things: the ID of the audit entry that it wrote, or '', by which the broker knows later that this
   step is still there; and what it has to say. A step that was done before still writes (`seenAt`, `releases`): WAIT, which follows,
   counts the replicas that have the connection's last write, and that one comes after the step itself. ]]
 
-local KINDS = { 'hash', 'stream', 'hash', 'zset', 'hash', 'string' }
+local KINDS = { 'hash', 'stream', 'hash', 'zset', 'hash', 'hash', 'string' }
 local STATES = { declared = true, dispatched = true, released = true, confirmed = true, expired = true, withdrawn = true, recalled = true }
 --- What a row loses when its key goes; and what it keeps where it has to say later when the key was given out.
 local OF_THE_KEY = { 'wrappedKey', 'ticket', 'nextTicket', 'holder', 'claimedUntil', 'releases' }
@@ -63,20 +64,35 @@ local function audit(keys, event, session, at, who)
   return 1 -- something has changed
 end
 
---- What decides whether a bearer gets anything. It costs the same for every ticket, and each refusal writes the same entry: neither
--- the answer nor its time tells an unknown ticket from one that is foreign, expired, withdrawn or used. args from `first` on: the
--- bearer's mailboxes; party: `recipient` or `sender`. Returns the row's decisive fields where it is one of theirs.
+--- What a bearer's right is decided by.
 local DECISIVE =
   { 'state', 'recipient', 'sender', 'declaredAt', 'expiresAt', 'terms', 'holder', 'claimedUntil', 'nextSession', 'delayedEvidence' }
+
+--- As long as a row, so that Redis keeps and reads it in the same way. Its parties are no addresses: nobody has them.
+local function make_decoy(key)
+  local digest, time, id = string.rep('0', 64), '1000000000000', '00000000-0000-4000-8000-000000000000@invalid'
+  local terms = '{"hold":"held","signing":"signed","confirm":"next-session","contentId":"' .. id .. '"}'
+  redis.call(
+    'HSET', key, 'state', 'declared', 'gateway', 'gateway.invalid', 'sender', 'sender at invalid', 'recipient', 'recipient at invalid',
+    'messageId', '<' .. id .. '>', 'commit', digest, 'declaredAt', time, 'expiresAt', time, 'vanishAt', time, 'terms', terms,
+    'ticketHash', digest, 'declaredMac', digest, 'wrappedKey', string.rep('0', 92), 'ticket', string.rep('0', 400)
+  )
+end
+
+--- What decides whether a bearer gets anything. It costs the same for every ticket, and each refusal writes the same entry: neither
+-- the answer nor its time tells an unknown ticket from one that is foreign, expired, withdrawn or used. args from `first` on: the
+-- bearer's mailboxes; party: `recipient` or `sender`. Returns the row's decisive fields where it is one of theirs, or nil; and the fields
+-- that were read in any case, the decoy's where there is no row. Only the first call in a bucket takes longer: it makes the decoy.
 local function theirs(keys, args, first, party)
   local exists = begin(keys)
-  local values, row = redis.call('HMGET', keys[1], unpack(DECISIVE)), {}
+  if redis.call('HEXISTS', keys[6], 'state') == 0 then make_decoy(keys[6]) end
+  local values, row = redis.call('HMGET', exists and keys[1] or keys[6], unpack(DECISIVE)), {}
   for i, name in ipairs(DECISIVE) do row[name] = values[i] or nil end
-  if exists and not STATES[row.state or ''] then refuse('field state', keys) end
+  if not STATES[row.state or ''] then refuse('field state', keys) end
   for i = first, #args do
-    if row[party] == args[i] then return row end
+    if row[party] == args[i] then return row, row end
   end
-  return nil
+  return nil, row
 end
 
 --- "Longer than the retention ago" begins one millisecond after it.
@@ -161,8 +177,8 @@ end
 -- Returns the row as a flat list; nil where there is nothing to give; 'claimed' where somebody else is at it; 'recalled' where the
 -- sender has taken back what is theirs: that too is recorded as every other refusal.
 local function release(keys, args)
-  local at, row = tonumber(args[2]), theirs(keys, args, 10, 'recipient')
-  local expires, look = row and number(row, 'expiresAt', keys), row and first_look(row, keys)
+  local at, row, read = tonumber(args[2]), theirs(keys, args, 10, 'recipient')
+  local expires, look = number(read, 'expiresAt', keys), first_look(read, keys) -- in any case: it takes its time
   local waits = row and (row.state == 'declared' or row.state == 'dispatched')
   if not row or at >= expires or not (waits or row.state == 'released') then
     audit(keys, 'release refused', args[1], args[2], args[10])

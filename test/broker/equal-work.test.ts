@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { newSessionId } from "../../broker/session.ts";
+import { BUCKETS } from "../../broker/table-redis-address.ts";
 import { openRedisTable } from "../../broker/table-redis.ts";
 import { sweep } from "../../broker/sweep.ts";
 import { sealTicket } from "../../broker/ticket.ts";
@@ -30,6 +31,8 @@ let bob: Member;
 beforeAll(async () => {
   redis = await startRedis();
   const table = await openRedisTable({ url: redis.url, prefix: "k:", retention: duration("30d") });
+  // The first refusal in a bucket makes its decoy.
+  for (const bucket of BUCKETS) await table.sent(bucket.padEnd(64, "0"), ["nobody@b.example"]);
   house = await openHouse((embedded) => {
     void embedded.close();
     return table;

@@ -104,14 +104,14 @@ test.each([["confirmed"], ["withdrawn"], ["expired"]])(
   },
 );
 
-test("all keys of a letter are in one slot, and none is left of it but its audit when it is forgotten", async () => {
+test("all keys of a letter are in one slot, and none is left but its audit and the bucket's decoy when it is forgotten", async () => {
   const row = await confirmedLetter(table);
   await table.keepReceipt(row, Buffer.from("receipt"));
   await table.done(row);
-  const kinds = ["aud", "due", "head", "receipt", "row"].map((kind) => keyOf(kind, row.session));
+  const kinds = ["aud", "decoy", "due", "head", "receipt", "row"].map((kind) => keyOf(kind, row.session));
   expect(place.keys().map(bare).toSorted()).toEqual(kinds);
   await table.sweep(row.confirmedAt + RETENTION + 1, OUTCOMES);
-  expect(place.keys().toSorted()).toEqual([keyOf("aud", row.session), keyOf("head", row.session)]);
+  expect(place.keys().toSorted()).toEqual(["aud", "decoy", "head"].map((kind) => keyOf(kind, row.session)));
 });
 
 describe("ready", () => {
