@@ -60,68 +60,72 @@ export function base64Pieces(octets: Octets): Pieces {
   });
 }
 
-/** Room for text before it is cut into lines. */
-let flat = Buffer.alloc(0);
-
 /** @param octets no more than are encoded at a time */
 function inLines(octets: Buffer): Buffer {
-  if (flat.length === 0) flat = Buffer.allocUnsafeSlow((AT_A_TIME * 4) / 3);
-  const written = flat.write(octets.toString("base64"), "latin1");
+  const text = octets.toString("base64");
   const out = room(base64Octets(octets.length));
-  let to = 0;
-  for (let at = 0; at < written; at += BASE64_LINE) {
-    to += flat.copy(out, to, at, Math.min(at + BASE64_LINE, written));
+  let from = out.length - text.length;
+  out.write(text, from, "latin1");
+  for (let to = 0; from < out.length; from += BASE64_LINE) {
+    const end = Math.min(from + BASE64_LINE, out.length);
+    out.copyWithin(to, from, end); // each line moves to the left, over what has moved already
+    to += end - from;
     out[to++] = CR;
     out[to++] = LF;
   }
   return out;
 }
 
-/** What is neither base64 nor white space (RFC 2045 §6.8), and white space within a line. */
-const [FOREIGN, SPACES] = [/[^A-Za-z0-9+/=]/u, /[\r \t]+/gu];
+/** What is neither base64 nor white space (RFC 2045 §6.8), and white space. */
+const [FOREIGN, SPACES] = [/[^A-Za-z0-9+/=]/u, /[\r\n \t]+/gu];
+/** So much text is decoded at a time. */
+const TEXT_AT_A_TIME = 64 << 10;
 
-/** Whether the library's decoder, which skips what is foreign to it, shows by the number of octets that nothing was: it knows two letters more. */
-function isPlain(characters: string, isLast: boolean): boolean {
-  return (isLast || characters.length % 4 === 0) && !characters.includes("-") && !characters.includes("_");
+/** Where the lines end that begin here and are as long as the first, in whole groups of four; and how many octets they stand for. */
+function evenLines(text: Buffer, from: number): { readonly end: number; readonly octets: number } {
+  const found = text.indexOf(LF, from);
+  const line = found > from && text[found - 1] === CR ? found - 1 - from : found - from;
+  if (line <= 0 || line % 4 !== 0) return { end: from, octets: 0 };
+  const step = found + 1 - from;
+  const last = Math.min(text.length, from + Math.max(step, TEXT_AT_A_TIME)) - step;
+  const behind = text[from + line];
+  let end = from;
+  while (end <= last && text[end + step - 1] === LF && text[end + line] === behind) end += step;
+  return { end, octets: ((end - from) / step) * (line / 4) * 3 };
 }
 
-/** What so much base64 stands for, if all of it is. */
-function octetsOf(characters: string): number {
-  const padding = characters.endsWith("==") ? 2 : characters.endsWith("=") ? 1 : 0;
-  return Math.floor(((characters.length - padding) * 3) / 4);
+/** Where a piece of text ends that is decoded at a time: behind a line, unless it is longer. */
+function pieceEnd(text: Buffer, from: number): number {
+  if (text.length - from <= TEXT_AT_A_TIME) return text.length;
+  const found = text.lastIndexOf(LF, from + TEXT_AT_A_TIME - 1);
+  return found < from ? from + TEXT_AT_A_TIME : found + 1;
 }
 
-/** @param out where it goes; the text itself will do, for what is read is ahead of what is written. @throws Fault `malformed`: a character outside the alphabet. */
+/**
+ * The library's decoder skips what is foreign to it, and knows two letters more. Lines of one length are given to it as they stand: the number
+ * of octets shows whether it skipped anything but their ends. What is left goes through two regular expressions.
+ * @param out where it goes; the text itself will do, for what is read is ahead of what is written. @throws Fault `malformed`: a character outside the alphabet
+ */
 function decodeBase64(text: Buffer, out: Buffer = Buffer.allocUnsafe(Math.ceil((text.length * 3) / 4))): Buffer {
-  const flat = Buffer.allocUnsafe(Math.min(AT_A_TIME, text.length));
-  let [to, length] = [0, 0];
-  const flush = (isLast: boolean): void => {
-    let characters = flat.toString("latin1", 0, length);
-    const written = isPlain(characters, isLast) ? out.write(characters, to, "base64") : -1;
-    if (written === octetsOf(characters)) {
-      to += written; // nothing was skipped
-      length = 0;
-      return;
+  let [to, at, rest] = [0, 0, ""];
+  while (at < text.length) {
+    const even = rest === "" ? evenLines(text, at) : { end: at, octets: 0 };
+    const end = even.end > at ? even.end : pieceEnd(text, at);
+    let characters = text.toString("latin1", at, end);
+    at = end;
+    if (even.octets > 0 && !characters.includes("-") && !characters.includes("_")) {
+      const written = out.write(characters, to, "base64");
+      if (written === even.octets) {
+        to += written;
+        continue;
+      }
     }
-    if (FOREIGN.test(characters)) characters = characters.replaceAll(SPACES, "");
+    characters = rest + characters.replaceAll(SPACES, "");
     if (FOREIGN.test(characters)) throw new Fault("malformed", "not base64");
-    const quads = isLast ? characters.length : characters.length - (characters.length % 4);
+    const quads = at === text.length ? characters.length : characters.length - (characters.length % 4);
     to += out.write(characters.slice(0, quads), to, "base64");
-    length = flat.write(characters.slice(quads), "latin1");
-  };
-  for (let at = 0; at < text.length;) {
-    const found = text.indexOf(LF, at);
-    const end = found < 0 ? text.length : found;
-    const lineEnd = found > at && text[found - 1] === CR ? found - 1 : end;
-    while (at < lineEnd) {
-      if (length === flat.length) flush(false);
-      const copied = text.copy(flat, length, at, lineEnd);
-      length += copied;
-      at += copied;
-    }
-    at = end + 1;
+    rest = characters.slice(quads);
   }
-  flush(true);
   return out.subarray(0, to);
 }
 

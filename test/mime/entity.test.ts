@@ -57,6 +57,37 @@ describe("base64", () => {
     expect(decoded(Buffer.from(body)).toString()).toBe("hello to bob");
   });
 
+  const long = octets(200_000).toString("base64");
+  const inLinesOf = (length: number, end: string): string => (long.match(new RegExp(`.{1,${length}}`, "gu")) ?? []).join(end);
+
+  test.each([
+    ["lines of 64", inLinesOf(64, "\r\n")],
+    ["lines of 75, which are no whole groups", inLinesOf(75, "\r\n")],
+    ["lone LF", inLinesOf(76, "\n")],
+    ["tabs behind the lines", inLinesOf(76, "\t\r\n")],
+    ["an empty line in front", `\r\n${inLinesOf(76, "\r\n")}`],
+    ["one line for all of it", long],
+    ["one line end of another kind in the middle", inLinesOf(76, "\r\n").replace(/(?<=^.{100000,}?)\r\n/su, "\n")],
+  ])("a long one is read with %s, into other octets and into its own", (_why, body) => {
+    for (const use of ["keep", "spend"] as const) {
+      const entity = splitMessage(Buffer.from(`Content-Transfer-Encoding: base64\r\n\r\n${body}`));
+      expect(decodedBody(entity, use).equals(octets(200_000))).toBe(true);
+    }
+  });
+
+  test.each(["-", "_", "\0", "\xe4", "*"])(
+    "a long one is refused with %j anywhere in it, in another's place or between others",
+    (foreign) => {
+      const body = inLinesOf(76, "\r\n");
+      for (const at of [0, 75, 76, 77, 78, 66_690, 66_767, 150_000, body.length - 1]) {
+        for (const next of [at, at + 1]) {
+          const text = Buffer.from(body.slice(0, at) + foreign + body.slice(next), "latin1");
+          expect(faultOf(() => decoded(text)).code).toBe("malformed");
+        }
+      }
+    },
+  );
+
   test.each([
     ["a footer that a mailing list wrote behind it", "aGVsbG8=\r\n-- \r\nlist@x.example\r\n"],
     ["the characters of base64url", "aGVs_G8-"],
