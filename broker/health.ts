@@ -4,13 +4,12 @@ import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Table } from "./table.ts";
-import type { Workers } from "./workers.ts";
 
 export interface HealthParts {
   readonly table: Pick<Table, "ready">;
   readonly outbox: Pick<Outbox, "waiting">;
   /** Where the broker has several processes. */
-  readonly workers?: Pick<Workers, "ready" | "strength"> | undefined;
+  readonly workers?: { ready(): Promise<unknown>; readonly strength: { readonly wanted: number; readonly serving: number } } | undefined;
   /** The broker's own, by what they are for. */
   certificates(): Readonly<Record<string, Certificate>>;
   now(): Date;

@@ -5,6 +5,7 @@ import { lockFolder } from "../config/lock.ts";
 import { overheard, type Log } from "../config/log.ts";
 import type { Reloading } from "../config/reload.ts";
 import type { BrokerConfig } from "../config/schema.ts";
+import { Workers as WorkersOf } from "../config/workers.ts";
 import { doChores, outboxOf } from "./chores.ts";
 import { openDoors } from "./doors.ts";
 import { FILES } from "./files.ts";
@@ -15,8 +16,7 @@ import { addGauges, Counted } from "./metrics.ts";
 import { fileIn, openTable, rootOf } from "./open.ts";
 import { finishOwn } from "./own.ts";
 import { Witness } from "./witness.ts";
-import type { Forgotten } from "./worker-talk.ts";
-import { Workers } from "./workers.ts";
+import type { Forgotten, Opened, ToPrimary, ToWorker, WorkerNews } from "./worker-talk.ts";
 
 export { examineBroker } from "./doctor.ts";
 export { initBroker, rootOf };
@@ -35,12 +35,22 @@ export {
 export { announce, retireNow, useNext, type Retirement } from "./succession.ts";
 export type { Unopened } from "./backup.ts";
 export type { Revocable } from "./revoke.ts";
-export { isWorker, runWorker } from "./worker.ts";
+export { runWorker } from "./worker.ts";
 
 export interface RunningBroker extends Running, Reloading<BrokerConfig> {
   readonly port: number;
   readonly healthPort: number | undefined;
 }
+
+class Workers extends WorkersOf<BrokerConfig, Opened, ToWorker, ToPrimary, readonly WorkerNews[]> {
+  /** @throws Fault `unavailable`: the table does not answer one of them, or it cannot be trusted */
+  ready(): Promise<unknown> {
+    return this.askAll("ready", undefined);
+  }
+}
+
+/** Longer than a worker's doors take to close. */
+const STOP_WITHIN_MS = 10_000;
 
 /** What gateways meet: doors of this process, or workers with theirs. */
 interface Front extends Running {
@@ -73,7 +83,8 @@ export async function startBroker(config: BrokerConfig, writtenTo: Log, now: () 
     let front: Front | undefined;
     const chores = doChores(instance, { outbox, witness, forgotten: async (what) => front?.forget(what) }, running.signal);
     running.onStop(() => chores);
-    const workers = config.workers === 1 ? undefined : await Workers.start(primaryOf());
+    const workers = config.workers === 1 ? undefined : new Workers(primaryOf());
+    await workers?.start();
     const open = workers ? frontOf(workers, instance) : await ownFront(instance);
     front = open;
     running.onStop(() => open.stop());
@@ -95,15 +106,19 @@ export async function startBroker(config: BrokerConfig, writtenTo: Log, now: () 
     function primaryOf() {
       return {
         log,
+        count: config.workers,
+        stopWithin: STOP_WITHIN_MS,
         config: () => instance.config,
         answers: { known: async () => witness.known(), check: async ({ mark, known }) => witness.check(mark, known) },
-        heard({ lines, heads, entries }) {
-          for (const [auditLog, head] of heads) witness.saw(auditLog, head);
-          for (const facts of lines) counted.hear(facts);
-          for (const entry of entries) outbox.wake(entry);
+        heard(news) {
+          for (const one of news) {
+            if ("head" in one) witness.saw(...one.head);
+            else if ("line" in one) counted.hear(one.line);
+            else outbox.wake(one.entry);
+          }
         },
         ended: () => outbox.lookAgain(),
-      } satisfies Parameters<typeof Workers.start>[0];
+      } satisfies ConstructorParameters<typeof Workers>[0];
     }
 
     async function openHealth(place: HealthPlace): Promise<number> {
@@ -135,8 +150,10 @@ async function ownFront(instance: Instance): Promise<Front> {
 }
 
 const frontOf = (workers: Workers, instance: Instance): Front => ({
-  port: workers.port,
+  get port() {
+    return workers.opened?.port ?? 0;
+  },
   stop: () => workers.stop(),
   take: (reading) => workers.reload(reading.config, () => instance.take(reading)),
-  forget: (what) => workers.forget(what),
+  forget: (what) => workers.tellAll("forget", what),
 });

@@ -1,40 +1,23 @@
 /** A worker process: it answers gateways. What is to happen once for a broker the primary does, and gives it its orders. */
-import cluster from "node:cluster";
 import { Lifecycle } from "../config/lifecycle.ts";
-import { overheard, type Log } from "../config/log.ts";
+import type { Answers } from "../config/line.ts";
+import type { Log } from "../config/log.ts";
 import { Metrics } from "../config/metrics.ts";
+import { runWorker as run, type Bench } from "../config/worker.ts";
 import { Fault } from "../mime/fault.ts";
 import { openDoors, type Doors } from "./doors.ts";
 import { Instance, type Reading } from "./instance.ts";
-import { Line, type Answers } from "./line.ts";
 import { openTable } from "./open.ts";
 import type { Table } from "./table.ts";
 import type { TableWitness } from "./witness.ts";
-import { NewsDesk } from "./worker-news.ts";
-import type { ToWorker, WorkerLine } from "./worker-talk.ts";
-
-/** In the environment of a worker: which one it is. */
-export const WORKER_NUMBER = "KAKITOME_WORKER";
+import type { ToPrimary, ToWorker, WorkerNews } from "./worker-talk.ts";
 
 /** Its settings are looked at again, and whether it lost steps. */
 const EXAMINE_EVERY_MS = 60_000;
 
-/** Whether this process was started as a worker. */
-export function isWorker(): boolean {
-  return cluster.isWorker && process.env[WORKER_NUMBER] !== undefined;
-}
-
-/** Works until the primary says stop, or ends: without it nobody keeps the data folder or watches the table. */
+/** Works until the primary says stop, or ends: without it nobody watches the table. */
 export function runWorker(writtenTo: Log): void {
-  for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(name, () => undefined); // sent to the whole group: the primary sees to it
-  const news = new NewsDesk((told) => line.tell(told));
-  const log = overheard(writtenTo.with({ worker: process.env[WORKER_NUMBER] ?? "" }), (facts) => news.line(facts));
-  const line: WorkerLine = new Line(
-    process,
-    answersOf(log, news, () => line),
-    () => undefined,
-  );
-  line.ask("hello", undefined).catch(() => undefined); // a primary that does not answer has ended, and we with it
+  run<ToPrimary, ToWorker, WorkerNews>(writtenTo, answersOf, (line) => ({ line }));
 }
 
 /** What a worker has opened. */
@@ -44,7 +27,7 @@ interface Opened {
   readonly doors: Doors;
 }
 
-function answersOf(log: Log, news: NewsDesk, line: () => WorkerLine): Answers<ToWorker> {
+function answersOf({ log, news, line }: Bench<ToPrimary, WorkerNews>): Answers<ToWorker> {
   const running = new Lifecycle();
   const metrics = new Metrics();
   let opened: Opened | undefined;
@@ -55,7 +38,7 @@ function answersOf(log: Log, news: NewsDesk, line: () => WorkerLine): Answers<To
   };
   /** The primary's, which knows what other workers saw. */
   const witness: TableWitness = {
-    saw: (auditLog, head) => news.head(auditLog, head),
+    saw: (auditLog, head) => news.add({ head: [auditLog, head] }),
     async examine(read) {
       const known = await line().ask("known", undefined);
       await line().ask("check", { known, mark: await read() });
@@ -67,7 +50,7 @@ function answersOf(log: Log, news: NewsDesk, line: () => WorkerLine): Answers<To
         const table = await openTable(config, witness);
         running.onStop(() => table.close());
         await table.ready();
-        const instance = new Instance(config, { table, log, now: () => new Date(), receiptWaits: (entry) => news.entry(entry) });
+        const instance = new Instance(config, { table, log, now: () => new Date(), receiptWaits: (entry) => news.add({ entry }) });
         const examining = instance.every(EXAMINE_EVERY_MS, "table.not-fit", running.signal, () => table.ready());
         running.onStop(() => examining);
         const doors = await openDoors(instance);

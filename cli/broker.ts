@@ -3,7 +3,6 @@ import { Option, type Command } from "commander";
 import {
   backupTable,
   inviteGateway,
-  isWorker,
   restoreTable,
   revokeAt,
   rootOf,
@@ -13,6 +12,7 @@ import {
   type Revocable,
   type Unopened,
 } from "../broker/main.ts";
+import { isWorker } from "../config/worker.ts";
 import { stopRequested } from "../config/lifecycle.ts";
 import { loadBroker } from "../config/load.ts";
 import { createLog } from "../config/log.ts";

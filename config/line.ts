@@ -2,7 +2,7 @@
 import { Fault, type FaultCode } from "../mime/fault.ts";
 
 /** What one side asks the other, by name. */
-type Questions = Readonly<Record<string, { readonly about: unknown; readonly answer: unknown }>>;
+export type Questions = Readonly<Record<string, { readonly about: unknown; readonly answer: unknown }>>;
 
 /** How a side answers each question that it may be asked. @throws whatever the other side is to be told */
 export type Answers<Asked extends Questions> = {
