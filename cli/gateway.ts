@@ -1,10 +1,11 @@
-/** `kakitome gateway run`: both directions and every mailbox of one gateway in one process. */
+/** `kakitome gateway run`: both directions and every mailbox of one gateway, in one process or several. */
 import type { Command } from "commander";
 import { stopRequested } from "../config/lifecycle.ts";
 import { loadGateway } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
 import { reloadOnHangup } from "../config/reload.ts";
-import { startGateway } from "../gateway/main.ts";
+import { isWorker } from "../config/worker.ts";
+import { runWorker, startGateway } from "../gateway/main.ts";
 
 export function addGateway(program: Command): void {
   program
@@ -14,7 +15,9 @@ export function addGateway(program: Command): void {
     .description("serve until SIGTERM or SIGINT; SIGHUP reads the configuration anew")
     .option("--config <file>", "configuration", "gateway.yaml")
     .action(async ({ config }: { config: string }) => {
-      const [loaded, log] = [loadGateway(config), createLog()];
+      const log = createLog();
+      if (isWorker()) return runWorker(log);
+      const loaded = loadGateway(config);
       const starting = startGateway(loaded, log);
       const done = reloadOnHangup(loaded.data, log, starting, async () => (await starting).reload(loadGateway(config)));
       const running = await starting;

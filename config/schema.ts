@@ -230,6 +230,8 @@ export const gatewaySchema = z
     name: parsed(parseDomain),
     /** Folder of keys, spool and journal. */
     data: path,
+    /** Processes that take letters in and watch mailboxes, beside the one that they belong to; where it is 1 that one does all of it. */
+    workers: z.int().min(1).max(64).default(1),
     broker: z.strictObject({
       url: httpsUrl,
       timeout: time("20s"),

@@ -111,9 +111,9 @@ export class Workers<Config, Opened, To extends Orders<Config, Opened> & Questio
     return one.line.ask(name, about, within);
   }
 
-  /** Asks all that serve now. @throws Fault what one of them says, with its number */
-  async askAll<Name extends keyof To & string>(name: Name, about: To[Name]["about"]): Promise<To[Name]["answer"][]> {
-    const asked = [...this.#serving.values()].map((one) => this.#order(one, name, about));
+  /** Asks all that serve now. @param within milliseconds @throws Fault what one of them says, with its number */
+  async askAll<Name extends keyof To & string>(name: Name, about: To[Name]["about"], within?: number): Promise<To[Name]["answer"][]> {
+    const asked = [...this.#serving.values()].map((one) => this.#order(one, name, about, within));
     return (await Promise.all(asked)).flatMap((one) => (one ? [one.answer] : []));
   }
 
@@ -148,9 +148,10 @@ export class Workers<Config, Opened, To extends Orders<Config, Opened> & Questio
     one: Serving<Line<To, Asked & Hello, News>, Opened>,
     name: Name,
     about: To[Name]["about"],
+    within?: number,
   ): Promise<{ readonly answer: To[Name]["answer"] } | undefined> {
     try {
-      return { answer: await one.line.ask(name, about) };
+      return { answer: await one.line.ask(name, about, within) };
     } catch (thrown) {
       if (this.#serving.get(one.number) !== one) return undefined;
       const { code, message, advice } = Fault.from(thrown);

@@ -18,8 +18,10 @@ export interface HealthParts {
   readonly mailbox: Mailbox;
   readonly identities: Pick<Identities, "all">;
   readonly spool: Pick<Spool, "probe">;
-  /** Absent where the gateway only receives. */
-  readonly relay: Pick<Relay, "waiting"> | undefined;
+  /** What waits in the spool; undefined where the gateway only receives. */
+  waiting(): Promise<Relay["waiting"] | undefined>;
+  /** How many workers there are to be, and how many of them serve; absent where there are none. */
+  readonly strength: (() => { readonly wanted: number; readonly serving: number }) | undefined;
   /** Absent where no mail comes in by us. */
   readonly delivery: Pick<Delivery, "look"> | undefined;
   readonly standing: Standing;
@@ -30,18 +32,19 @@ export interface HealthParts {
 const LEAST_FREE_OCTETS = 128 << 20;
 
 /** In the order in which a letter needs them. */
-const DEPENDENCIES = ["broker", "identities", "spool", "next-hop", "imap", "delivery"] as const;
+const DEPENDENCIES = ["broker", "identities", "spool", "next-hop", "imap", "delivery", "workers"] as const;
 
 export function checksOf(parts: HealthParts): Check[] {
   const looks: Readonly<Record<(typeof DEPENDENCIES)[number], Check["look"]>> = {
     broker: (signal) => lookAtBroker(parts, signal),
     identities: async () => lookAtIdentities(parts),
     spool: () => lookAtSpool(parts),
-    "next-hop": async () => [lookAtNextHop(parts)],
+    "next-hop": async () => [await lookAtNextHop(parts)],
     delivery: async (signal) => parts.delivery?.look(signal) ?? [],
     imap: async () => [...parts.standing.watchers].map(([of, { ready, reason }]) => ({ of, ready, reason })),
+    workers: async () => lookAtWorkers(parts),
   };
-  return DEPENDENCIES.map((name) => ({ name, look: looks[name] }));
+  return DEPENDENCIES.filter((name) => name !== "workers" || parts.strength).map((name) => ({ name, look: looks[name] }));
 }
 
 /** That it can serve, and that it serves us. */
@@ -74,10 +77,18 @@ async function lookAtSpool({ spool }: HealthParts): Promise<string> {
   return `writable, ${Math.floor(free / (1 << 20))} MiB free`;
 }
 
+/** Each has mailboxes of its own, so that none may be missing. */
+function lookAtWorkers({ strength }: HealthParts): string {
+  const { wanted, serving } = strength?.() ?? { wanted: 0, serving: 0 };
+  const words = `${serving} of ${wanted} serve`;
+  if (serving < wanted) throw new Fault("unavailable", words, { advice: `${words}: worker.ended in the log says why` });
+  return words;
+}
+
 /** A failure counts while something waits for it to be mended. */
-function lookAtNextHop({ relay, standing: { nextHop } }: HealthParts): Omit<Dependency, "name"> {
-  if (!relay) return { ready: true, reason: "none: this gateway only receives" };
+async function lookAtNextHop({ waiting, standing: { nextHop } }: HealthParts): Promise<Omit<Dependency, "name">> {
+  const { letters: waits } = (await waiting()) ?? {};
+  if (waits === undefined) return { ready: true, reason: "none: this gateway only receives" };
   if (!nextHop) return { ready: true, reason: "nothing was sent yet" };
-  const waits = relay.waiting.letters;
   return { ready: nextHop.ready || waits === 0, reason: `${nextHop.reason}${waits === 0 ? "" : `; ${waits} letters wait`}` };
 }

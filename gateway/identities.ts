@@ -35,11 +35,14 @@ export class Identities {
   readonly #own: readonly Own[];
   readonly #folder: string;
   readonly #log: Log;
+  readonly #changed: (address: string) => void;
 
-  constructor(config: GatewayConfig, log: Log) {
+  /** @param changed is told of each mailbox that has got other certificates */
+  constructor(config: GatewayConfig, log: Log, changed: (address: string) => void = () => undefined) {
     this.#own = config.mailboxes.map((mailbox) => ({ mailbox, identity: undefined }));
     this.#folder = join(config.data, KEYS);
     this.#log = log;
+    this.#changed = changed;
   }
 
   /** The identity that speaks for a mailbox. @throws Fault `unavailable`: not enrolled yet; `forbidden`: not a mailbox of this gateway */
@@ -67,6 +70,7 @@ export class Identities {
       const prepareOne = async (own: Own): Promise<void> => {
         if (signal.aborted) return;
         try {
+          await this.#takePlace(own.mailbox);
           own.identity = (await this.#load(own.mailbox)) ?? (await this.#enrol(own.mailbox, broker, signal));
         } catch (thrown) {
           this.#complain("mailbox.not-enrolled", own, thrown);
@@ -78,6 +82,17 @@ export class Identities {
       if (waiting === 0) return;
       await pause(wait, signal);
     }
+  }
+
+  /** Loads what another process keeps here. @param addresses of the mailboxes; all of them where left out. What is not there yet is left as it is */
+  async follow(addresses: readonly string[] = this.#own.map(({ mailbox }) => mailbox.address.address)): Promise<void> {
+    const wanted = new Set(addresses);
+    const slots = new Slots(AT_ONCE);
+    const load = async (own: Own): Promise<void> => {
+      own.identity = (await this.#load(own.mailbox)) ?? own.identity;
+    };
+    const some = this.#own.filter(({ mailbox }) => wanted.has(mailbox.address.address));
+    await Promise.all(some.map((own) => slots.run(() => load(own).catch((thrown) => this.#complain("mailbox.not-read", own, thrown)))));
   }
 
   /**
@@ -95,6 +110,7 @@ export class Identities {
       if (!isDue([signer.certificate, ...openers.slice(0, 1).map(certificateOf)], now)) continue;
       try {
         own.identity = await this.#renewOne(own.mailbox, broker, signal);
+        this.#changed(own.mailbox.address.address);
       } catch (thrown) {
         this.#complain("mailbox.not-renewed", own, thrown);
         isDone = false;
@@ -114,7 +130,6 @@ export class Identities {
   }
 
   async #load(mailbox: OwnMailbox): Promise<Identity | undefined> {
-    await this.#takePlace(mailbox);
     const [signing, encryption] = await Promise.all(
       [KEY_FILES.signing, KEY_FILES.encryption].map((name) => readIfPresent(this.#path(mailbox, name))),
     );
@@ -137,6 +152,7 @@ export class Identities {
     await put(this.#path(mailbox, KEY_FILES.encryption), encryption.pem);
     await put(this.#path(mailbox, KEY_FILES.signing), signing.pem);
     this.#log.info({ event: "mailbox.enrolled", step: "S0", mailbox: mailbox.address.address });
+    this.#changed(mailbox.address.address);
     const openers = [{ key: encryptionKey, certificate: encryption }, ...(await this.#former(mailbox))];
     return { signer: { key: signingKey, certificate: signing }, openers };
   }

@@ -76,6 +76,8 @@ export interface OpenChannel {
   channel(): Certificate;
   /** Asks the broker for its roots and goes on with those that hold. @returns whether there are others now @throws Fault `unavailable`, `forbidden` */
   learn(signal: AbortSignal): Promise<boolean>;
+  /** Goes on with the one that another process of ours put here. @throws the system's error */
+  follow(): Promise<void>;
   /** Gets another one and goes on with it; calls that run end with the former one, which still counts. @throws Fault `unavailable` */
   renew(signal: AbortSignal): Promise<void>;
 }
@@ -124,6 +126,12 @@ export async function openChannel(config: GatewayConfig, log: Log, now: () => Da
     revocations,
     learn,
     channel: () => shown,
+    async follow() {
+      const renewed = await readIfPresent(join(folder, KEY_FILES.channel));
+      if (!renewed) return;
+      shown = parseCertificate(renewed);
+      broker.use(shown, readPrivateKey(join(folder, KEY_FILES.channelKey)));
+    },
     async renew(signal) {
       const key = await keptKey(join(folder, NEXT_CHANNEL.key));
       const renewed = await broker.renewChannel(key, config.name, signal);

@@ -4,6 +4,7 @@ import { rename } from "node:fs/promises";
 import { join } from "node:path";
 import { Fault } from "../mime/fault.ts";
 import { Serial, claimFolder, readRecord, readRecords, writeDurably, writeWhole } from "./durable.ts";
+import type { Neighbours } from "./neighbours.ts";
 
 export interface LetterRecipient {
   readonly address: string;
@@ -55,10 +56,13 @@ const encoded = (letter: Letter): Buffer => Buffer.from(`${JSON.stringify(letter
 
 export class Letters {
   readonly #folder: string;
+  readonly #neighbours: Pick<Neighbours, "isOurs" | "change"> | undefined;
   readonly #serial = new Serial();
 
-  constructor(folder: string) {
+  /** @param neighbours whose letters are theirs to change; absent where there is one process */
+  constructor(folder: string, neighbours?: Pick<Neighbours, "isOurs" | "change">) {
     this.#folder = folder;
+    this.#neighbours = neighbours;
   }
 
   async prepare(): Promise<void> {
@@ -100,6 +104,8 @@ export class Letters {
 
   /** Changes one recipient's state. @returns whether there is such a recipient */
   async change(name: LetterName, session: string, change: Omit<Partial<LetterRecipient>, "session">): Promise<boolean> {
+    const neighbours = this.#neighbours;
+    if (neighbours && !neighbours.isOurs(name.sender)) return neighbours.change(name, session, change);
     return this.#serial.run(nameOf(name), async () => {
       const letter = await this.find(name);
       if (!letter?.recipients.some((one) => one.session === session)) return false;

@@ -56,6 +56,7 @@ export class Counted {
   readonly #arrivals = this.metrics.counter("kakitome_arrivals_total", "Mails at the inbound doors, by what became of them.", {
     outcome: ARRIVED,
   });
+  readonly #workersEnded = this.metrics.counter("kakitome_workers_ended_total", "Worker processes that ended without being asked to.", {});
   readonly #logins = this.metrics.counter("kakitome_logins_failed_total", "Wrong passwords at the door.", {});
 
   hear(facts: Facts): void {
@@ -81,6 +82,7 @@ export class Counted {
     if (event === "inbound.refused" && facts["phase"] === "DATA")
       this.#arrivals({ outcome: Number(facts["code"]) < 500 ? "put-off" : "refused" });
     if (event === "submission.authentication-failed") this.#logins({});
+    if (event === "worker.ended") this.#workersEnded({});
   }
 }
 
@@ -88,7 +90,8 @@ export interface Gauged {
   readonly health: Health;
   readonly standing: Standing;
   readonly spool: Pick<Spool, "probe">;
-  readonly relay: Pick<Relay, "waiting"> | undefined;
+  /** What waits in the spool; undefined where the gateway only receives. */
+  waiting(): Promise<Relay["waiting"] | undefined>;
   readonly identities: Pick<Identities, "all">;
   /** The channel's, the broker's root, and those of the door, by their kind. */
   certificates(): Readonly<Record<string, readonly Certificate[]>>;
@@ -97,15 +100,15 @@ export interface Gauged {
 
 /** Adds what is read at each scrape. */
 export function addGauges(metrics: Metrics, parts: Gauged): void {
-  const { health, standing, spool, relay, identities, now } = parts;
+  const { health, standing, spool, waiting, identities, now } = parts;
   const one = (name: string, help: string, read: () => number | Promise<number>): void =>
     metrics.gauge(name, help, [], async () => [{ labels: {}, value: await read() }]);
   metrics.gauge("kakitome_dependency_ready", "1 where everything of this kind is ready, as /readyz tells.", ["dependency"], async () =>
     readings(await health.readiness()),
   );
-  one("kakitome_spool_letters", "Submissions in the spool that are not finished.", () => relay?.waiting.letters ?? 0);
-  one("kakitome_spool_oldest_seconds", "Age of the oldest of them; 0 where there is none.", () => {
-    const oldest = relay?.waiting.oldest;
+  one("kakitome_spool_letters", "Submissions in the spool that are not finished.", async () => (await waiting())?.letters ?? 0);
+  one("kakitome_spool_oldest_seconds", "Age of the oldest of them; 0 where there is none.", async () => {
+    const oldest = (await waiting())?.oldest;
     return oldest === undefined ? 0 : Math.max(0, (now().getTime() - oldest) / 1_000);
   });
   one("kakitome_spool_free_bytes", "Room where the spool is.", () => spool.probe());

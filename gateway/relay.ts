@@ -22,6 +22,8 @@ export interface RelayParts {
   readonly spool: Spool;
   readonly letters: Letters;
   readonly broker: BrokerClient;
+  /** Whether an entry that a former life left is this process's; all are where it is left out. */
+  isOurs?(entry: Entry): boolean;
   /** Of the notices about a recipient. */
   languageFor(recipient: string): Language;
   readonly log: Log;
@@ -54,8 +56,9 @@ export class Relay {
 
   /** Takes up what a former life left in the spool. */
   async resume(): Promise<void> {
-    const { spool, log } = this.#parts;
-    const left = await spool.all((id, thrown) => log.error({ event: "spool.broken", accepted: id, reason: reasonOf(thrown) }));
+    const { spool, isOurs = () => true, log } = this.#parts;
+    const all = await spool.all((id, thrown) => log.error({ event: "spool.broken", accepted: id, reason: reasonOf(thrown) }));
+    const left = all.filter(({ entry }) => isOurs(entry));
     for (const spooled of left) this.take(spooled);
     if (left.length > 0) log.info({ event: "spool.resumed", letters: left.length });
   }

@@ -30,7 +30,7 @@ test("every metric that a rule names is counted by the broker or the gateway", a
     now,
   });
   const standing = new Standing(["alice@a.example"], now);
-  const gauged = { health, standing, spool: { probe: async () => 1 }, relay: undefined, identities: { all: () => [] } };
+  const gauged = { health, standing, spool: { probe: async () => 1 }, waiting: async () => undefined, identities: { all: () => [] } };
   addGatewayGauges(gateway.metrics, { ...gauged, certificates: () => ({}), now });
   const known = `${await broker.metrics.text()}${await gateway.metrics.text()}`;
   const named = new Set(readFileSync(RULES, "utf8").match(/\bkakitome_\w+/gu));
