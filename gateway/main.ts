@@ -2,7 +2,7 @@
 import { mkdirSync } from "node:fs";
 import { Health, startHealth, type HealthPlace } from "../config/health.ts";
 import { Lifecycle, pause, type Running } from "../config/lifecycle.ts";
-import { lockFolder } from "../config/lock.ts";
+import { awaitFormerWorkers, lockFolder } from "../config/lock.ts";
 import { overheard, reasonOf, type Facts, type Log } from "../config/log.ts";
 import { differences, sorted, type Reloading } from "../config/reload.ts";
 import type { GatewayConfig } from "../config/schema.ts";
@@ -59,6 +59,7 @@ export async function startGateway(config: GatewayConfig, writtenTo: Log, now: (
   try {
     mkdirSync(config.data, { recursive: true, mode: 0o700 });
     running.onStop(lockFolder(config.data));
+    awaitFormerWorkers(config.data);
     const opened = await openChannel(config, log, now);
     const { broker, revocations, channel } = opened;
     running.onStop(() => broker.close());

@@ -22,7 +22,7 @@ export interface Renewed {
 }
 
 /** What the process of a sender does for it. */
-export type ForSender = {
+type ForSender = {
   readonly consign: { readonly about: Submission; readonly answer: string };
   readonly passOn: { readonly about: Transit; readonly answer: string };
   readonly change: { readonly about: Parameters<Letters["change"]>; readonly answer: boolean };

@@ -1,6 +1,7 @@
 /** A worker process: it takes letters in, and walks with those of its senders and for its mailboxes. What is to be done once the primary does. */
 import { Lifecycle } from "../config/lifecycle.ts";
 import type { Answers } from "../config/line.ts";
+import { lockForWorker } from "../config/lock.ts";
 import type { Log } from "../config/log.ts";
 import { Metrics } from "../config/metrics.ts";
 import { runWorker as run, type Bench } from "../config/worker.ts";
@@ -45,6 +46,7 @@ function answersOf({ number, log, news, line }: Bench<ToPrimary, WorkerNews>): A
   return {
     async start(config) {
       try {
+        running.onStop(lockForWorker(config.data, number));
         const owners = new Owners(config.mailboxes, config.workers);
         const neighbours: Neighbours = {
           count: config.workers,

@@ -7,8 +7,9 @@ test("nothing is lost, doubled or shown, whatever dies whenever", async () => {
   const minutes = Number(process.env["KAKITOME_CHAOS_MINUTES"] ?? 10);
   const seed = Number(process.env["KAKITOME_CHAOS_SEED"] ?? Date.now() % 1_000_000);
   const rate = Number(process.env["KAKITOME_CHAOS_RATE"] ?? 4);
-  say(`${minutes} minutes, seed ${seed}, ${rate} mails a second`);
-  const chaos = await runChaos({ minutes, seed, rate, say });
+  const workers = Number(process.env["KAKITOME_CHAOS_WORKERS"] ?? 1);
+  say(`${minutes} minutes, seed ${seed}, ${rate} mails a second, ${workers} workers`);
+  const chaos = await runChaos({ minutes, seed, rate, workers, say });
   say(inWords(chaos));
   expect(chaos.findings).toEqual([]);
 }, 86_400_000);

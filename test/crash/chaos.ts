@@ -3,7 +3,7 @@ import { lastWords } from "./matrix.ts";
 import { setTimeout as pause } from "node:timers/promises";
 import { Chance } from "../fuzz/mutate.ts";
 import { Ledger, type Finding } from "./ledger.ts";
-import { RECIPIENTS, startCrashPlace, type CrashPlace, type Part } from "./place.ts";
+import { RECIPIENTS, startCrashPlace, workerOf, type Part } from "./place.ts";
 
 export interface ChaosPlan {
   readonly minutes: number;
@@ -11,6 +11,8 @@ export interface ChaosPlan {
   readonly seed: number;
   /** Mails a second, of all senders together. */
   readonly rate?: number;
+  /** Of each gateway; where there are several they are killed, too. */
+  readonly workers?: number;
   readonly say: (line: string) => void;
 }
 
@@ -29,8 +31,8 @@ const STILL_MS = 200_000;
 const FIGURES_EVERY_MS = 60_000;
 
 /** Runs the plan on a place of its own, waits till all is quiet, and judges every mail. */
-export async function runChaos({ minutes, seed, rate = 4, say }: ChaosPlan): Promise<Chaos> {
-  const place = await startCrashPlace();
+export async function runChaos({ minutes, seed, rate = 4, workers = 1, say }: ChaosPlan): Promise<Chaos> {
+  const place = await startCrashPlace(workers);
   const ledger = new Ledger(place);
   const stop = new AbortController();
   const kills: Record<string, number> = {};
@@ -42,7 +44,10 @@ export async function runChaos({ minutes, seed, rate = 4, say }: ChaosPlan): Pro
       keepSending(ledger, new Chance(seed + 1 + at), rate / SENDERS, until, stop.signal),
     );
     const sent = Promise.allSettled(senders);
-    await keepKilling(place, new Chance(seed), until, (name) => (kills[name] = (kills[name] ?? 0) + 1));
+    const chance = new Chance(seed);
+    const which = (): number => chance.below(workers);
+    const hands = workers > 1 ? [workerOf("worker of A", place.a, which), workerOf("worker of B", place.b, which)] : [];
+    await keepKilling([...Object.values(place.parts), ...hands], chance, until, (name) => (kills[name] = (kills[name] ?? 0) + 1));
     const refusals = (await sent).flatMap((one): Finding[] =>
       one.status === "rejected" ? [{ kind: "lost", what: String(one.reason) }] : [],
     );
@@ -72,8 +77,7 @@ async function keepSending(ledger: Ledger, chance: Chance, rate: number, until: 
   }
 }
 
-async function keepKilling(place: CrashPlace, chance: Chance, until: number, killed: (name: Part["name"]) => void): Promise<void> {
-  const parts = Object.values(place.parts);
+async function keepKilling(parts: readonly Part[], chance: Chance, until: number, killed: (name: Part["name"]) => void): Promise<void> {
   for (;;) {
     const wait = 2_000 + chance.next() * 3_000;
     if (Date.now() + wait > until) break;

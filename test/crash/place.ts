@@ -8,7 +8,7 @@ import { BOB, CAROL, DAVE, startPlace, type Place } from "../walks/place.ts";
 
 /** Something that can be killed. */
 export interface Part {
-  readonly name: "A" | "B" | "C" | "Redis" | "Dovecot";
+  readonly name: "A" | "B" | "C" | "Redis" | "Dovecot" | "worker of A" | "worker of B";
   kill(): Promise<void>;
   /** Starts it after it was killed. */
   start(): Promise<void>;
@@ -35,10 +35,10 @@ export const RECIPIENTS = [BOB, CAROL, DAVE] as const;
 
 const FAST = { retry: { first: "200ms", longest: "1s" } };
 
-/** Starts everything, with retries so short that a crash heals within a second. */
-export async function startCrashPlace(): Promise<CrashPlace> {
+/** Starts everything, with retries so short that a crash heals within a second. @param workers of each gateway */
+export async function startCrashPlace(workers = 1): Promise<CrashPlace> {
   const postfix = { minimal_backoff_time: "1s", maximal_backoff_time: "1s", queue_run_delay: "1s" };
-  const place = await startPlace({ a: FAST, b: FAST, recipients: RECIPIENTS, postfix });
+  const place = await startPlace({ a: { ...FAST, workers }, b: { ...FAST, workers }, recipients: RECIPIENTS, postfix });
   let rewrite = (text: string): string => text;
   const proxy = await startProxy(place.postfix.port, (text) => rewrite(text));
   amend(place.broker.config, (file) => {
@@ -60,6 +60,23 @@ export async function startCrashPlace(): Promise<CrashPlace> {
       await place.stop();
       await proxy.close();
     },
+  };
+}
+
+/** Any worker of a gateway, now and again another one; its primary starts it again. */
+export function workerOf(name: Part["name"], gateway: { readonly process: Process }, which: () => number): Part {
+  return {
+    name,
+    async kill() {
+      const started = gateway.process.lines.filter(({ event }) => event === "worker.started");
+      const pids = [...new Map(started.map((line) => [line["worker"], Number(line["pid"])])).values()];
+      try {
+        process.kill(pids[which() % pids.length] ?? 0, "SIGKILL");
+      } catch (thrown) {
+        if ((thrown as NodeJS.ErrnoException).code !== "ESRCH") throw thrown; // it was killed just before
+      }
+    },
+    start: async () => undefined,
   };
 }
 
