@@ -89,6 +89,7 @@ appendfsync ${options.appendfsync ?? "always"}
 maxmemory-policy ${options.policy ?? "noeviction"}
 ${(options.lines ?? []).join("\n")}
 masterauth ${PASSWORD}
-${options.replicaOf === undefined ? "" : `replicaof 127.0.0.1 ${options.replicaOf}\nrepl-diskless-sync-delay 0`}
+repl-diskless-sync-delay 0
+${options.replicaOf === undefined ? "" : `replicaof 127.0.0.1 ${options.replicaOf}`}
 `;
 }

@@ -28,7 +28,7 @@ export async function startSentinel(primary: RedisServer): Promise<Sentinel> {
     'logfile ""',
     `sentinel monitor ${name} 127.0.0.1 ${primary.port} 1`,
     `sentinel auth-pass ${name} ${primary.password}`,
-    `sentinel down-after-milliseconds ${name} 500`,
+    `sentinel down-after-milliseconds ${name} 1500`, // on a busy machine a server that lives can be silent for half a second
     `sentinel failover-timeout ${name} 3000`,
   ];
   await writeFile(configuration, `${lines.join("\n")}\n`, { mode: 0o600 });
