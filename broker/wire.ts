@@ -3,7 +3,7 @@ import { z } from "zod";
 import { parseMailbox } from "../mime/address.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
-import { openWithPrivateKey, type Opener } from "../mime/open.ts";
+import { isSealedTo, openWithPrivateKey, type Opener } from "../mime/open.ts";
 import { sealToCertificate } from "../mime/seal.ts";
 import { sign, type Signer, type Verified } from "../mime/sign.ts";
 import { LANGUAGES } from "../mime/words.ts";
@@ -224,8 +224,17 @@ export function sealAnswer(answer: object, recipient: Certificate, broker: Signe
   }
 }
 
-/** The inverse for the party it was sealed to, once the broker's signature was verified. @throws Fault `cannot-open`, `malformed`. */
+/**
+ * The inverse for the party it was sealed to, once the broker's signature was verified.
+ * @throws Fault `cannot-open`, `malformed`; `unavailable`: it is sealed to a certificate that the party does not hold, or not yet. While
+ * certificates are renewed the broker knows the next one a moment before the gateway has it in place; that must not cost a letter.
+ */
 export function openAnswer<T>(schema: z.ZodType<T>, { content }: Verified, openers: readonly Opener[]): T {
+  if (!isSealedTo(content, openers)) {
+    throw new Fault("unavailable", "the broker sealed its answer to a certificate that is not here", {
+      advice: "The gateway's certificates are being renewed; try again later.",
+    });
+  }
   const plain = openWithPrivateKey(content, openers);
   try {
     return parseBody(schema, plain);

@@ -64,7 +64,7 @@ export class Line<Asks extends Questions, Asked extends Questions, News> {
       return await new Promise<unknown>((resolve, reject: (fault: Fault) => void) => {
         if (this.#isClosed) return reject(ended());
         this.#waiting.set(number, { resolve, reject });
-        late = setTimeout(() => reject(new Fault("unavailable", `no answer to "${name}" within ${within} ms`)), within);
+        late = setTimeout(() => reject(new Fault("unavailable", `no answer to "${name}" within ${within} ms`, ADVICE)), within);
         this.#send({ kind: "question", number, name, about });
       });
     } finally {
@@ -104,4 +104,6 @@ export class Line<Asks extends Questions, Asked extends Questions, News> {
   }
 }
 
-const ended = (): Fault => new Fault("unavailable", "the process has ended");
+/** For whoever waits for it at a door. */
+export const ADVICE = { advice: "A process of this server is starting again; try again later." };
+const ended = (): Fault => new Fault("unavailable", "the process has ended", ADVICE);

@@ -3,7 +3,7 @@ import cluster, { type Worker } from "node:cluster";
 import { setTimeout as later } from "node:timers/promises";
 import { Fault } from "../mime/fault.ts";
 import { Lifecycle, pause, type Running } from "./lifecycle.ts";
-import { Line, type Answers, type Questions } from "./line.ts";
+import { ADVICE, Line, type Answers, type Questions } from "./line.ts";
 import { reasonOf, type Log } from "./log.ts";
 import type { Figures } from "./metrics.ts";
 import { Slots } from "./slots.ts";
@@ -107,7 +107,7 @@ export class Workers<Config, Opened, To extends Orders<Config, Opened> & Questio
     within?: number,
   ): Promise<To[Name]["answer"]> {
     const one = this.#serving.get(number);
-    if (!one) throw new Fault("unavailable", `worker ${number} does not serve`);
+    if (!one) throw new Fault("unavailable", `worker ${number} does not serve`, ADVICE);
     return one.line.ask(name, about, within);
   }
 

@@ -142,5 +142,7 @@ test("an answer with a key is sealed to one mailbox and opens for no other", asy
   expect(der.includes("grants")).toBe(false);
   const verified = verify(der, { roots: [root.certificate], at: NOW, purpose: OID.emailProtection });
   expect(openAnswer(grantsBody, verified, [alice.opener])).toEqual(answer);
-  expect(() => openAnswer(grantsBody, verified, [bob.opener])).toThrow(expect.objectContaining({ code: "cannot-open" }));
+  expect(() => openAnswer(grantsBody, verified, [bob.opener])).toThrow(expect.objectContaining({ code: "unavailable" }));
+  const mixed = { key: bob.opener.key, certificate: alice.opener.certificate };
+  expect(() => openAnswer(grantsBody, verified, [mixed])).toThrow(expect.objectContaining({ code: "cannot-open" }));
 });

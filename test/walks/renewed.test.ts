@@ -12,11 +12,11 @@ import { receiptOf, sendLetter, statesAt, Traffic } from "./traffic.ts";
 const suite = canRunPostfix ? describe : describe.skip;
 if (!canRunPostfix) console.log("skipped: Postfix runs as root only");
 
-suite("certificates renewed at the recipient's gateway only", () => {
+suite.each([1, 3])("certificates renewed at the recipient's gateway only, which has %i process(es) for its mailboxes", (workers) => {
   let place: Place;
   beforeAll(async () => {
     // Gateway B's certificates are for so short that they are due whenever it looks; gateway A's are for a year.
-    place = await startPlace({ between: ({ config }) => setLifetime(config, "5m"), recipients: [BOB] });
+    place = await startPlace({ between: ({ config }) => setLifetime(config, "5m"), recipients: [BOB], b: { workers } });
   }, 120_000);
   afterAll(() => place?.stop());
 
