@@ -2,6 +2,7 @@
 import { randomBytes, type KeyObject } from "node:crypto";
 import { Pool } from "undici";
 import type { z } from "zod";
+import { within } from "../config/lifecycle.ts";
 import type { Mailbox } from "../mime/address.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
 import { verifyAsBroker, type BrokerTrust } from "../mime/evidence.ts";
@@ -260,10 +261,11 @@ export class BrokerClient {
 
   /** Every step can be asked for twice, so a line that breaks is tried once more with the same octets. */
   async #call(method: "GET" | "POST", path: string, body: Body | undefined, signal: AbortSignal): Promise<Buffer> {
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#channel.timeout)]);
-    const ask = () => call(this.#pool, method, path, body, limit);
     try {
-      return await ask().catch((thrown: unknown) => (isBroken(thrown) && !limit.aborted ? ask() : Promise.reject(thrown)));
+      return await within(this.#channel.timeout, signal, async (limit) => {
+        const ask = () => call(this.#pool, method, path, body, limit);
+        return ask().catch((thrown: unknown) => (isBroken(thrown) && !limit.aborted ? ask() : Promise.reject(thrown)));
+      });
     } catch (thrown) {
       if (!(thrown instanceof Fault && thrown.code === "unauthenticated")) throw thrown;
       throw new Fault("unavailable", "the broker does not accept this gateway's certificate", { cause: thrown }); // not the user's to mend

@@ -144,7 +144,7 @@ export class Outbox {
         underWay.add(delivery);
       }
       const next = Math.min(this.#nextLook, ...[...this.#attempts.values()].map(({ notBefore }) => notBefore));
-      await pause(Math.max(next - performance.now(), 10), AbortSignal.any([signal, this.#news.signal]));
+      await pause(Math.max(next - performance.now(), 10), signal, this.#news.signal);
     }
     await Promise.all(underWay);
   }

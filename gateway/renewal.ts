@@ -60,7 +60,7 @@ export class Renewal {
       warnings.look(others(), this.#parts.now());
       const isDone = await renewDue(this.#parts, signal);
       const longest = Math.min(LOOK_EVERY_MS, Math.max(this.#untilDue(), RETRY_FIRST_MS));
-      await pause(isDone ? longest : Math.min(wait, longest), AbortSignal.any([signal, this.#wake.signal]));
+      await pause(isDone ? longest : Math.min(wait, longest), signal, this.#wake.signal);
       wait = isDone ? RETRY_FIRST_MS : wait * 2;
     }
   }

@@ -87,13 +87,12 @@ async function session(parts: WatcherParts, signal: AbortSignal, pauses: Pauses)
       if (!mailbox.usable) throw new Fault("unavailable", "the connection to the mail server ended");
       news = new AbortController(); // before the look, so that what comes during it is looked at next
       const waiting = await pass(parts, mailbox, settled, signal);
-      const woken = AbortSignal.any([news.signal, signal]);
       if (waiting) {
-        await pause(pauses.next(), woken);
+        await pause(pauses.next(), news.signal);
         continue;
       }
       pauses.succeeded();
-      await next(mailbox, parts.access.config.poll, woken);
+      await next(mailbox, parts.access.config.poll, news.signal);
     }
   } finally {
     signal.removeEventListener("abort", stop);

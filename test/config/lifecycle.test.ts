@@ -1,6 +1,7 @@
 /** Starting and stopping: the last that started stops first, failures hold nobody up, and a pause ends when there is nothing to wait for. */
+import { getEventListeners } from "node:events";
 import { describe, expect, test } from "@jest/globals";
-import { Lifecycle, pause, stopRequested } from "../../config/lifecycle.ts";
+import { Lifecycle, pause, stopRequested, within } from "../../config/lifecycle.ts";
 
 describe("stop", () => {
   test("goes in reverse order, one after the other", async () => {
@@ -96,4 +97,38 @@ test.each(["SIGTERM", "SIGINT"] as const)("%s asks the process to end, once", as
   expect(await asked).toBe(name);
   expect(process.listenerCount(name)).toBe(before);
   process.removeAllListeners(name === "SIGTERM" ? "SIGINT" : "SIGTERM");
+});
+
+describe("several signals", () => {
+  test.each([0, 1])("end a pause, whichever aborts (%i), and keep nothing of it", async (which) => {
+    const signals = [new AbortController(), new AbortController()] as const;
+    const waited = pause(3_600_000, ...signals.map(({ signal }) => signal));
+    signals[which]?.abort();
+    expect(await waited).toBe(false);
+    for (const { signal } of signals) expect(getEventListeners(signal, "abort")).toEqual([]);
+  });
+});
+
+describe("within a time", () => {
+  const untilAborted = (limit: AbortSignal): Promise<never> =>
+    new Promise((_resolve, reject) => limit.addEventListener("abort", () => reject(limit.reason as Error)));
+
+  test("work that ends in time gives its answer, and nothing of it stays at the signal", async () => {
+    const { signal } = new AbortController();
+    expect(await within(3_600_000, signal, async (limit) => limit.aborted)).toBe(false);
+    await expect(within(3_600_000, signal, () => Promise.reject(new Error("failed")))).rejects.toThrow("failed");
+    expect(getEventListeners(signal, "abort")).toEqual([]);
+  });
+
+  test("work that does not is aborted", async () => {
+    await expect(within(5, new AbortController().signal, untilAborted)).rejects.toMatchObject({ name: "TimeoutError" });
+  });
+
+  test("and so it is when everything stops, or has stopped", async () => {
+    const stopping = new AbortController();
+    const work = within(3_600_000, stopping.signal, untilAborted);
+    stopping.abort(new Error("stopping"));
+    await expect(work).rejects.toThrow("stopping");
+    expect(await within(3_600_000, stopping.signal, async (limit) => limit.aborted)).toBe(true);
+  });
 });
