@@ -107,6 +107,21 @@ suite("gateways with workers", () => {
     expect([accepted("letter.accepted"), accepted("letter.accepted-before")]).toEqual([before + 2, 1]);
   }, 60_000);
 
+  test("a letter of twenty megabytes goes from worker to worker as well", async () => {
+    const talks = await Promise.all(Array.from({ length: COUNT }, () => Talk.open(place.a.smtpPort)));
+    const line = `${"registered ".repeat(6)}\r\n`;
+    const [text, ids] = [line.repeat(Math.ceil(20e6 / line.length)), talks.map((_talk, at) => `<large-${at}@a.example>`)];
+    const answers = talks.map(async (talk, at) => {
+      await begin(talk);
+      talk.write(`From: ${ALICE}\r\nTo: ${BOB}\r\nMessage-ID: ${ids[at]}\r\n\r\n${text}.\r\n`);
+      const answer = await talk.hear();
+      talk.close();
+      return answer;
+    });
+    for (const answer of await Promise.all(answers)) expect(answer).toMatch(/^250 2\.0\.0 Accepted as /u);
+    for (const id of ids) await receiptOf(place, id);
+  }, 60_000);
+
   test("health and metrics speak of all of it", async () => {
     expect((await asked(healthPort, "/readyz")).status).toBe(200);
     const { text } = await asked(healthPort, "/metrics");
