@@ -64,7 +64,7 @@ export class Line<Asks extends Questions, Asked extends Questions, News> {
       return await new Promise<unknown>((resolve, reject: (fault: Fault) => void) => {
         if (this.#isClosed) return reject(ended());
         this.#waiting.set(number, { resolve, reject });
-        late = setTimeout(() => reject(new Fault("unavailable", `no answer to "${name}" within ${within} ms`, ADVICE)), within);
+        late = setTimeout(() => reject(new Fault("unavailable", `no answer to "${name}" within ${within} ms`)), within);
         this.#send({ kind: "question", number, name, about });
       });
     } finally {
