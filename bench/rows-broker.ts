@@ -8,7 +8,7 @@ import { resident } from "./resident.ts";
 import type { Figure, Row, Sides } from "./row.ts";
 import { declaration, lineTo, presentation, ticketIn, type Line } from "./steps.ts";
 
-const WARM = 1_000;
+const WARM = 2_000;
 const COUNT = 2_000;
 /** No receipt is due in these rows: nobody confirms. */
 const NO_RELAY = 9;

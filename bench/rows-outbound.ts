@@ -8,7 +8,7 @@ import type { Target } from "./load.ts";
 import { median, type Figure, type Row, type Sides } from "./row.ts";
 
 const CONNECTIONS = 10;
-const WARM = 300;
+const WARM = 2_000;
 const COUNT = 600;
 const SINGLE = 40;
 /** Through a content filter, which starts processes for every letter. */

@@ -1,5 +1,6 @@
 /** Hands sealed copies to the next hop (S5): one transaction a recipient, retried with growing pauses, reported to the broker, given up with a notice. */
 import { randomBytes } from "node:crypto";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Transporter } from "nodemailer";
 import { ticketHash, type BrokerClient } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
@@ -63,13 +64,15 @@ export class Relay {
     if (left.length > 0) log.info({ event: "spool.resumed", letters: left.length });
   }
 
-  /** Takes a spooled submission; it is worked on until it is finished or the gateway stops. */
+  /** Takes a spooled submission; it is worked on until it is finished or the gateway stops. Its client's answer comes first. */
   take(spooled: Spooled): void {
     this.#taken.add(spooled);
-    const work = this.#deliver(spooled).finally(() => {
-      this.#taken.delete(spooled);
-      this.#running.delete(work);
-    });
+    const work = nextTurn()
+      .then(() => this.#deliver(spooled))
+      .finally(() => {
+        this.#taken.delete(spooled);
+        this.#running.delete(work);
+      });
     this.#running.add(work);
   }
 
