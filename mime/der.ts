@@ -102,14 +102,35 @@ function encodeOid(dotted: string): Buffer {
   return encode(TAG.oid, Buffer.from(octets));
 }
 
-/** One element that was read. `content` is a view of the input for definite lengths; `end` is the offset behind the element. */
-export interface Element {
+/** One element that was read: places in the input. Most are only passed over, and making two views of each took a fifth of the broker's memory traffic. */
+export class Element {
   readonly tag: number;
-  readonly content: Buffer;
   /** Present for constructed elements only. */
   readonly children: readonly Element[] | undefined;
+  /** Offset behind the element. */
+  readonly end: number;
+  readonly #input: Buffer;
+  readonly #start: number;
+  readonly #contentStart: number;
+  readonly #contentEnd: number;
+
+  /** @param at offsets in the input: of the element, of its content, behind its content, behind the element */
+  constructor(tag: number, children: readonly Element[] | undefined, input: Buffer, ...at: readonly [number, number, number, number]) {
+    this.tag = tag;
+    this.children = children;
+    this.#input = input;
+    [this.#start, this.#contentStart, this.#contentEnd, this.end] = at;
+  }
+
+  /** A view of the input. */
+  get content(): Buffer {
+    return this.#input.subarray(this.#contentStart, this.#contentEnd);
+  }
+
   /** The element's whole encoding as it stood in the input. */
-  readonly encoding: Buffer;
+  get encoding(): Buffer {
+    return this.#input.subarray(this.#start, this.end);
+  }
 }
 
 export interface Limits {
@@ -128,7 +149,7 @@ const refuse = (why: string): Fault => new Fault("malformed", `not well-formed A
  */
 export function parse(input: Buffer, limits: Limits = SMALL): Element {
   let left = limits.elements;
-  const read = (start: number, end: number, depth: number): { element: Element; next: number } => {
+  const read = (start: number, end: number, depth: number): Element => {
     if (depth > limits.depth) throw refuse("nested too deep");
     if (left-- <= 0) throw refuse("too many elements");
     const tag = input[start];
@@ -150,28 +171,27 @@ export function parse(input: Buffer, limits: Limits = SMALL): Element {
     }
     const next = at + length;
     if (next > end) throw refuse("truncated");
-    const content = input.subarray(at, next);
     const children: Element[] | undefined = constructed ? [] : undefined;
     for (let child = constructed ? at : next; child < next;) {
-      const got = read(child, next, depth + 1);
-      children?.push(got.element);
-      child = got.next;
+      const element = read(child, next, depth + 1);
+      children?.push(element);
+      child = element.end;
     }
-    return { element: { tag, content, children, encoding: input.subarray(start, next) }, next };
+    return new Element(tag, children, input, start, at, next, next);
   };
-  const readIndefinite = (tag: number, start: number, end: number, depth: number): { element: Element; next: number } => {
+  const readIndefinite = (tag: number, start: number, end: number, depth: number): Element => {
     const children: Element[] = [];
     let at = start + 2;
     while (!(input[at] === 0 && input[at + 1] === 0)) {
-      const got = read(at, end, depth + 1);
-      children.push(got.element);
-      at = got.next;
+      const element = read(at, end, depth + 1);
+      children.push(element);
+      at = element.end;
     }
     if (at + 2 > end) throw refuse("truncated");
-    return { element: { tag, content: input.subarray(start + 2, at), children, encoding: input.subarray(start, at + 2) }, next: at + 2 };
+    return new Element(tag, children, input, start, start + 2, at, at + 2);
   };
-  const { element, next } = read(0, input.length, 0);
-  if (next !== input.length) throw refuse("octets follow the end");
+  const element = read(0, input.length, 0);
+  if (element.end !== input.length) throw refuse("octets follow the end");
   return element;
 }
 
@@ -239,11 +259,21 @@ export function isOid(element: Element, dotted: string): boolean {
   return element.tag === TAG.oid && element.encoding.equals(oid(dotted));
 }
 
+const texts = new Map<string, string>();
+/** So many are remembered at most: others decide which ones come. */
+const MOST_TEXTS = 256;
+
 /** The dotted text of an OBJECT IDENTIFIER. @throws Fault `malformed`. */
-export function dottedOf(element: Element): string {
-  const { tag, content } = element;
+export function dottedOf({ tag, content }: Element): string {
   if (tag !== TAG.oid || content.length === 0 || content.length > 64 || (content.at(-1) ?? 0) >= 0x80)
     throw refuse("not an OBJECT IDENTIFIER");
+  const octets = content.toString("latin1");
+  const known = texts.get(octets) ?? dottedIn(content);
+  if (texts.size < MOST_TEXTS) texts.set(octets, known);
+  return known;
+}
+
+function dottedIn(content: Buffer): string {
   const arcs: bigint[] = [];
   let arc = 0n;
   for (const octet of content) {
