@@ -8,8 +8,8 @@ import type { Figure, Row, Sides, Wishes } from "./row.ts";
 
 const [MANY, FEW] = [1_000, 50];
 const WITHIN_MS = 10 * 60_000;
-/** Until the engine has cleared away what the logins left behind: it does so within a minute of rest. */
-const SETTLE_MS = 60_000;
+/** Until the engine has cleared away what the logins left behind: it did so after 45 to 90 seconds of rest. */
+const SETTLE_MS = 120_000;
 const REST_MS = 30_000;
 const MOST_CPU = 0.02;
 
