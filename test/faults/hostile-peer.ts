@@ -23,6 +23,8 @@ export type Trick = (typeof TRICKS)[number] | "injected" | "preauth" | "none";
 export interface Certificates {
   /** PEM of the authority that the client trusts. */
   readonly ca: string;
+  /** PEM of an authority that has certified nobody whom the client should believe. */
+  readonly otherCa: string;
   readonly contexts: Readonly<Record<"good" | "self-signed" | "unknown authority" | "expired" | "wrong name", SecureContext>>;
 }
 
@@ -40,6 +42,7 @@ export async function makeCertificates(): Promise<Certificates> {
   const self = createSecureContext({ key: stranger.key.export({ type: "pkcs8", format: "pem" }), cert: stranger.certificate.pem });
   return {
     ca: root.certificate.pem,
+    otherCa: stranger.certificate.pem,
     contexts: {
       good: await context(root),
       "self-signed": self,

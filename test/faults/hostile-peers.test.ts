@@ -71,14 +71,16 @@ const CLIENTS: readonly Client[] = [
   {
     name: "the watcher to its mailbox",
     protocol: "imap",
-    async work(port, tls) {
-      const config = { host: "127.0.0.1", port, tls, user: USER, passwordFile: "", watch: "INBOX", opened: "INBOX", sealed: "remove" };
-      const access = { config: { ...config, poll: 1_000 as never }, login: { pass: PASSWORD }, ca: certificates.ca };
-      const mailbox = await ImapMailbox.open(access, () => undefined);
-      running.push(() => mailbox.close());
-    },
+    work: (port, tls) => openMailbox(port, tls, certificates.ca),
   },
 ];
+
+async function openMailbox(port: number, tls: "implicit" | "starttls", ca: string): Promise<void> {
+  const config = { host: "127.0.0.1", port, tls, user: USER, passwordFile: "", watch: "INBOX", opened: "INBOX", sealed: "remove" } as const;
+  const access = { config: { ...config, poll: 1_000 as never }, login: { pass: PASSWORD }, ca };
+  const mailbox = await ImapMailbox.open(access, () => undefined);
+  running.push(() => mailbox.close());
+}
 
 const SECRETS = [
   USER,
@@ -133,4 +135,12 @@ test("the watcher leaves a server that says it is logged in already, before TLS:
   const watcher = CLIENTS.find(({ protocol }) => protocol === "imap");
   await expect(watcher?.work(hostile.port, "starttls")).rejects.toMatchObject({ code: "unavailable" });
   expect(hostile.heard().clear).not.toMatch(/SELECT|APPEND|LOGIN|AUTHENTICATE|the-/u);
+});
+
+test("a mailbox trusts its own authorities, not those of a mailbox that was opened before it", async () => {
+  const [before, honest] = [await peer("imap", "none", true), await peer("imap", "none", true)];
+  await openMailbox(before.port, "implicit", certificates.ca);
+  await expect(openMailbox(honest.port, "implicit", certificates.otherCa)).rejects.toMatchObject({ code: "unavailable" });
+  const { clear, inside } = honest.heard();
+  expect(clear + inside).toBe("");
 });
