@@ -8,7 +8,7 @@ import type { Figure, Row, Sides, Wishes } from "./row.ts";
 
 const [MANY, FEW] = [1_000, 50];
 const WITHIN_MS = 10 * 60_000;
-/** Until the engine has cleared away what the logins left behind: it did so after 45 to 90 seconds of rest. */
+/** Until the engine has cleared away what the logins left behind: seen 42 to 45 seconds after the last one, and in one run not within a minute. */
 const SETTLE_MS = 120_000;
 const REST_MS = 30_000;
 const MOST_CPU = 0.02;

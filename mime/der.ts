@@ -102,7 +102,7 @@ function encodeOid(dotted: string): Buffer {
   return encode(TAG.oid, Buffer.from(octets));
 }
 
-/** One element that was read: places in the input. Most are only passed over, and making two views of each took a fifth of the broker's memory traffic. */
+/** One element that was read: places in the input. Most are only passed over: without two views of each, the broker allocates an eighth less for a declaration. */
 export class Element {
   readonly tag: number;
   /** Present for constructed elements only. */
