@@ -114,7 +114,7 @@ end
 --- @param frees such a step gives memory back, so it runs even where Redis has reached its limit and refuses every other write
 local function register(name, step, frees)
   redis.register_function {
-    function_name = 'kakitome_v5_' .. name,
+    function_name = 'kakitome_v6_' .. name,
     callback = function(keys, args)
       local answer = step(keys, args)
       return { written, answer == nil and false or answer }

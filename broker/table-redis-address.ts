@@ -46,7 +46,6 @@ export function connectionTo(address: RedisAddress, reconnects: () => boolean): 
     // A queue would carry out later what the caller has already given up on.
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
-    enableAutoPipelining: true, // what is asked in one turn of the event loop goes in one write
     maxRetriesPerRequest: 0,
     reconnectOnError: (error: Error) => error.message.startsWith("READONLY"), // the primary is another one now
     ...(user !== undefined && { username: user }),

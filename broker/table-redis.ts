@@ -205,7 +205,9 @@ class RedisTable extends RedisRegistry implements Table {
     const { declaredAt, expiresAt } = declaration;
     const fields = { ...declaration, vanishAt };
     const due = Math.min(vanishAt, expiresAt);
-    const kept = rowOf(session, await this.#step("declare", session, declaredAt, due, ...Object.entries(fields).flat()));
+    const answer = await this.#step("declare", session, declaredAt, due, ...Object.entries(fields).flat());
+    if (answer === 1) return { ...row, state: "declared" };
+    const kept = rowOf(session, answer);
     if (!kept) throw new Fault("forbidden", "another declaration has the name of this session");
     return waitingOf(kept);
   }
@@ -263,8 +265,9 @@ function bucketOf(session: SessionHash): string {
 function rowOf(session: SessionHash, reply: unknown): StoredRow | undefined {
   if (!Array.isArray(reply)) return undefined;
   const flat = reply as Buffer[];
-  const names = flat.filter((_name, at) => at % 2 === 0);
-  return { ...Object.fromEntries(names.map((name, at) => [name.toString("utf8"), flat[2 * at + 1]])), session };
+  const row: Record<string, Buffer | string | undefined> = {};
+  for (let at = 0; at < flat.length; at += 2) row[String(flat[at])] = flat[at + 1];
+  return { ...row, session };
 }
 
 /** Waits for every one before it fails with the first failure: nothing goes on behind the caller's back. */

@@ -117,8 +117,8 @@ end
 --- What has to be the same where a declaration comes again, its answer having been lost.
 local AGREED = { gateway = true, sender = true, recipient = true, messageId = true, commit = true, terms = true }
 
---- ARGV 3 when the sweep has to look at it first; from 4 on the fields and their values. Returns the row as it is kept, a flat list;
--- nil where another declaration has the name, or this one has gone further.
+--- ARGV 3 when the sweep has to look at it first; from 4 on the fields and their values. Returns 1 where the row is new and holds just
+-- these; a row that was kept before as a flat list; nil where another declaration has the name, or this one has gone further.
 local function declare(keys, args)
   local row = row_of(keys)
   local fields, gateway = { 'state', 'declared' }, nil
@@ -132,12 +132,11 @@ local function declare(keys, args)
 
   if row then
     redis.call('HSET', keys[1], 'seenAt', args[2])
-  else
-    redis.call('HSET', keys[1], unpack(fields))
-    redis.call('ZADD', keys[4], args[3], args[1])
-    audit(keys, 'declared', args[1], args[2], gateway)
+    return redis.call('HGETALL', keys[1])
   end
-  return redis.call('HGETALL', keys[1])
+  redis.call('HSET', keys[1], unpack(fields))
+  redis.call('ZADD', keys[4], args[3], args[1])
+  return audit(keys, 'declared', args[1], args[2], gateway)
 end
 
 --- ARGV 3 gateway. Returns -1 where nobody can open the letter any more.
