@@ -1,4 +1,5 @@
 /** S1-S3: a sender declares recipients; per recipient one row, one session ID, one Kc, one ticket; rows are durable before the answer. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { inScope } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { ContentKey } from "../mime/key.ts";
@@ -34,36 +35,47 @@ export async function declare(broker: Broker, caller: Caller, signed: Buffer): P
       declaredMac: broker.masterKey.mac(declaredFacts(row)).toString("hex"),
       wrappedKey: termsOf(row).hold === "held" ? broker.masterKey.wrap(key, row) : NO_KEY,
     }));
-    const kept = await broker.table.declare(rows, broker.now().getTime() + broker.limits.vanishAfter);
-    const answer = {
-      request: actor.body.request,
-      grants: kept.map((row, at) => {
-        const grant = grants[at];
-        if (!grant) throw new Fault("internal", "a row without its grant");
-        const key = keyOf(broker, row, grant);
-        keys.push(key);
-        const warnAt = warnAtOf(row);
-        return {
-          recipient: row.recipient,
-          key: key.lend((octets) => octets.toString("base64")),
-          ticket: row.ticket.toString("base64"),
-          expiresAt: new Date(row.expiresAt).toISOString(),
-          ...(warnAt !== undefined && { warnAt: new Date(warnAt).toISOString() }),
-          ...(grant.encryptionCertificate !== undefined && { encryptionCertificate: grant.encryptionCertificate }),
-        };
-      }),
-    };
+    const writing = broker.table.declare(rows, broker.now().getTime() + broker.limits.vanishAfter);
+    // Sealed while the table writes, given out once it has written.
+    const sealing = nextTurn().then(() => answerOf(broker, actor, grants));
+    const [kept, answer] = await Promise.all([writing, sealing]);
     for (const row of kept) broker.log.info({ event: "session.declared", step: "S2", ...namesOf(row) });
-    return sealAnswer(answer, actor.encryptionCertificate, broker.signer, broker.now());
+    if (kept.every(({ ticketHash }, at) => ticketHash === grants[at]?.row.ticketHash)) return answer;
+    const first = kept.map((row, at) => {
+      const grant = firstGrant(broker, row, grants[at]);
+      keys.push(grant.key);
+      return grant;
+    });
+    return answerOf(broker, actor, first);
   } finally {
     for (const key of keys) key.wipe();
   }
 }
 
-/** The key that the row holds: a declaration that comes again, its first answer having been lost, gets the first key. */
-function keyOf(broker: Broker, row: Waiting, { key, row: asked }: Grant): ContentKey {
-  const isFirst = row.ticketHash === asked.ticketHash;
-  return isFirst || termsOf(row).hold === "enclosed" ? key : broker.masterKey.unwrap(row.wrappedKey, row);
+/** S3: what the sender's gateway gets. */
+function answerOf(broker: Broker, { body, encryptionCertificate }: Actor<DeclareBody>, grants: readonly Grant[]): Buffer {
+  const answer = {
+    request: body.request,
+    grants: grants.map(({ row, key, ticket, encryptionCertificate: certificate }) => {
+      const warnAt = warnAtOf(row);
+      return {
+        recipient: row.recipient,
+        key: key.lend((octets) => octets.toString("base64")),
+        ticket: ticket.toString("base64"),
+        expiresAt: new Date(row.expiresAt).toISOString(),
+        ...(warnAt !== undefined && { warnAt: new Date(warnAt).toISOString() }),
+        ...(certificate !== undefined && { encryptionCertificate: certificate }),
+      };
+    }),
+  };
+  return sealAnswer(answer, encryptionCertificate, broker.signer, broker.now());
+}
+
+/** What the row holds: a declaration that comes again, its first answer having been lost, gets the first key and ticket. */
+function firstGrant(broker: Broker, row: Waiting, asked: Grant | undefined): Grant {
+  if (!asked) throw new Fault("internal", "a row without its grant");
+  const isAsked = row.ticketHash === asked.row.ticketHash || termsOf(row).hold === "enclosed";
+  return { ...asked, row, ticket: row.ticket, key: isAsked ? asked.key : broker.masterKey.unwrap(row.wrappedKey, row) };
 }
 
 function demandEachOnce({ recipients }: DeclareBody): void {
