@@ -48,11 +48,13 @@ export async function one(talk: Talk, target: Target, octets: number): Promise<n
   return performance.now() - from;
 }
 
-/** Sends letters over kept connections. */
-export async function send(target: Target, octets: number, count: number, connections: number): Promise<void> {
+/** Sends letters over kept connections, which are divided among the senders. */
+export async function send(targets: readonly Target[], octets: number, count: number, connections: number): Promise<void> {
   let left = count;
   await Promise.all(
-    Array.from({ length: connections }, async () => {
+    Array.from({ length: connections }, async (_, at) => {
+      const target = targets[at % targets.length];
+      if (!target) return;
       const talk = await target.connect();
       while (left-- > 0) await one(talk, target, octets);
       talk.close();

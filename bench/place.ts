@@ -12,13 +12,14 @@ import { atRedis, startBroker } from "./broker.ts";
 import { inTheClear, type Target } from "./load.ts";
 import { startSink, type Sink } from "./sink.ts";
 
-const ALICE = "alice@a.example";
 const BOB = "bob@b.example";
 const PASSWORD = "alice-secret";
 
 export interface SendingPlace {
   readonly sink: Sink;
   readonly target: Target;
+  /** Of all senders; the first one is `target`. */
+  readonly targets: readonly Target[];
   /** The same people, from a network that needs no password, in the clear. */
   readonly trusted: Target;
   /** Of the gateway. */
@@ -26,7 +27,15 @@ export interface SendingPlace {
   stop(): Promise<void>;
 }
 
-export async function startSending(): Promise<SendingPlace> {
+export interface SendingOrder {
+  /** How many mailboxes send. */
+  readonly senders: number;
+  /** Processes of the gateway. */
+  readonly workers: number;
+}
+
+export async function startSending({ senders, workers }: SendingOrder = { senders: 1, workers: 1 }): Promise<SendingPlace> {
+  const people = ["alice@a.example", ...Array.from({ length: senders - 1 }, (_, at) => `alice${at + 2}@a.example`)];
   const folder = await temporaryFolder("bench");
   const [redis, sink] = await Promise.all([startRedis(), startSink()]);
   const broker = await startBroker({ ...atRedis(redis), relayPort: sink.port });
@@ -53,31 +62,39 @@ export async function startSending(): Promise<SendingPlace> {
         key: "door.key.pem",
         limits: { perMinute: 1_000_000 },
       },
-      mailboxes: [{ address: ALICE }, { address: BOB }],
+      mailboxes: [...people, BOB].map((address) => ({ address })),
+      workers,
       relay,
     }),
   );
-  must(["user", "add", "alice", "--identity", ALICE, "--config", gatewayFile], `${PASSWORD}\n`);
+  must(["user", "add", "alice", "--identity", ...people, "--config", gatewayFile], `${PASSWORD}\n`);
   const { token, fingerprint } = broker.invite("a.example", "b.example");
   must(["enrol", "--config", gatewayFile, "--broker", broker.url, "--fingerprint", fingerprint, "--token", token]);
   const gateway = startKakitome(["gateway", "run", "--config", gatewayFile]);
-  for (const address of [ALICE, BOB]) await gateway.until(address, (log) => log.event === "mailbox.enrolled" && log["mailbox"] === address);
+  for (const address of [...people, BOB]) {
+    await gateway.until(address, (log) => log.event === "mailbox.enrolled" && log["mailbox"] === address);
+  }
+  await gateway.until("gateway.started", ({ event }) => event === "gateway.started");
   const ca = readFileSync(join(folder, "door.crt.pem"), "utf8");
+  const targetOf = (from: string): Target => ({
+    from,
+    to: BOB,
+    async connect() {
+      const talk = await Talk.openTls(port, ca);
+      await talk.say("EHLO client.a.example");
+      const reply = await talk.login("alice", PASSWORD);
+      if (!reply.startsWith("235")) throw new Error(reply);
+      return talk;
+    },
+  });
+  const [first = "", ...others] = people;
+  const target = targetOf(first);
   return {
     sink,
     pid: gateway.pid,
     trusted: inTheClear(plainPort),
-    target: {
-      from: ALICE,
-      to: BOB,
-      async connect() {
-        const talk = await Talk.openTls(port, ca);
-        await talk.say("EHLO client.a.example");
-        const reply = await talk.login("alice", PASSWORD);
-        if (!reply.startsWith("235")) throw new Error(reply);
-        return talk;
-      },
-    },
+    target,
+    targets: [target, ...others.map(targetOf)],
     async stop() {
       await gateway.stop();
       await broker.stop();

@@ -2,9 +2,8 @@
 import { one, send, timeFresh } from "./load.ts";
 import { plainRelay } from "./peer-plain.ts";
 import { postfixFilter, postfixRelay, type Relay } from "./peer-postfix.ts";
-import { startSending } from "./place.ts";
+import { startSending, type SendingPlace } from "./place.ts";
 import { resident } from "./resident.ts";
-import type { Target } from "./load.ts";
 import { median, type Figure, type Row, type Sides } from "./row.ts";
 
 const CONNECTIONS = 10;
@@ -13,12 +12,16 @@ const COUNT = 600;
 const SINGLE = 40;
 /** Through a content filter, which starts processes for every letter. */
 const FILTERED = 100;
+/** Each belongs to one worker. */
+const SENDERS = 10;
+
+type Sending = Pick<Relay, "sink" | "target"> & Partial<Pick<SendingPlace, "targets" | "trusted">>;
 
 /** Letters a second, from the first MAIL until the next hop has the last one. */
-async function rate({ sink, target }: Pick<Relay, "sink" | "target">, octets: number, count = COUNT): Promise<Figure> {
+async function rate({ sink, target, targets = [target] }: Sending, octets: number, count = COUNT): Promise<Figure> {
   const wanted = sink.count() + count;
   const from = performance.now();
-  await send(target, octets, count, CONNECTIONS);
+  await send(targets, octets, count, CONNECTIONS);
   await sink.until(wanted);
   return { value: count / ((performance.now() - from) / 1_000) };
 }
@@ -35,13 +38,13 @@ async function latency({ target }: Pick<Relay, "target">): Promise<Figure> {
 /** One letter after the other, each on a connection of its own, which is timed too. */
 const fresh =
   (of: "target" | "trusted") =>
-  async (relay: Pick<Relay, "target"> & { readonly trusted?: Target }): Promise<Figure> => {
+  async (relay: Sending): Promise<Figure> => {
     const times: number[] = [];
     for (let at = 0; at < SINGLE; at++) times.push(await timeFresh(relay[of] ?? relay.target, 2_048));
     return { value: median(times) };
   };
 
-type Measure = (relay: Pick<Relay, "sink" | "target"> & { readonly trusted?: Target }) => Promise<Figure>;
+type Measure = (relay: Sending) => Promise<Figure>;
 
 const against =
   (peerOf: () => Promise<Relay>, figure: Measure, ofPeer = figure) =>
@@ -57,6 +60,20 @@ const against =
       },
     };
   };
+
+/** Both with as many senders, whom the workers share. */
+async function twoWorkersAgainstOne(): Promise<Sides> {
+  const [many, few] = [await startSending({ senders: SENDERS, workers: 2 }), await startSending({ senders: SENDERS, workers: 1 })];
+  for (const place of [many, few]) await rate(place, 2_048, WARM);
+  return {
+    ours: () => rate(many, 2_048),
+    peer: () => rate(few, 2_048),
+    async stop() {
+      await many.stop();
+      await few.stop();
+    },
+  };
+}
 
 export const outbound: readonly Row[] = [
   {
@@ -86,6 +103,14 @@ export const outbound: readonly Row[] = [
       (relay) => rate(relay, 2_048),
       (relay) => rate(relay, 2_048, FILTERED),
     ),
+  },
+  {
+    name: "gateway-workers",
+    what: "outbound walk, 2 KB, 10 senders, a gateway of two worker processes",
+    peer: "a gateway of one process",
+    unit: "letters/s",
+    goal: { atLeast: 1.3 },
+    prepare: twoWorkersAgainstOne,
   },
   {
     name: "latency",

@@ -19,7 +19,7 @@ const WARM_SHARE = 0.3;
 /** Letters a second that go through. */
 async function found({ target, sink }: SendingPlace, count: number): Promise<number> {
   const [wanted, from] = [sink.count() + count, performance.now()];
-  await send(target, OCTETS, count, CONNECTIONS);
+  await send([target], OCTETS, count, CONNECTIONS);
   await sink.until(wanted);
   return count / ((performance.now() - from) / 1_000);
 }

@@ -1,7 +1,14 @@
 /** Starting and stopping: what was started last stops first, and a signal of the system stops everything once. */
 
+import { setMaxListeners } from "node:events";
+
 export interface Running {
   stop(): Promise<void>;
+}
+
+/** What runs listens to a signal, and much may run: Node.js would call more than ten at a time a leak, and say so beside the log. */
+export function everybodyMayListen(signal: AbortSignal): void {
+  setMaxListeners(0, signal);
 }
 
 /** Collects what was started; `stop` undoes it in reverse order and goes on past failures. */
@@ -12,6 +19,10 @@ export class Lifecycle implements Running {
   /** Aborted as soon as stopping begins. */
   get signal(): AbortSignal {
     return this.#abort.signal;
+  }
+
+  constructor() {
+    everybodyMayListen(this.#abort.signal);
   }
 
   onStop(stop: () => Promise<void> | void): void {

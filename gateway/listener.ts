@@ -1,6 +1,6 @@
 /** What every SMTP door does: it listens, answers with a step's result or its fault's reply, and stops without losing a message that is coming in. */
 import type { SMTPServer, SMTPServerDataStream, SMTPServerOptions, SMTPServerSession } from "smtp-server";
-import type { Running } from "../config/lifecycle.ts";
+import { everybodyMayListen, type Running } from "../config/lifecycle.ts";
 import { reasonOf, type Log } from "../config/log.ts";
 import { Fault } from "../mime/fault.ts";
 import { replyFor, type Reply } from "./reply.ts";
@@ -36,6 +36,7 @@ export class Listener implements Running {
   constructor(name: DoorName, log: Log) {
     this.#name = name;
     this.#log = log;
+    everybodyMayListen(this.#late.signal);
   }
 
   /** Aborts when a stop has waited long enough. */

@@ -1,5 +1,7 @@
 /** Starting and stopping: the last that started stops first, failures hold nobody up, and a pause ends when there is nothing to wait for. */
+import { spawnSync } from "node:child_process";
 import { getEventListeners } from "node:events";
+import { join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
 import { Lifecycle, pause, stopRequested, within } from "../../config/lifecycle.ts";
 
@@ -34,6 +36,17 @@ describe("stop", () => {
     running.onStop(() => void order.push("last"));
     await running.stop();
     expect(order).toEqual(["last", "first"]);
+  });
+
+  test("lets as many as there are wait for its signal, and Node.js calls none of them a leak", () => {
+    const listen = "for (let count = 0; count < 100; count++) signal.addEventListener('abort', () => undefined)";
+    const saidOf = (signal: string): string => {
+      const program = `import { Lifecycle } from "./config/lifecycle.ts"; const { signal } = ${signal}; ${listen}`;
+      const node = ["--import", "./scripts/typescript.mjs", "--input-type=module", "-e", program];
+      return spawnSync(process.execPath, node, { cwd: join(import.meta.dirname, "..", ".."), encoding: "utf8" }).stderr;
+    };
+    expect(saidOf("new AbortController()")).toContain("MaxListenersExceededWarning");
+    expect(saidOf("new Lifecycle()")).toBe("");
   });
 
   test("aborts the signal before anything stops", async () => {
