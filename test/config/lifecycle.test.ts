@@ -43,7 +43,7 @@ describe("stop", () => {
     const saidOf = (signal: string): string => {
       const program = `import { Lifecycle } from "./config/lifecycle.ts"; const { signal } = ${signal}; ${listen}`;
       const node = ["--import", "./scripts/typescript.mjs", "--input-type=module", "-e", program];
-      const env = { ...process.env, NODE_OPTIONS: "" }; // which hide warnings in tests
+      const env = { ...process.env, NODE_OPTIONS: "", NODE_NO_WARNINGS: "" }; // which hide them in tests
       return spawnSync(process.execPath, node, { cwd: join(import.meta.dirname, "..", ".."), encoding: "utf8", env }).stderr;
     };
     expect(saidOf("new AbortController()")).toContain("MaxListenersExceededWarning");
