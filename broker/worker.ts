@@ -81,6 +81,7 @@ function answersOf({ log, news, line }: Bench<ToPrimary, WorkerNews>): Answers<T
       doors.renew();
     },
     ready: async () => open().table.ready(),
+    attends: async () => undefined,
     figures: () => metrics.figures(),
     async stop() {
       await running.stop();

@@ -15,6 +15,8 @@ export type Orders<Config, Opened> = {
   readonly read: { readonly about: Config; readonly answer: void };
   /** Takes what it read last, or forgets it. */
   readonly take: { readonly about: boolean; readonly answer: void };
+  /** Says that it does. */
+  readonly attends: { readonly about: undefined; readonly answer: void };
   readonly figures: { readonly about: undefined; readonly answer: Figures };
   /** Lets end what runs, and closes everything. */
   readonly stop: { readonly about: undefined; readonly answer: void };

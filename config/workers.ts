@@ -21,6 +21,17 @@ export interface Primary<Config, Asked extends Questions, News> {
   ended(): void;
   /** Longer than its doors take to close. Milliseconds. */
   readonly stopWithin: number;
+  readonly attention?: Attention;
+}
+
+/** How the primary finds out that a worker hangs. */
+interface Attention {
+  /** Milliseconds from one look to the next. */
+  readonly every: number;
+  /** Milliseconds that it has to answer. */
+  readonly within: number;
+  /** So many times in a row without an answer, and it is killed. */
+  readonly times: number;
 }
 
 /** From the first restart on, doubled each time. */
@@ -31,6 +42,8 @@ const RECOVERED_AFTER_MS = 60_000;
 /** A table may be slow to connect to. */
 const STARTED_WITHIN_MS = 30_000;
 const FIGURES_WITHIN_MS = 1_000;
+/** Two minutes: the largest letters keep a worker busy for seconds, and a machine that slept makes everybody late once. */
+const ATTENTION: Attention = { every: 10_000, within: 10_000, times: 6 };
 
 /** One that serves. */
 interface Serving<L, Opened> {
@@ -65,6 +78,7 @@ export class Workers<Config, Opened, To extends Orders<Config, Opened> & Questio
       throw thrown;
     }
     for (const worker of this.#serving.values()) {
+      void this.#attendTo(worker);
       const kept = this.#keep(worker);
       this.#stopping.onStop(() => kept);
     }
@@ -188,6 +202,23 @@ export class Workers<Config, Opened, To extends Orders<Config, Opened> & Questio
     }
   }
 
+  /** Kills one that lives and does not answer: its mailboxes would wait for ever. */
+  async #attendTo(one: Serving<Line<To, Asked & Hello, News>, Opened>): Promise<void> {
+    const { number, process, line } = one;
+    const { log, attention: { every, within, times } = ATTENTION } = this.#primary;
+    let silent = 0;
+    while (silent < times) {
+      if (!(await pause(every, this.#stopping.signal)) || this.#serving.get(number) !== one) return;
+      silent = await line.ask("attends", undefined, within).then(
+        () => 0,
+        () => silent + 1,
+      );
+    }
+    if (this.#stopping.signal.aborted || this.#serving.get(number) !== one) return;
+    log.error({ event: "worker.hung", worker: String(number), silentMs: times * (every + within) });
+    process.process.kill("SIGKILL");
+  }
+
   /** Starts it again whenever it ends, until everything stops. */
   async #keep(first: Serving<Line<To, Asked & Hello, News>, Opened>): Promise<void> {
     const { number } = first;
@@ -208,7 +239,9 @@ export class Workers<Config, Opened, To extends Orders<Config, Opened> & Questio
       current = await this.#turns.run(async () => {
         if (signal.aborted) return undefined;
         try {
-          return await this.#open(number);
+          const next = await this.#open(number);
+          void this.#attendTo(next);
+          return next;
         } catch (thrown) {
           log.error({ event: "worker.not-started", worker: String(number), reason: reasonOf(thrown), againMs: wait });
           return undefined;

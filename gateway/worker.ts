@@ -88,6 +88,7 @@ function answersOf({ number, log, news, line }: Bench<ToPrimary, WorkerNews>): A
     passOn: async (transit) => doors().here.passOn(transit),
     change: async (change) => open().desk.letters.change(...change),
     waiting: async () => opened?.desk.doors?.relay.waiting ?? { letters: 0, oldest: undefined },
+    attends: async () => undefined,
     figures: () => metrics.figures(),
     close: async () => opened?.desk.doors?.close(),
     async stop() {
