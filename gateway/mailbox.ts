@@ -5,6 +5,7 @@ import type { ImapConfig } from "../config/schema.ts";
 import { Slots } from "../config/slots.ts";
 import type { Use } from "../mime/entity.ts";
 import { Fault } from "../mime/fault.ts";
+import { Gathering } from "./gathering.ts";
 import { LoginRefused, withLogin, type Login, type Proof } from "./login.ts";
 
 /** A message as it is seen before it is fetched. */
@@ -67,6 +68,8 @@ export class ImapMailbox {
   readonly #config: ImapConfig;
   readonly #changed: () => void;
   readonly #line = new Slots(1);
+  readonly #fetching = new Gathering(this.#line, (uids: readonly number[]) => this.#fetchAll(uids));
+  readonly #retiring = new Gathering(this.#line, (uids: readonly number[]) => this.#retireAll(uids));
 
   private constructor(client: ImapFlow, config: ImapConfig, changed: () => void) {
     this.#client = client;
@@ -152,10 +155,15 @@ export class ImapMailbox {
 
   /** The whole message without marking it as read; undefined where it has gone meanwhile. */
   fetch(uid: number): Promise<Buffer | undefined> {
-    return this.#try("fetch a message", async () => {
-      const message = await this.#client.fetchOne(String(uid), { source: true }, { uid: true });
-      return message === false ? undefined : message.source;
-    });
+    return unavailableWhere("fetch a message", () => this.#fetching.add(uid));
+  }
+
+  async #fetchAll(uids: readonly number[]): Promise<ReadonlyMap<number, Buffer>> {
+    const found = new Map<number, Buffer>();
+    for await (const { uid, source } of this.#client.fetch(uids.join(","), { uid: true, source: true }, { uid: true })) {
+      if (source) found.set(uid, source);
+    }
+    return found;
   }
 
   /** Whether the folder for opened letters holds the copy of this session. @param header name and value that mark it */
@@ -188,20 +196,23 @@ export class ImapMailbox {
   }
 
   /** Moves the sealed original away, or removes it; no other message is ever expunged with it. */
-  retire(uid: number): Promise<void> {
-    return this.#try("put the sealed original away", async () => {
-      const one = String(uid);
-      const exact = this.#client.capabilities.has("UIDPLUS");
-      if (this.#config.sealed !== "remove") {
-        await this.#makeFolder(this.#config.sealed);
-        if (exact || this.#client.capabilities.has("MOVE")) {
-          demandDone(await this.#client.messageMove(one, this.#config.sealed, { uid: true }));
-          return;
-        }
-        demandDone(await this.#client.messageCopy(one, this.#config.sealed, { uid: true }));
+  async retire(uid: number): Promise<void> {
+    await unavailableWhere("put the sealed original away", () => this.#retiring.add(uid));
+  }
+
+  async #retireAll(uids: readonly number[]): Promise<ReadonlyMap<number, never>> {
+    const [all, done] = [uids.join(","), new Map<number, never>()];
+    const exact = this.#client.capabilities.has("UIDPLUS");
+    if (this.#config.sealed !== "remove") {
+      await this.#makeFolder(this.#config.sealed);
+      if (exact || this.#client.capabilities.has("MOVE")) {
+        demandDone(await this.#client.messageMove(all, this.#config.sealed, { uid: true }));
+        return done;
       }
-      await this.#remove(one, exact);
-    });
+      demandDone(await this.#client.messageCopy(all, this.#config.sealed, { uid: true }));
+    }
+    await this.#remove(all, exact);
+    return done;
   }
 
   /** Waits inside IDLE; returns when another command is given. */
@@ -265,12 +276,16 @@ export class ImapMailbox {
   }
 
   /** One step after the other: some of them leave the watched folder meanwhile. */
-  async #try<T>(what: string, step: () => Promise<T>): Promise<T> {
-    try {
-      return await this.#line.run(step);
-    } catch (cause) {
-      if (cause instanceof Fault) throw cause;
-      throw new Fault("unavailable", `the mail server did not let us ${what}`, { cause });
-    }
+  #try<T>(what: string, step: () => Promise<T>): Promise<T> {
+    return unavailableWhere(what, () => this.#line.run(step));
+  }
+}
+
+async function unavailableWhere<T>(what: string, step: () => Promise<T>): Promise<T> {
+  try {
+    return await step();
+  } catch (cause) {
+    if (cause instanceof Fault) throw cause;
+    throw new Fault("unavailable", `the mail server did not let us ${what}`, { cause });
   }
 }
