@@ -7,6 +7,7 @@ import { openLetter, type OpenedLetter } from "../mime/bind.ts";
 import { Fault } from "../mime/fault.ts";
 import { field, folded, type HeaderField } from "../mime/headers.ts";
 import type { SealedMessage } from "../mime/message.ts";
+import { isSealedElsewhere } from "../mime/open.ts";
 import { restore } from "../mime/payload.ts";
 import { makeReceipt } from "../mime/receipt.ts";
 
@@ -62,7 +63,7 @@ export async function open(
   const release = await parts.broker.present(ticket, identity, signal); // S6-S7
   haltAt("b4");
   try {
-    const opened = openLetter(sealed, { key: release.key, openers: identity.openers }, bindingOf(parts, release)); // S8
+    const opened = await openReleased(parts, sealed, release, signal); // S8
     log.info({ event: "letter.opened", step: "S8", octets: opened.payload.body.length });
     const { payload, entity, original, openingValue } = opened;
     return {
@@ -85,6 +86,25 @@ export async function open(
     };
   } finally {
     release.key?.wipe();
+  }
+}
+
+/**
+ * Opens with the keys as they are now. The broker gives senders a renewed certificate a moment before this gateway has its key in place,
+ * and longer where the renewal was interrupted: such a letter waits.
+ * @throws Fault `cannot-open`; `unavailable`: it is sealed to another certificate, and the newest one of this mailbox is not here
+ */
+async function openReleased(parts: OpeningParts, sealed: SealedMessage, release: Release, signal: AbortSignal): Promise<OpenedLetter> {
+  const { openers } = parts.identity();
+  try {
+    return openLetter(sealed, { key: release.key, openers }, bindingOf(parts, release));
+  } catch (thrown) {
+    if (!isSealedElsewhere(thrown)) throw thrown;
+    const newest = await parts.broker.lookUp(parts.own.address, signal);
+    if (!newest || openers.some(({ certificate }) => certificate.fingerprint === newest.fingerprint)) throw thrown;
+    throw new Fault("unavailable", "the newest certificate of this mailbox is not here, and the letter may be sealed to it", {
+      cause: thrown,
+    });
   }
 }
 

@@ -26,6 +26,19 @@ export function cannotOpen(cause: unknown): Fault {
   return new Fault("cannot-open", "content key or content refused", { cause });
 }
 
+/** None of the openers has the key. To the outside this is `cannot-open` as everything else; the recipient's own side may still wait for the key. */
+class SealedElsewhere extends Fault {
+  constructor() {
+    super("malformed", "sealed to another certificate");
+  }
+}
+
+/** Whether nothing but the key of another certificate was missing, as far as could be seen without it. */
+export function isSealedElsewhere(thrown: unknown): boolean {
+  for (let cause = thrown; cause instanceof Error; cause = cause.cause) if (cause instanceof SealedElsewhere) return true;
+  return false;
+}
+
 interface Parts {
   readonly recipientInfo: Element;
   readonly nonce: Buffer;
@@ -172,7 +185,7 @@ function named(identifier: Element, openers: readonly Opener[]): Opener {
       ? identifier.content.equals(Buffer.concat([certificate.issuer, certificate.serial]))
       : certificate.subjectKeyId !== undefined && keyIdIn(identifier).equals(certificate.subjectKeyId),
   );
-  if (!opener) throw new Fault("malformed", "sealed to another certificate");
+  if (!opener) throw new SealedElsewhere();
   return opener;
 }
 

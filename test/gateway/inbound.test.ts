@@ -103,6 +103,39 @@ describe.each(FORMS)("a letter that is $hold and signed $signing", (form) => {
   });
 });
 
+describe("while certificates are renewed", () => {
+  const toCarol = async (): Promise<Copy> => {
+    const other = await openOffice(house, alice);
+    await other.send(SUBMITTED.replaceAll(BOB, CAROL), [CAROL]);
+    const sealed = firstOf(await other.copies());
+    await other.close();
+    return sealed;
+  };
+
+  test("a letter to the next one waits until its key is here; one whose key is lost does not", async () => {
+    const formerly = await toCarol();
+    const former = carol.identity;
+    const member = { ...carol };
+    const renewed = await carol.gateway.enrol(CAROL); // from here on the broker gives it to senders
+    carol = { ...renewed, identity: { ...renewed.identity, openers: [...renewed.identity.openers, ...former.openers] } };
+
+    const waiting = await open(member);
+    await waiting.deliver((await toCarol()).mail);
+    expect(await waiting.look()).toEqual([expect.objectContaining({ code: "unavailable" })]);
+    const before = await waiting.mails();
+    expect(before.map(({ flags }) => flags.filter((flag) => flag !== "\\Recent"))).toEqual([[]]);
+    expect(before.filter(isSealed)).toHaveLength(1);
+    member.identity = carol.identity;
+    expect(await waiting.look()).toEqual([]);
+    expect((await waiting.mails()).map(isOpened)).toEqual([true]);
+
+    const lost = await open(renewed);
+    await lost.deliver(formerly.mail);
+    expect(await lost.look()).toEqual([]);
+    expect(firstOf(await lost.mails()).flags).toContain("$KakitomeNotOpened");
+  });
+});
+
 test("flags and date of the sealed letter are those of the opened one", async () => {
   const date = new Date("2026-01-02T03:04:05Z");
   await desk.deliver(copy.mail, ["\\Seen", "\\Flagged", "$Work"], date);
