@@ -41,9 +41,14 @@ test("what comes while the line is busy is done in one step, each with its own a
 });
 
 test("what comes while a step is done waits for the next one", async () => {
-  const first = doubles.add(1);
-  const next = new Promise<number | undefined>((resolve) => setImmediate(() => resolve(doubles.add(2))));
-  expect(await Promise.all([first, next])).toEqual([2, 4]);
+  let late: Promise<number | undefined> | undefined;
+  const named = new Gathering(line, async (items: readonly number[]) => {
+    steps.push(items);
+    late ??= named.add(2);
+    return new Map(items.map((item) => [item, item]));
+  });
+  expect(await named.add(1)).toBe(1);
+  expect(await late).toBe(2);
   expect(steps).toEqual([[1], [2]]);
 });
 
