@@ -17,7 +17,9 @@ export interface SplitMessage {
 /** Limits of a header section, in octets and fields: beyond them a message is refused, not guessed at. */
 const MOST_HEADER_OCTETS = 1 << 20;
 const MOST_FIELDS = 5_000;
-const FIELD_NAME = /^([!-9;-~]+)[ \t]*:/u;
+const COLON = 0x3a;
+/** White space before the colon, folded too, hides no name from us: some readers see through it (RFC 5322 §4.5). */
+const FIELD_NAME = /^([!-9;-~]+)[ \t\r\n]*$/u;
 
 /**
  * Splits a message or MIME part (CRLF line ends) into its header fields and its body; a missing empty line means no body.
@@ -46,8 +48,16 @@ export function splitMessage(bytes: Buffer): SplitMessage {
 }
 
 function fieldOf(raw: Buffer): HeaderField {
-  const name = FIELD_NAME.exec(raw.subarray(0, 998).toString("latin1"))?.[1];
+  const name = FIELD_NAME.exec(raw.toString("latin1", 0, Math.max(0, raw.indexOf(COLON))))?.[1];
   return { name: name?.toLowerCase() ?? "", raw };
+}
+
+/**
+ * Whether lines in it end with CRLF only and there is no NUL. In anything else, programs behind us see other fields than we do: files and
+ * mail servers make a line end of each LF.
+ */
+export function isCanonical({ raw }: HeaderField): boolean {
+  return !/\0|\r(?!\n)|(?<!\r)\n/u.test(raw.toString("latin1"));
 }
 
 /** The field's value: unfolded, without surrounding white space; octets above 127 read as UTF-8. */

@@ -6,6 +6,7 @@ import { Fault } from "./fault.ts";
 import {
   field,
   fieldsNamed,
+  isCanonical,
   joinMessage,
   messagePieces,
   onlyValue,
@@ -101,6 +102,7 @@ export interface Payload {
  */
 export function parsePayload(bytes: Buffer): Payload {
   const { fields, body } = splitMessage(bytes);
+  if (!fields.every(isCanonical)) throw new Fault("malformed", "line ends in the header that mail does not have"); // every sender's gateway makes them so
   if (protection(bytes)?.parameters.get("hp") !== "cipher") throw new Fault("malformed", "the header is not protected");
   const nonce = Buffer.from(onlyValue(fields, "registered-mail-nonce") ?? "", "base64url");
   if (nonce.length < 16) throw new Fault("malformed", "the nonce is missing or short");
@@ -110,10 +112,16 @@ export function parsePayload(bytes: Buffer): Payload {
   if (!messageId) throw new Fault("malformed", "the Message-ID is missing");
   const recipients = ["to", "cc", "bcc"].flatMap((name) => fieldsNamed(fields, name).flatMap((item) => mailboxesIn(item)));
   const own = fields.filter(({ name }) => name !== "hp-outer" && name !== "registered-mail-nonce");
-  const shown = protection(bytes)?.parameters.get("hp-legacy-display") === "1" ? body.indexOf("\r\n\r\n") + 4 : 0;
+  const shown = protection(bytes)?.parameters.get("hp-legacy-display") === "1" ? shownOctets(body) : 0;
   const typeAt = own.findIndex(({ name }) => name === "content-type"); // only the first one was touched
   const restored = own.flatMap((item, at) => (at === typeAt ? withoutProtection(item) : [item]));
   return { fields: restored, body: body.subarray(shown), from, recipients, messageId, nonce };
+}
+
+/** The Subject that is repeated at the head of a text, with the empty line behind it; nothing where there is no such line. */
+function shownOctets(body: Buffer): number {
+  const end = body.indexOf("\r\n\r\n");
+  return end < 0 ? 0 : end + 4;
 }
 
 function protection(bytes: Buffer): ContentType | undefined {

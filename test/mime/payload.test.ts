@@ -11,6 +11,29 @@ const OWN = "From: Alice <alice@a.example>\r\nTo: bob@b.example\r\nMessage-ID: <
 const octets = (text: string): Buffer => Buffer.from(text, "latin1");
 const roundTrip = (message: Buffer): Buffer => restore(parsePayload(payloadOf(message)), Buffer.alloc(0), "plain", []);
 
+describe("a header in which other programs see other fields than we do is refused", () => {
+  const signed = payloadOf(octets(`${OWN}Subject: x\r\n\r\nx`)).toString("latin1");
+  const having = (line: string): Buffer => octets(signed.replace("Subject: x\r\n", line));
+  test.each([
+    ["LF without CR, which files and mail servers take for a line end", "Subject: x\nFrom: ceo@bank.example\r\n"],
+    ["and an end of the header", "Subject: x\nFrom: ceo@bank.example\n\nPay at once\r\n"],
+    ["CR without LF", "Subject: x\rFrom: ceo@bank.example\r\n"],
+    ["NUL", "Subject: x\0\r\n"],
+    ["a second From, its colon far away", `From${" ".repeat(1_000)}: ceo@bank.example\r\n`],
+    ["a second From, its colon on the next line", "From\r\n : ceo@bank.example\r\n"],
+  ])("%s", (_why, line) => {
+    expect(parsePayload(having("Subject: x\r\n")).messageId).toBe("<1@a.example>");
+    expect(faultOf(() => parsePayload(having(line))).code).toBe("malformed");
+  });
+});
+
+test("a text that says that it repeats its Subject, and does not, keeps every octet", () => {
+  const payload = payloadOf(octets(`${OWN}\r\nHello`))
+    .toString("latin1")
+    .replace('hp="cipher"', 'hp="cipher"; hp-legacy-display="1"');
+  expect(parsePayload(octets(payload)).body.toString()).toBe("Hello");
+});
+
 describe("plain delivery gives back exactly what was submitted", () => {
   test.each([
     ["an ordinary message", MESSAGE.toString("latin1")],
