@@ -24,6 +24,8 @@ export interface Certificate {
   readonly purposes: readonly string[] | undefined;
   /** Signed with SHA-256 or stronger. */
   readonly strongSignature: boolean;
+  /** The key usage lets it sign contents (RFC 5280 §4.2.1.3): a key for encryption only proves nothing about who wrote. */
+  readonly maySign: boolean;
   /** Has a critical extension that is not understood here, and must therefore not be relied on (RFC 5280 §4.2). */
   readonly unknownCritical: boolean;
   /** How many authorities may stand below it in a chain. */
@@ -40,7 +42,8 @@ const cache = new Map<string, Certificate>();
 
 /**
  * Parses a certificate from DER or PEM.
- * @throws Fault `malformed`: unreadable; RSA shorter than 2048 or longer than 8192 bits; another curve than P-256, P-384, P-521.
+ * @throws Fault `malformed`: unreadable; RSA shorter than 2048 or longer than 8192 bits, or with an exponent above 32 bits, by which one
+ * verification would take as long as thousands; another curve than P-256, P-384, P-521.
  */
 export function parseCertificate(encoded: Buffer | string): Certificate {
   try {
@@ -98,6 +101,7 @@ function read(x509: X509Certificate): Certificate {
     uris: urisOf(extensions.get(OID.subjectAltName)),
     purposes: usage?.children?.map((purpose) => purposeOf(purpose)),
     strongSignature: STRONG_SIGNATURES.some((dotted) => isOid(signatureAlgorithm, dotted)),
+    maySign: maySignWith(extensions.get(OID.keyUsage)),
     unknownCritical: extensions.unknownCritical,
     pathLength: pathLengthOf(extensions.get(OID.basicConstraints)),
     notBefore: new Date(x509.validFrom),
@@ -144,6 +148,11 @@ function extensionsOf(wrapper: Element | undefined): Extensions {
   return { get: (dotted) => found.get(dotted), unknownCritical };
 }
 
+/** digitalSignature or nonRepudiation, the first two bits (RFC 8550 §4.4.2); without the extension any use is meant. */
+function maySignWith(usage: Element | undefined): boolean {
+  return usage === undefined || (usage.tag === TAG.bitString && ((usage.content[1] ?? 0) & 0xc0) !== 0);
+}
+
 /** pathLenConstraint (RFC 5280 §4.2.1.9); without one there is no limit. */
 function pathLengthOf(constraints: Element | undefined): number {
   const limit = constraints?.children?.find(({ tag }) => tag === TAG.integer);
@@ -172,11 +181,13 @@ function urisOf(names: Element | undefined): string[] {
   return (names?.children ?? []).flatMap(({ tag, content }) => (tag === contextTag(6, "primitive") ? [content.toString("latin1")] : []));
 }
 
+const LARGEST_EXPONENT = 0xffff_ffffn;
+
 function demandStrength(key: KeyObject): void {
-  const { modulusLength, namedCurve, publicExponent } = key.asymmetricKeyDetails ?? {};
+  const { modulusLength = 0, namedCurve, publicExponent = 0n } = key.asymmetricKeyDetails ?? {};
   const good =
     key.asymmetricKeyType === "rsa"
-      ? modulusLength !== undefined && modulusLength >= 2048 && modulusLength <= 8192 && publicExponent !== undefined && publicExponent > 2n
+      ? modulusLength >= 2048 && modulusLength <= 8192 && publicExponent > 2n && publicExponent <= LARGEST_EXPONENT
       : key.asymmetricKeyType === "ec" && namedCurve !== undefined && ["prime256v1", "secp384r1", "secp521r1"].includes(namedCurve);
   if (!good) throw new Fault("malformed", "the certificate's key is of a kind or size that is not accepted");
 }
@@ -215,13 +226,13 @@ export function verifyChain(certificate: Certificate, trust: Trust): void {
     }
     const child = current;
     demandSound(child, length);
+    demandUnrevoked(child, trust);
     const root = trust.roots.find((candidate) => issued(candidate, child));
     if (root) {
       if (root !== child && (root.unknownCritical || length > root.pathLength))
         throw new Fault("signature-invalid", "the root may not stand above this chain");
       if (trust.at > root.notAfter) throw new Fault("signature-invalid", "the root certificate is not valid at that time");
       if (trust.at < root.notBefore) early = root;
-      demandUnrevoked(child, trust);
       if (early)
         throw new Fault("unavailable", `the clock says ${trust.at.toISOString()}, before the certificate of ${early.commonName} begins`);
       return;

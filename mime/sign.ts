@@ -27,6 +27,9 @@ export interface Verified {
   attribute(type: string): Buffer | undefined;
 }
 
+/** A signer's and those above it; each that is tried costs a verification, and anybody can send them. */
+const MOST_CERTIFICATES = 10;
+
 function digestOf(name: DigestName, octets: Octets): Buffer {
   if (Buffer.isBuffer(octets)) return hashOf(name, octets, "buffer");
   const hash = createHash(name);
@@ -111,9 +114,11 @@ export function verifySignature(der: Buffer, detached?: Buffer): Verified & { re
   const content = parts.content ?? detached ?? Buffer.alloc(0);
   const [info, ...others] = parts.signers;
   if (!info || others.length > 0) throw new Fault("signature-invalid", "exactly one signer is accepted");
+  if (parts.certificates.length > MOST_CERTIFICATES) throw new Fault("malformed", "more certificates than a chain has");
   const certificates = parts.certificates.map((encoded) => parseCertificate(encoded));
   const signer = certificates.find((candidate) => names(info, candidate));
   if (!signer) throw new Fault("signature-invalid", "the signer's certificate is missing");
+  if (!signer.maySign) throw new Fault("signature-invalid", "the certificate is not meant for signing");
   const attributes = attributesOf(info);
   const digest = DIGESTS[info.digest];
   if (!digest || !algorithmFits(info, signer.publicKey, digest)) throw new Fault("signature-invalid", "an algorithm that is not accepted");

@@ -109,6 +109,7 @@ describe("parseCertificate", () => {
     ["RSA of 1024 bits", ["rsa:1024"]],
     ["RSA of 2047 bits", ["rsa:2047"]],
     ["RSA of 512 bits", ["rsa:512"]],
+    ["RSA with an exponent of 33 bits", ["rsa:2048", "-pkeyopt", "rsa_keygen_pubexp:4294967297"]],
     ["secp256k1", ["ec", "-pkeyopt", "ec_paramgen_curve:secp256k1"]],
     ["brainpoolP256r1", ["ec", "-pkeyopt", "ec_paramgen_curve:brainpoolP256r1"]],
     ["P-224", ["ec", "-pkeyopt", "ec_paramgen_curve:P-224"]],

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { createRoot } from "../../broker/authority.ts";
 import type { Trust } from "../../mime/certificate.ts";
-import { octetString } from "../../mime/der.ts";
+import { encode, octetString } from "../../mime/der.ts";
 import { OID } from "../../mime/oids.ts";
 import { sign, verify, type Signer } from "../../mime/sign.ts";
 import { faultOf, outcomeOf } from "./faults.ts";
@@ -173,6 +173,23 @@ describe("verify refuses", () => {
     ssl.put("mallory.pem", mallory.certificate.pem);
     ssl.put("chain.pem", root.certificate.pem);
     expect(faultOf(() => verify(signedBy(["mallory"], "-nodetach", "-certfile", "chain.pem"), trust)).message).toContain("trusted root");
+  });
+
+  test("a key that is for encryption only, though a mailbox's (RFC 8550 §4.4.2)", async () => {
+    const encryption = await holder(parties.root, "mailbox-encryption", [parties.alice.mailbox]);
+    const { der } = sign(CONTENT, encryption, { time: NOW, detached: false });
+    expect(faultOf(() => verify(der, trust)).message).toContain("not meant for signing");
+  });
+
+  test("more certificates than a chain has: each could be made to cost a verification", () => {
+    const certificates = [1, 0, 3];
+    const many = (count: number): Buffer =>
+      edit(attached(), certificates, ({ encoding, children }) => {
+        const inside = Buffer.concat(Array<Buffer>(count).fill(children?.[0]?.encoding ?? Buffer.alloc(0)));
+        return [encode(encoding[0] ?? 0, inside)];
+      });
+    expect(verify(many(10), trust).content).toEqual(CONTENT);
+    expect(faultOf(() => verify(many(11), trust)).code).toBe("malformed");
   });
 
   test("no signer at all", () => {

@@ -1,9 +1,11 @@
 /** Trust from root to root: only what a trusted root certified counts, whoever lists it. */
 import { beforeAll, expect, test } from "@jest/globals";
 import { certifyRoot, createRoot } from "../../broker/authority.ts";
-import type { Certificate } from "../../mime/certificate.ts";
+import { serialOf, verifyChain, type Certificate } from "../../mime/certificate.ts";
+import { OID } from "../../mime/oids.ts";
 import type { Signer } from "../../mime/sign.ts";
 import { vouched } from "../../mime/vouch.ts";
+import { faultOf } from "./faults.ts";
 import { holder } from "./parties.ts";
 
 const FROM = new Date("2026-01-01");
@@ -66,3 +68,11 @@ async function renamed({ key }: Signer): Promise<Signer> {
 async function leafOf({ key }: Signer): Promise<Certificate> {
   return (await holder(old, "mailbox-signing", [], { key })).certificate;
 }
+
+test("whoever was revoked under the next root is not let in by the link that leads to it", async () => {
+  const leaf = (await holder(next, "mailbox-signing", [])).certificate;
+  const trust = { roots: certificates(old), intermediates: [await link(old, next)], at: AT, purpose: OID.emailProtection };
+  verifyChain(leaf, trust);
+  const revoked = new Map([[serialOf(leaf), AT]]);
+  expect(faultOf(() => verifyChain(leaf, { ...trust, revoked })).message).toContain("revoked");
+});
