@@ -3,7 +3,19 @@
  * From then on an old copy of the table opens no letter of that day, whatever keys its holder has (docs/protocol.md, section 6).
  */
 import { createCipheriv, createDecipheriv, randomBytes, randomFillSync } from "node:crypto";
-import { closeSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, unlinkSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { haltAt } from "../config/halt.ts";
 import { demandPrivate } from "../config/secrets.ts";
@@ -17,6 +29,9 @@ const KEY_OCTETS = 32;
 const NONCE_OCTETS = 12;
 const TAG_OCTETS = 16;
 const ENDING = ".key";
+/** A file under its first name, before it gets its own; one that is older than this is what a crash left. */
+const UNFINISHED = /^\d+\.key\.[0-9a-f]{12}$/u;
+const UNFINISHED_MS = 60_000;
 
 /** The number of a time's day, UTC. @param time milliseconds since the epoch */
 export function dayOf(time: number): number {
@@ -72,11 +87,12 @@ export class DayKeys {
       this.#known.delete(day);
     }
     const past = this.#days().filter(isPast);
-    for (const day of past) {
-      overwrite(this.#path(day));
-      removeIfPresent(this.#path(day));
+    const gone = [...past.map((day) => this.#path(day)), ...this.#left()];
+    for (const path of gone) {
+      overwrite(path);
+      removeIfPresent(path);
     }
-    if (past.length > 0) syncFolder(this.#folder);
+    if (gone.length > 0) syncFolder(this.#folder);
     return past;
   }
 
@@ -101,6 +117,17 @@ export class DayKeys {
       haltAt("m4");
     }
     syncFolder(this.#folder);
+  }
+
+  /** A copy of a day's key that nobody would destroy with it. */
+  #left(): string[] {
+    const paths = readdirSync(this.#folder)
+      .filter((name) => UNFINISHED.test(name))
+      .map((name) => join(this.#folder, name));
+    return paths.filter((path) => {
+      const facts = statSync(path, { throwIfNoEntry: false }); // another broker may be at work on it
+      return facts !== undefined && Date.now() - facts.mtimeMs > UNFINISHED_MS;
+    });
   }
 
   #days(): number[] {

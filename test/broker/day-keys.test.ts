@@ -1,7 +1,7 @@
 /** The days' wrapping keys: one for all brokers of a table, readable with the master key only, and gone when they are destroyed. */
 import { randomBytes } from "node:crypto";
-import { readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, readFileSync, readdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { beforeEach, expect, test } from "@jest/globals";
 import { DayKeys, dayOf } from "../../broker/day-keys.ts";
 import { temporaryFolder } from "../servers/process.ts";
@@ -60,4 +60,14 @@ test("a day that ended within the last hour is kept: a declaration of its last m
   keys.make(TODAY);
   expect(keys.destroy(new Set(), midnight + 59 * 60_000)).toEqual([]);
   expect(keys.destroy(new Set(), midnight + 61 * 60_000)).toEqual([TODAY]);
+});
+
+test("what a crash left of a file under its first name goes with the next destruction, unless a broker is still at work on it", () => {
+  const keys = daysUnder(master);
+  keys.make(TODAY);
+  const [left, fresh] = ["00112233aabb", "44556677ccdd"].map((name) => join(folder, `${TODAY - 9}.key.${name}`)) as [string, string];
+  for (const path of [left, fresh]) copyFileSync(join(folder, `${TODAY}.key`), path);
+  utimesSync(left, new Date(), new Date(Date.now() - 2 * 60_000));
+  expect(keys.destroy(new Set(), NOW)).toEqual([]);
+  expect(readdirSync(folder).sort()).toEqual([`${TODAY}.key`, basename(fresh)].sort());
 });
