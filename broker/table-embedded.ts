@@ -2,12 +2,12 @@
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { Fault } from "../mime/fault.ts";
 import { termsOf, firstLook, type Confirmed, type NewRow, type Released, type Session, type SessionHash, type Waiting } from "./session.ts";
-import { EmbeddedFile, type Value } from "./table-embedded-file.ts";
-import { EmbeddedRegistry } from "./table-embedded-registry.ts";
+import { EmbeddedFile } from "./table-embedded-file.ts";
+import { EmbeddedOutbox } from "./table-embedded-outbox.ts";
 import { restoreInto, storedIn } from "./table-embedded-copy.ts";
 import type { Stored } from "./table-copy.ts";
 import { checkedHash, confirmedOf, releasedOf, sessionOf, waitingOf } from "./table-row.ts";
-import type { Claim, ConfirmOrder, OutboxEntry, Outcome, Outcomes, RecallOrder, ReleaseOrder, Table, TableOptions } from "./table.ts";
+import type { Claim, ConfirmOrder, Outcome, Outcomes, RecallOrder, ReleaseOrder, Table, TableOptions } from "./table.ts";
 
 /** @throws Fault `unavailable`: the file cannot be opened, or another version of Kakitome wrote it. */
 export async function openEmbeddedTable(path: string, options: TableOptions): Promise<Table> {
@@ -16,6 +16,7 @@ export async function openEmbeddedTable(path: string, options: TableOptions): Pr
 
 /** How many due rows the sweep settles in one transaction. */
 const BATCH = 100;
+const BROKEN_AGAIN_MS = 60 * 60_000;
 
 const INSERT = `INSERT INTO session (session, state, gateway, sender, recipient, messageId, "commit", ticketHash, terms, declaredAt, expiresAt,
   vanishAt, wrappedKey, ticket, declaredMac, due) VALUES (?, 'declared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
@@ -23,14 +24,7 @@ const INSERT = `INSERT INTO session (session, state, gateway, sender, recipient,
 /** What a row loses when its key goes. */
 const KEYLESS = "wrappedKey = NULL, ticket = NULL, nextTicket = NULL, holder = NULL, claimedUntil = NULL, releases = NULL";
 
-class EmbeddedTable extends EmbeddedRegistry implements Table {
-  readonly #retention: number;
-
-  constructor(file: EmbeddedFile, options: TableOptions) {
-    super(file, options.witness);
-    this.#retention = options.retention;
-  }
-
+class EmbeddedTable extends EmbeddedOutbox implements Table {
   async declare(rows: readonly NewRow[], vanishAt: number): Promise<Waiting[]> {
     return this.step(() => rows.map((row) => this.#declare(row, vanishAt)));
   }
@@ -54,7 +48,7 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
       if (row?.gateway !== gateway) return false;
       if (row.state !== "declared" && row.state !== "dispatched") return row.state === "withdrawn";
       const end = `UPDATE session SET state = 'withdrawn', ${KEYLESS}, endedAt = ?, due = ? WHERE session = ?`;
-      this.file.run(end, at, this.#forgetAt(at), session);
+      this.file.run(end, at, this.forgetAt(at), session);
       this.audit("withdrawn", session, at, gateway);
       return true;
     });
@@ -74,7 +68,7 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
           const given = [checkedHash(next.session), next.ticket, filing, claim.holder, claim.until, mac, firstLook(row)];
           this.file.run(give, at, ...given, session);
           this.audit("released", session, at, row.recipient);
-          return releasedOf(this.#row(session) ?? {});
+          return releasedOf(this.row(session) ?? {});
         }
       }
       this.audit("release refused", session, at, mailboxes[0]);
@@ -118,7 +112,7 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
     const again = `UPDATE session SET holder = ?, claimedUntil = ?, releases = releases + 1
       WHERE session = ? AND (holder = ? OR claimedUntil <= ?)`;
     if (this.file.run(again, holder, until, session, holder, at) === 0) return "claimed";
-    return releasedOf(this.#row(session) ?? {});
+    return releasedOf(this.row(session) ?? {});
   }
 
   async givenOut(session: SessionHash, mailboxes: readonly string[]): Promise<Released | Confirmed | undefined> {
@@ -140,10 +134,10 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
       // Not due before its receipt is mailed: until then it must not be forgotten.
       const end = `UPDATE session SET state = 'confirmed', ${KEYLESS}, filing = NULL, releasedMac = NULL, confirmedAt = ?, evidence = ?,
         certificate = ?, proof = ?, confirmedMac = ?, due = ? WHERE session = ?`;
-      this.file.run(end, at, evidence, certificate, proof, mac, isMailed ? null : this.#forgetAt(at), session);
+      this.file.run(end, at, evidence, certificate, proof, mac, isMailed ? null : this.forgetAt(at), session);
       this.audit("confirmed", session, at, recipient);
       if (isMailed) this.#queue(evidence, session);
-      return confirmedOf(this.#row(session) ?? {});
+      return confirmedOf(this.row(session) ?? {});
     });
   }
 
@@ -162,66 +156,49 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
 
   async sweep(at: number, outcomes: Outcomes): Promise<number> {
     let changed = 0;
+    let failure: unknown;
     for (;;) {
-      const due = this.step(() => {
-        const rows = this.file.rows("SELECT session FROM session WHERE due <= ? ORDER BY due LIMIT ?", at, BATCH);
-        for (const { session } of rows) if (this.#settle(String(session), at, outcomes)) changed++;
-        return rows.length;
-      });
-      if (due < BATCH) break;
+      const rows = this.file.rows("SELECT session FROM session WHERE due <= ? ORDER BY due LIMIT ?", at, BATCH);
+      const due = rows.map(({ session }) => String(session));
+      try {
+        changed += this.step(() => due.filter((session) => this.#settle(session, at, outcomes)).length);
+      } catch (thrown) {
+        if (Fault.from(thrown).code !== "internal") throw thrown;
+        failure = thrown;
+        changed += this.#settleEach(due, at, outcomes);
+      }
+      if (due.length < BATCH) break;
       await yieldToOthers();
     }
     this.file.scrub();
+    if (failure !== undefined) throw failure;
     return changed;
   }
 
-  async pending(): Promise<OutboxEntry[]> {
-    const rows = this.file.rows("SELECT evidence, session FROM outbox ORDER BY id");
-    return rows.map(({ evidence, session }) => ({ evidence: String(evidence), session: checkedHash(String(session)) }));
-  }
-
-  async claim({ session, evidence }: OutboxEntry, { holder, until }: Claim, at: number): Promise<boolean> {
-    const take = `UPDATE outbox SET holder = ?, claimedUntil = ?
-      WHERE session = ? AND evidence = ? AND (holder IS NULL OR holder = ? OR claimedUntil <= ?)`;
-    return this.step(() => this.file.run(take, holder, until, session, evidence, holder, at)) === 1;
-  }
-
-  async keepReceipt(entry: OutboxEntry, bytes: Buffer): Promise<Buffer> {
-    return this.step(() => {
-      const row = this.#row(entry.session);
-      if (row?.["evidence"] !== entry.evidence && row?.["delayedEvidence"] !== entry.evidence)
-        throw new Fault("internal", "no receipt is due under this evidence");
-      const keep = "INSERT INTO receipt (session, evidence, bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
-      this.file.run(keep, entry.session, entry.evidence, bytes);
-      return this.#receipt(entry) ?? bytes;
-    });
-  }
-
-  async receipt(entry: OutboxEntry): Promise<Buffer | undefined> {
-    return this.#receipt(entry);
-  }
-
-  async done(entry: OutboxEntry): Promise<void> {
-    this.step(() => {
-      if (this.file.run("DELETE FROM outbox WHERE session = ? AND evidence = ?", entry.session, entry.evidence) === 0) return;
-      const row = this.#row(entry.session);
-      if (row?.["evidence"] !== entry.evidence) return;
-      const due = this.#forgetAt(Number(row["confirmedAt"] ?? row["endedAt"]));
-      this.file.run("UPDATE session SET due = ? WHERE session = ?", due, entry.session);
-    });
+  /** One by one: a row that somebody has edited holds up itself only, and is looked at again later. @returns how many changed */
+  #settleEach(due: readonly SessionHash[], at: number, outcomes: Outcomes): number {
+    return due.filter((session) => {
+      try {
+        return this.step(() => this.#settle(session, at, outcomes));
+      } catch (thrown) {
+        if (Fault.from(thrown).code !== "internal") throw thrown;
+        this.step(() => this.file.run("UPDATE session SET due = ? WHERE session = ?", at + BROKEN_AGAIN_MS, session));
+        return false;
+      }
+    }).length;
   }
 
   #declare(row: NewRow, vanishAt: number): Waiting {
     const { gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt, wrappedKey, ticket, declaredMac } =
       row;
     const session = checkedHash(row.session);
-    const known = this.#row(session);
+    const known = this.row(session);
     if (known === undefined) {
       const due = Math.min(vanishAt, expiresAt);
       const declaration = [session, gateway, sender, recipient, messageId, commit, ticketHash, terms, declaredAt, expiresAt];
       this.file.run(INSERT, ...declaration, vanishAt, wrappedKey, ticket, declaredMac, due);
       this.audit("declared", session, declaredAt, gateway);
-      return waitingOf(this.#row(session) ?? {});
+      return waitingOf(this.row(session) ?? {});
     }
     const waits = known["state"] === "declared" || known["state"] === "dispatched";
     const agreed = { gateway, sender, recipient, messageId, commit, terms };
@@ -231,7 +208,7 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
 
   /** What the sweep's time makes of a row. @returns whether it changed; if not, it is due later */
   #settle(session: SessionHash, at: number, outcomes: Outcomes): boolean {
-    const row = this.#row(session);
+    const row = this.row(session);
     const known = sessionOf(row ?? {});
     if (known.state === "confirmed") return this.#forgetIfDue(session, known.confirmedAt, at);
     if ("endedAt" in known) return this.#forgetIfDue(session, known.endedAt, at);
@@ -257,7 +234,7 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
 
   /** The retention may have been made longer since the row ended. */
   #forgetIfDue(session: SessionHash, endedAt: number, at: number): boolean {
-    const due = this.#forgetAt(endedAt);
+    const due = this.forgetAt(endedAt);
     if (due <= at) return this.#forget(session, at, "forgotten");
     this.file.run("UPDATE session SET due = ? WHERE session = ?", due, session);
     return false;
@@ -270,23 +247,9 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
     return true;
   }
 
-  /** "Longer than the retention ago" begins one millisecond after it. */
-  #forgetAt(endedAt: number): number {
-    return endedAt + this.#retention + 1;
-  }
-
   #session(session: SessionHash): Session | undefined {
-    const row = this.#row(session);
+    const row = this.row(session);
     return row && sessionOf(row);
-  }
-
-  #row(session: SessionHash): Readonly<Record<string, Value>> | undefined {
-    return this.file.row("SELECT * FROM session WHERE session = ?", checkedHash(session));
-  }
-
-  #receipt(entry: OutboxEntry): Buffer | undefined {
-    const row = this.file.row("SELECT bytes FROM receipt WHERE session = ? AND evidence = ?", entry.session, entry.evidence);
-    return row && (row["bytes"] as Buffer);
   }
 
   async *stored(): AsyncGenerator<Stored> {
@@ -296,6 +259,6 @@ class EmbeddedTable extends EmbeddedRegistry implements Table {
   async restore(stored: Stored): Promise<void> {
     if (stored.kind === "registry") this.putText(stored.of, stored.name, stored.record);
     else if (stored.kind === "audit") this.step(() => this.audit(stored.event, stored.session, stored.at, stored.who));
-    else if (stored.kind !== "head") restoreInto(this.file, stored, this.#retention);
+    else if (stored.kind !== "head") restoreInto(this.file, stored, this.retention);
   }
 }

@@ -13,7 +13,7 @@ import { Fault } from "../../mime/fault.ts";
 import { readReceipt } from "../../mime/report.ts";
 import { startRedis } from "../servers/redis.ts";
 import type { LogLine } from "./happenings.ts";
-import { confirmAs, declaredTo, forever, openHouse, ticketOf, type House, type Member, type TestForm } from "./house.ts";
+import { MINUTE, confirmAs, declaredTo, forever, openHouse, ticketOf, type House, type Member, type TestForm } from "./house.ts";
 
 /** Edits a field of a row past the broker. */
 type Edit = (session: string, field: string, value: string) => void;
@@ -134,6 +134,23 @@ describe.each([
       () => "given out",
       (thrown: unknown) => Fault.from(thrown).code,
     );
+
+  test("a row that cannot be read any more holds up no other one's expiry", async () => {
+    const letters = await Promise.all([declared(), declared(), declared()]);
+    await alice.gateway.client.dispatched(
+      letters.map(({ ticket }) => ticket),
+      forever,
+    );
+    const [broken, ...others] = letters.map(({ session }) => session) as [string, string, string];
+    const state = lab.read(broken, "state");
+    lab.edit(broken, "state", "nonsense");
+    const later = Number(lab.read(broken, "expiresAt"));
+    await expect(sweepOf(house, later)).rejects.toMatchObject({ code: "internal" });
+    lab.edit(broken, "state", state);
+    for (const session of others) expect(lab.read(session, "state")).toBe("expired");
+    expect(await sweepOf(house, later + 2 * 60 * MINUTE)).toBeGreaterThan(0);
+    expect(lab.read(broken, "state")).toBe("expired");
+  });
 
   test.each(["held", "enclosed"] as const)("a %s letter gives nothing out while any of its declared fields is edited", async (hold) => {
     const { ticket, session } = await declared({ hold });
