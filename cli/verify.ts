@@ -34,13 +34,20 @@ function timeOf(text: string | undefined): Date {
 
 /** What the broker's evidence states, in one line. */
 function claimOf(evidence: ReportEvidence): string {
-  const { recipient, messageId, sender, releasedAt } = evidence;
+  const { recipient, messageId, sender } = evidence;
   const letter = `${messageId} of ${sender}`;
   if (evidence.event === "ContentHandover") return `${recipient} opened ${letter} at ${evidence.confirmedAt}`;
-  const key = releasedAt === "" ? "its key was never given out" : `its key was given out at ${releasedAt}, no opening was confirmed`;
+  const key = keyOf(evidence);
   if (evidence.event === "Delayed") return `${recipient} had not opened ${letter} by ${evidence.delayedAt}; ${key}`;
   if (evidence.reason === "recalled") return `${sender} recalled ${messageId} to ${recipient} at ${evidence.endedAt}; ${key}`;
-  return `${letter} to ${recipient} expired, its key was erased at ${evidence.endedAt}; ${key}`;
+  return `${letter} to ${recipient} expired, ${evidence.hold === "held" ? "its key was erased" : "its session ended"} at ${evidence.endedAt}; ${key}`;
+}
+
+/** What became of the key of a letter that nobody confirmed as opened; one that travels inside the letter is never given out, and always there. */
+function keyOf({ hold, releasedAt }: ReportEvidence): string {
+  const never = hold === "held" ? "its key was never given out" : "its key travels inside it, and whether it was read is not known";
+  const then = hold === "held" ? "its key was given out" : "its ticket was presented";
+  return releasedAt === "" ? never : `${then} at ${releasedAt}, no opening was confirmed`;
 }
 
 export function addVerify(program: Command): void {

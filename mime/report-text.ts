@@ -1,6 +1,6 @@
 /** What a mail of the broker says to a person: the catalogue's words filled in (S11, T1, T2). "Given out" and "opened" stay two facts. */
 import type { ReportEvidence } from "./evidence.ts";
-import { WORDS, type Label, type Language, type ReportKind } from "./words.ts";
+import { wordsFor, type Label, type Language, type ReportKind } from "./words.ts";
 
 /** Which of the mails an evidence makes. */
 export function reportKind(evidence: ReportEvidence): ReportKind {
@@ -17,7 +17,7 @@ const HOW_TO_VERIFY: Readonly<Record<"opened" | "other", readonly string[]>> = {
 
 /** The text of the mail. */
 export function reportText(evidence: ReportEvidence, language: Language): string {
-  const { openings, labels, never, explanations } = WORDS[language];
+  const { openings, labels, never, explanations } = wordsFor(language, evidence.hold);
   const kind = reportKind(evidence);
   const facts: readonly (readonly [Label, string])[] = [
     ["recipient", evidence.recipient],

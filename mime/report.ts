@@ -5,7 +5,7 @@ import { Fault } from "./fault.ts";
 import { encodedWords, field, joinMessage, type HeaderField } from "./headers.ts";
 import { reportKind, reportText } from "./report-text.ts";
 import { sign, type Signer } from "./sign.ts";
-import { WORDS, type Language, type ReportKind } from "./words.ts";
+import { wordsFor, type Language, type ReportKind } from "./words.ts";
 
 export interface ReceiptOrder {
   readonly evidence: ReportEvidence;
@@ -25,13 +25,19 @@ export interface ReceiptOrder {
 const RFC822_DATE = (time: Date): string => time.toUTCString().replace("GMT", "+0000");
 
 /** RFC 3464 §2.3.3, RFC 3463 §3.5 (delivery time expired), §3.8 (recalled: a matter of policy). */
-const STATUS: Readonly<Record<ReportKind, readonly [action: string, status: string, diagnostic?: string]>> = {
+const STATUS: Readonly<Record<ReportKind, readonly [action: string, status: string, diagnostic?: string | undefined]>> = {
   opened: ["delivered", "2.0.0"],
   delayed: ["delayed", "4.4.7"],
   expired: ["failed", "5.4.7"],
   unconfirmed: ["failed", "5.4.7"],
   recalled: ["failed", "5.7.5", "x-kakitome; recalled by sender"],
 };
+
+/** Of a letter whose key travels inside it nobody knows that it failed: it went where no report comes from (RFC 3464 §2.3.3). */
+function statusFor(evidence: ReportEvidence, kind: ReportKind): (typeof STATUS)[ReportKind] {
+  const [action, status, diagnostic] = STATUS[kind];
+  return evidence.hold === "enclosed" && action === "failed" ? ["relayed", "2.0.0", diagnostic] : [action, status, diagnostic];
+}
 
 /** When what is reported happened, by the broker's clock. */
 function happenedAt(evidence: ReportEvidence): string {
@@ -57,7 +63,7 @@ export function buildReceipt(order: ReceiptOrder, signer: Signer): Buffer {
   const report = multipart("report", parts, { parameters: "report-type=delivery-status" });
   const { der } = sign(report, signer, { time, detached: true });
   const signature = base64Entity('application/pkcs7-signature; name="smime.p7s"', der, 'attachment; filename="smime.p7s"');
-  const words = WORDS[language];
+  const words = wordsFor(language, evidence.hold);
   return multipart("signed", [report, signature], {
     fields: [
       field("From", `${encodedWords(words.from)} <${from}>`),
@@ -82,7 +88,7 @@ function subject(words: string, recipient: string, language: Language): HeaderFi
 }
 
 function statusOf(evidence: ReportEvidence, kind: ReportKind, host: string): Buffer {
-  const [action, status, diagnostic] = STATUS[kind];
+  const [action, status, diagnostic] = statusFor(evidence, kind);
   const message = [field("Reporting-MTA", `dns; ${host}`), field("Arrival-Date", RFC822_DATE(new Date(evidence.declaredAt)))];
   const recipient = [
     field("Final-Recipient", `rfc822; ${evidence.recipient}`),

@@ -6,7 +6,7 @@ import { verifyProof } from "../../mime/proof.ts";
 import { buildReceipt } from "../../mime/report.ts";
 import { reportKind, reportText } from "../../mime/report-text.ts";
 import type { Signer } from "../../mime/sign.ts";
-import { LANGUAGES, WORDS } from "../../mime/words.ts";
+import { LANGUAGES, wordsFor } from "../../mime/words.ts";
 import { BROKER, NOW, evidence, makeParties, type Parties } from "./parties.ts";
 
 const { confirmedAt: _c, recipientCertificate: _r, recipientReceipt: _p, openingValue: _o, ...base } = evidence;
@@ -139,24 +139,34 @@ describe("the words", () => {
       ? Object.entries(value).flatMap(([name, inner]) => paths(inner, `${path}.${name}`))
       : [path];
 
-  test("every language has every text, and none is empty", () => {
+  test.each(["held", "enclosed"])("every language has every text of a letter that is %s, and none is empty", (hold) => {
+    const english = wordsFor("en", hold);
     for (const language of LANGUAGES) {
-      expect(paths(WORDS[language])).toEqual(paths(WORDS.en));
-      for (const text of Object.values(WORDS[language]).flatMap((value) =>
-        typeof value === "string" ? [value] : Object.values(value).flat(),
-      ))
+      const words = wordsFor(language, hold);
+      expect(paths(words)).toEqual(paths(english));
+      for (const text of Object.values(words).flatMap((value) => (typeof value === "string" ? [value] : Object.values(value).flat())))
         expect(String(text).trim()).not.toBe("");
     }
-    expect(Object.values(WORDS.ja.openings).every((text) => /[\u3040-\u30ff]/u.test(text))).toBe(true);
+    expect(Object.values(wordsFor("ja", hold).openings).every((text) => /[\u3040-\u30ff]/u.test(text))).toBe(true);
   });
 
   test.each(LANGUAGES)("%s: no two mails say the same, and only the opened one says opened", (language) => {
     const kinds = ALL.map(([, statement]) => reportKind(statement));
     expect(new Set(kinds).size).toBe(4);
     expect(new Set(ALL.map(([, statement]) => reportText(statement, language))).size).toBe(4);
-    expect(new Set(Object.values(WORDS[language].subjects)).size).toBe(5);
-    expect(reportText(NEVER, language)).toContain(WORDS[language].never);
+    expect(new Set(Object.values(wordsFor(language, "held").subjects)).size).toBe(5);
+    expect(reportText(NEVER, language)).toContain(wordsFor(language, "held").never);
     expect(reportText(UNCONFIRMED, language)).toContain(UNCONFIRMED.releasedAt);
-    for (const [, statement] of ALL) expect(reportText(statement, language)).not.toContain(WORDS[language].openings.opened);
+    for (const [, statement] of ALL) expect(reportText(statement, language)).not.toContain(wordsFor(language, "held").openings.opened);
+  });
+
+  const CLAIMS = /nobody has read|given out|erased|cannot be opened|can open it any more|渡されず|引き渡し|読まれておらず|消去/u;
+  test.each(ALL)("where the key travels inside, nothing is said of it that nobody knows: %s", (_why, statement) => {
+    const enclosed = { ...statement, hold: "enclosed" };
+    for (const language of LANGUAGES) {
+      expect(reportText(statement, language)).toMatch(/given out|渡され|引き渡し/u); // the words that are looked for are those in use
+      expect(reportText(enclosed, language)).not.toMatch(CLAIMS);
+    }
+    expect(mailOf(enclosed).toString("latin1")).not.toContain("Action: failed");
   });
 });
