@@ -22,14 +22,14 @@ function demandReceipt(broker: Broker, { body, signers }: Actor<ConfirmBody>, de
 }
 
 /** @returns the confirmation with the evidence's name, signed by the broker; a repetition gets the same. @throws Fault `session-gone` */
-export async function confirm(broker: Broker, caller: Caller, signed: Buffer): Promise<Buffer> {
-  const actor = await authenticate(broker, caller, confirmBody, signed);
+export async function confirm(broker: Broker, asking: Promise<Caller>, signed: Buffer): Promise<Buffer> {
+  const actor = await authenticate(broker, asking, confirmBody, signed);
   const { body, mailboxes } = actor;
   const { sessionId, nextSessionId } = sessionIn(body.nextTicket, broker.sessionKeys);
   const session = sessionHash(sessionId);
   const given = await broker.table.givenOut(session, mailboxes);
   const certificate = given ? demandReceipt(broker, actor, given) : actor.certificate.fingerprint; // of any other row its bearer learns what everyone learns
-  const proof: Proof = { receipt: body.receipt.toString("base64"), openingValue: body.openingValue?.toString("base64") ?? "" };
+  const proof: Proof = { receipt: body.receipt.toString("base64"), openingValue: given ? openingValueOf(body, given) : "" };
   const facts = {
     confirmedAt: broker.now().getTime(),
     evidence: randomBytes(18).toString("base64url"),
@@ -50,6 +50,11 @@ export async function confirm(broker: Broker, caller: Caller, signed: Buffer): P
   if (termsOf(row).receipt !== false) broker.receiptWaits({ evidence: row.evidence, session: row.session });
   const answer = { request: body.request, evidence: row.evidence, confirmedAt: new Date(row.confirmedAt).toISOString() };
   return signBody(answer, broker.signer, broker.now());
+}
+
+/** As the evidence holds it: only where the receipt does not hold it already. */
+function openingValueOf({ openingValue }: ConfirmBody, declared: Session): string {
+  return termsOf(declared).signing === "outer" ? (openingValue?.toString("base64") ?? "") : "";
 }
 
 /** Over what the evidence will say; the row is as the broker wrote it, or nothing is confirmed. */

@@ -72,14 +72,16 @@ export type Evidence = AccessEvidence | ReportEvidence;
 const HASH = /^[0-9a-f]{64}$/u;
 const TIME = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/u;
 const TIME_OR_NEVER = /^(?:\d{4}-\d\d-\d\dT[\d:.]+Z)?$/u;
+/** As the broker took it: local parts may be quoted, and hold spaces (RFC 5321 §4.1.2). */
+const ADDRESS = /^(?=.{3,254}$)[^\r\n]+@\S+$/u;
 const ID = /^[\w-]{16,64}$/u;
 
 const STATEMENT = {
   evidence: ID,
   previous: ID,
   broker: /^https:\/\/\S{1,500}$/u,
-  sender: /^\S{3,254}$/u,
-  recipient: /^\S{3,254}$/u,
+  sender: ADDRESS,
+  recipient: ADDRESS,
   messageId: /^[^\r\n]{1,998}$/u,
   hold: /^(?:held|enclosed)$/u,
   signing: /^(?:inner|outer|both)$/u,

@@ -197,6 +197,14 @@ describe.each(FORMS)("a letter %s and signed %s", (hold, signing) => {
   });
 });
 
+test("an opening value beside a receipt that holds it already is not kept: the evidence could not carry everything that somebody sends", async () => {
+  const ticket = await ticketIn({});
+  const release = await present(ticket);
+  await confirm(release.nextTicket, { ...proofBy(house, bob, release.commit), openingValue: Buffer.alloc(900, 1) });
+  const row = await rowOf(ticket);
+  expect(row?.state === "confirmed" && JSON.parse(row.proof)).toMatchObject({ openingValue: "" });
+});
+
 describe("same-session, the first embodiment", () => {
   test("the first ticket confirms; repeated, it gets the same evidence, and one receipt waits", async () => {
     const ticket = await ticketIn({}, "same-session");

@@ -78,6 +78,13 @@ describe("nothing in a statement can be changed", () => {
     expect(faultOf(() => verifyEvidence(der, trust)).code).toBe("signature-invalid");
   });
 
+  test.each(['"john smith"@b.example', "a\u00a0b@b.example", "田中@例え.example"])(
+    "it can be about %s, which the broker takes",
+    (recipient) => {
+      expect(verifyEvidence(signEvidence({ ...evidence, recipient }, parties.broker, NOW), trust)).toMatchObject({ recipient });
+    },
+  );
+
   test("a field of one statement does not move into another", () => {
     const [one, two] = [evidence, { ...evidence, recipient: "eve@b.example" }].map((each) => signEvidence(each, parties.broker, NOW));
     const moved = Buffer.from(one ?? Buffer.alloc(0));
