@@ -3,14 +3,14 @@ import type { z } from "zod";
 import type { Log } from "../config/log.ts";
 import type { Milliseconds } from "../config/units.ts";
 import type { Mailbox } from "../mime/address.ts";
-import { parseCertificate, type Certificate } from "../mime/certificate.ts";
+import { parseCertificate, verifyChain, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { OID } from "../mime/oids.ts";
 import type { Opener } from "../mime/open.ts";
-import { verify, type Signer } from "../mime/sign.ts";
+import { verifySignature, type Signer, type Verified } from "../mime/sign.ts";
 import type { MasterKey } from "./master-key.ts";
 import { isMailboxRevoked, pairsOf } from "./revoke.ts";
-import type { GatewayRecord, OutboxEntry, RegistryView, Table } from "./table.ts";
+import type { CertificatePair, GatewayRecord, MailboxRecord, OutboxEntry, RegistryView, Table } from "./table.ts";
 import { parseBody } from "./wire.ts";
 
 export interface Broker {
@@ -53,6 +53,8 @@ export function rootsOf({ roots }: Pick<Broker, "roots">): Certificate[] {
 export interface Caller {
   readonly gateway: GatewayRecord;
   readonly registry: RegistryView;
+  /** Counts the call as so many more. @throws Fault `unavailable`: the gateway asks too often */
+  more(requests: number): void;
 }
 
 /** A mailbox that asked for a step, proved by its signature, through the gateway that enrolled it. */
@@ -78,25 +80,52 @@ interface SignedHead {
   readonly time: Date;
 }
 
+/** The pairs of a mailbox that were not revoked. */
+async function countingPairs(registry: RegistryView, record: MailboxRecord): Promise<CertificatePair[]> {
+  const pairs = pairsOf(record);
+  const revoked = await Promise.all(pairs.map((pair) => isMailboxRevoked(registry, record, pair)));
+  return pairs.filter((_pair, at) => !revoked[at]);
+}
+
+/** A mailbox's certificate is issued by a root itself: certificates that came along are not even tried. */
+function verifiedAt(at: Date, broker: Broker, signed: Buffer): Verified {
+  const verified = verifySignature(signed);
+  verifyChain(verified.signer, { roots: rootsOf(broker), at, purpose: OID.emailProtection });
+  return verified;
+}
+
+/** Does the work now, and answers for it, its failure too, when it is asked. */
+function done<T>(work: () => T): () => T {
+  try {
+    const result = work();
+    return () => result;
+  } catch (thrown) {
+    return () => {
+      throw thrown;
+    };
+  }
+}
+
 /**
- * Reads a signed body and proves its actor.
+ * Reads a signed body and proves its actor. The signature is verified while the table is still asked who may take part.
+ * @param asking whoever may not ask learns that, however its body is
  * @throws Fault `signature-invalid`, `malformed`: the body; `forbidden`: a mailbox that is not enrolled through this gateway or is revoked, another addressee, a clock too far off
  */
 export async function authenticate<Body extends SignedHead>(
   broker: Broker,
-  { gateway, registry }: Caller,
+  asking: Promise<Caller>,
   schema: z.ZodType<Body>,
   signed: Buffer,
 ): Promise<Actor<Body>> {
   const now = broker.now();
-  const { content, signer } = verify(signed, { roots: rootsOf(broker), at: now, purpose: OID.emailProtection });
+  const verified = done(() => verifiedAt(now, broker, signed));
+  const { gateway, registry, more } = await asking;
+  const { content, signer } = verified();
   const [address, ...aliases] = signer.mailboxes;
   const record = await registry.findMailbox(address ?? "");
-  const pairs = record ? pairsOf(record) : [];
+  const pairs = record?.gateway === gateway.fingerprint ? await countingPairs(registry, record) : [];
   const pair = pairs.find(({ signingCertificate }) => parseCertificate(signingCertificate).fingerprint === signer.fingerprint);
-  const enrolledHere = record?.gateway === gateway.fingerprint && pair !== undefined;
-  if (address === undefined || !enrolledHere || (await isMailboxRevoked(registry, record, pair)))
-    throw new Fault("forbidden", "the signer is not a mailbox of this gateway");
+  if (address === undefined || !pair) throw new Fault("forbidden", "the signer is not a mailbox of this gateway");
   const body = parseBody(schema, content);
   if (body.broker !== broker.url || body.gateway !== gateway.fingerprint)
     throw new Fault("forbidden", "the body was signed for another broker or gateway");
@@ -108,6 +137,7 @@ export async function authenticate<Body extends SignedHead>(
   return {
     gateway,
     registry,
+    more,
     certificate: signer,
     mailboxes: [address, ...aliases],
     signers: pairs.map(({ signingCertificate }) => parseCertificate(signingCertificate).fingerprint),

@@ -22,8 +22,8 @@ interface Grant {
 }
 
 /** @returns the grants, sealed to the sender's mailbox and signed by the broker. @throws Fault `no-certificate`, `forbidden`, as `authenticate` */
-export async function declare(broker: Broker, caller: Caller, signed: Buffer): Promise<Buffer> {
-  const actor = await authenticate(broker, caller, declareBody, signed);
+export async function declare(broker: Broker, asking: Promise<Caller>, signed: Buffer): Promise<Buffer> {
+  const actor = await authenticate(broker, asking, declareBody, signed);
   demandSender(actor);
   demandEachOnce(actor.body);
   const grants = await Promise.all(actor.body.recipients.map((recipient) => grantFor(broker, actor, recipient)));

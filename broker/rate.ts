@@ -42,17 +42,18 @@ export class Buckets {
     this.#clock = clock;
   }
 
-  /** @throws Fault `unavailable` with the seconds to wait: who has this name asked too often */
-  take(name: string): void {
+  /** @param requests how many this counts as @throws Fault `unavailable` with the seconds to wait: who has this name asked too often */
+  take(name: string, requests = 1): void {
     const { burst, perSecond } = this.#rate;
+    const wanted = Math.min(requests, burst); // a full bucket is enough for anything
     const at = this.#clock();
     const last = this.#buckets.get(name) ?? { tokens: burst, at };
     const tokens = Math.min(burst, last.tokens + ((at - last.at) / 1_000) * perSecond);
     this.#buckets.delete(name); // so that the map stays in the order of use
-    this.#buckets.set(name, { tokens: Math.max(tokens - 1, tokens < 1 ? tokens : 0), at });
+    this.#buckets.set(name, { tokens: tokens < wanted ? tokens : tokens - wanted, at });
     if (this.#buckets.size > MOST_BUCKETS) this.#makeRoom(at);
-    if (tokens >= 1) return;
-    const retryAfter = Math.max(1, Math.ceil((1 - tokens) / perSecond));
+    if (tokens >= wanted) return;
+    const retryAfter = Math.max(1, Math.ceil((wanted - tokens) / perSecond));
     throw new Fault("unavailable", "too many requests", { retryAfter });
   }
 

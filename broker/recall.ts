@@ -11,8 +11,9 @@ import { recallBody, signBody, statusBody, type RecallOutcome, type SessionStatu
 type Mailboxes = readonly [string, ...string[]];
 
 /** @returns what came of each ticket, signed by the broker: a key is either given out or recalled. A repetition gets the same */
-export async function recall(broker: Broker, caller: Caller, signed: Buffer): Promise<Buffer> {
-  const { body, mailboxes } = await authenticate(broker, caller, recallBody, signed);
+export async function recall(broker: Broker, asking: Promise<Caller>, signed: Buffer): Promise<Buffer> {
+  const { body, mailboxes, more } = await authenticate(broker, asking, recallBody, signed);
+  more(body.tickets.length - 1); // each that is refused stands in the audit log, for good
   const outcomes: RecallOutcome[] = [];
   for (const ticket of body.tickets) outcomes.push(await recallOne(broker, ticket, mailboxes));
   return signBody({ request: body.request, outcomes }, broker.signer, broker.now());
@@ -51,8 +52,8 @@ function outcomeOf(broker: Broker, row: Session): RecallOutcome {
 }
 
 /** @returns how each ticket's letter stands, signed by the broker; whoever did not send it learns `gone`, as of one that never was */
-export async function status(broker: Broker, caller: Caller, signed: Buffer): Promise<Buffer> {
-  const { body, mailboxes } = await authenticate(broker, caller, statusBody, signed);
+export async function status(broker: Broker, asking: Promise<Caller>, signed: Buffer): Promise<Buffer> {
+  const { body, mailboxes } = await authenticate(broker, asking, statusBody, signed);
   const sessions: SessionStatus[] = [];
   for (const ticket of body.tickets) {
     const session: SessionHash = sessionHash(sessionIn(ticket, broker.sessionKeys).sessionId);

@@ -27,8 +27,8 @@ export function sessionIn(ticket: Buffer, openers: readonly Opener[]): TicketCon
 }
 
 /** @returns the key and what the letter must agree with, sealed to the recipient and signed by the broker. @throws Fault `session-gone`, `recalled` */
-export async function release(broker: Broker, caller: Caller, signed: Buffer): Promise<Buffer> {
-  const actor = await authenticate(broker, caller, presentBody, signed);
+export async function release(broker: Broker, asking: Promise<Caller>, signed: Buffer): Promise<Buffer> {
+  const actor = await authenticate(broker, asking, presentBody, signed);
   try {
     return await releaseTo(broker, actor);
   } catch (thrown) {

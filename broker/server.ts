@@ -22,11 +22,16 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
   const app = new Hono<{ Bindings: HttpBindings }>();
   const lists = new RevocationLists(broker.table, () => broker.limits.crlLifetime);
   const [perGateway, perAddress] = [new Buckets(limits.perGateway), new Buckets(limits.perAddress)];
-  const channel = (call: Call): Promise<Caller> => channelOf(broker, call, { perGateway, perAddress });
+  const caller = (certificate: Certificate): Promise<Caller> => callerOf(broker, certificate, perGateway);
+  const channel = (call: Call): Promise<Caller> => caller(channelOf(broker, call, { perGateway, perAddress }));
   /** Whoever shows no certificate is known by its address only. */
   const anyone = (call: Call): void => perAddress.take(networkOf(call.env.incoming.socket.remoteAddress));
-  const signedStep = (step: (broker: Broker, caller: Caller, signed: Buffer) => Promise<Buffer>) => async (call: Call) => {
-    const answer = await step(broker, await channel(call), await bodyOf(call));
+  const signedStep = (step: (broker: Broker, asking: Promise<Caller>, signed: Buffer) => Promise<Buffer>) => async (call: Call) => {
+    const certificate = channelOf(broker, call, { perGateway, perAddress });
+    const signed = await bodyOf(call);
+    const asking = caller(certificate); // not before the body is here: a revocation meanwhile counts
+    asking.catch(() => undefined); // the step hears of it
+    const answer = await step(broker, asking, signed);
     return call.body(new Uint8Array(answer), 200, { "content-type": SIGNED_TYPE });
   };
 
@@ -75,8 +80,8 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
   return app;
 }
 
-/** The gateway behind the connection: enrolment and validity are checked at every request, not only when it connects. */
-async function channelOf(broker: Broker, call: Call, limits: { perGateway: Buckets; perAddress: Buckets }): Promise<Caller> {
+/** The certificate behind the connection: its validity is checked at every request, not only when it connects. @throws Fault */
+function channelOf(broker: Broker, call: Call, limits: { perGateway: Buckets; perAddress: Buckets }): Certificate {
   const socket = call.env.incoming.socket as TLSSocket; // the server below is a TLS server
   let certificate: Certificate;
   try {
@@ -88,11 +93,18 @@ async function channelOf(broker: Broker, call: Call, limits: { perGateway: Bucke
     throw new Fault("unauthenticated", "the channel certificate does not hold", { cause });
   }
   limits.perGateway.take(certificate.fingerprint);
+  return certificate;
+}
+
+/** The gateway with this certificate, which is enrolled and not revoked at this request. @throws Fault */
+async function callerOf(broker: Broker, certificate: Certificate, perGateway: Buckets): Promise<Caller> {
   const registry = await broker.table.view();
   const gateway = await registry.findGateway(certificate.fingerprint);
   const isRevoked = await isGatewayRevoked(registry, certificate, gateway?.renews);
   if (!gateway || isRevoked) throw new Fault("unauthenticated", `the gateway is ${isRevoked ? "revoked" : "not enrolled"}`);
-  return { gateway: gateway.renews === undefined ? gateway : { ...gateway, fingerprint: gateway.renews }, registry };
+  const id = gateway.renews ?? certificate.fingerprint;
+  if (id !== certificate.fingerprint) perGateway.take(id); // a new certificate is no new gateway, with requests of its own
+  return { gateway: { ...gateway, fingerprint: id }, registry, more: (requests) => perGateway.take(id, requests) };
 }
 
 const shown = new WeakMap<TLSSocket, Certificate>();

@@ -75,7 +75,7 @@ describe("a signed body is refused", () => {
     ],
     [
       "by the encryption key, which is not for signing",
-      "forbidden",
+      "signature-invalid",
       () => signBody({ ...headOf(house, bob, "present"), ticket }, bob.identity.openers[0]!, house.now()),
     ],
     [

@@ -1,4 +1,5 @@
 /** Limits for whoever asks too much: 429 with the seconds to wait, which gateways take for "later"; and idle or slow connections that hold nobody up. */
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
@@ -6,6 +7,7 @@ import { afterEach, describe, expect, test } from "@jest/globals";
 import { Buckets, networkOf, shareOf } from "../../broker/rate.ts";
 import { duration } from "../../config/units.ts";
 import { Fault } from "../../mime/fault.ts";
+import { newKey } from "../../mime/request.ts";
 import { call, forever, openHouse, wordOf, type House } from "./house.ts";
 
 let house: House | undefined;
@@ -49,6 +51,17 @@ describe("a bucket", () => {
       return Fault.from(thrown).retryAfter;
     }
   };
+
+  test("counts a call that asks for many things as many, though never as more than a full bucket", () => {
+    let time = 0;
+    const buckets = new Buckets({ burst: 10, perSecond: 1 }, () => time);
+    buckets.take("a", 8);
+    expect(() => buckets.take("a", 3)).toThrow(expect.objectContaining({ code: "unavailable", retryAfter: 1 }));
+    buckets.take("a", 2);
+    time += 10_000;
+    buckets.take("a", 1_000);
+    expect(waits(buckets, "a")).toBe(1);
+  });
 
   test("gives its burst at once, then as many as come in a second, and never saves up more than the burst", () => {
     let time = 0;
@@ -171,4 +184,23 @@ test("a header beyond 8 KiB is refused with 431, and the next request is served"
   const [answer] = (await once(socket, "data")) as [Buffer];
   expect(answer.toString()).toMatch(/^HTTP\/1\.1 431 /u);
   expect((await call(house, undefined, "/v1/authority", { method: "GET" })).status).toBe(200);
+});
+
+test("a renewed channel certificate does not make another gateway of it, with requests of its own", async () => {
+  house = await openHouse(undefined, undefined, { perGateway: { burst: 5, perSecond: 0.01 } });
+  const a = await house.gateway("a.example");
+  const key = newKey();
+  const renewed = { key, certificate: await a.client.renewChannel(key, "gateway", forever) };
+  const statuses = [];
+  for (let count = 0; count < 5; count++)
+    statuses.push((await call(house, renewed, "/v1/directory/nobody@a.example", { method: "GET" })).status);
+  expect(statuses).toEqual([422, 422, 422, 422, 429]);
+});
+
+test("a recall counts as many requests as it names letters: each that is refused makes the audit log longer, for good", async () => {
+  house = await openHouse(undefined, undefined, { perGateway: { burst: 20, perSecond: 0.01 } });
+  const member = await (await house.gateway("a.example")).enrol("someone@a.example");
+  const recall = () => member.gateway.client.recall(Array<Buffer>(10).fill(randomBytes(80)), member.identity, forever);
+  await expect(recall()).resolves.toHaveLength(10);
+  await expect(recall()).rejects.toMatchObject({ code: "unavailable" });
 });

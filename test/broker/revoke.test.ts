@@ -12,7 +12,7 @@ import { parseRevocationList, type RevocationReason } from "../../mime/crl.ts";
 import { newKey } from "../../mime/request.ts";
 import { holder } from "../mime/parties.ts";
 import { temporaryFolder } from "../servers/process.ts";
-import { call, confirmAs, declaredTo, faceOf, forever, letterFrom, openHouse, signedBy, ticketOf, type House } from "./house.ts";
+import { call, confirmAs, declaredTo, faceOf, forever, letterFrom, openHouse, proofBy, signedBy, ticketOf, type House } from "./house.ts";
 
 let house: House;
 let folder: string;
@@ -120,6 +120,19 @@ test("a revoked mailbox enrols anew with other keys and works; with the revoked 
   const renewed = await gateway.enrol(member.mailbox.address);
   const release = await gateway.client.present(await ticketOf(house, sender.member, member.mailbox.address), renewed.identity, forever);
   expect((await confirmAs(house, renewed, release)).evidence).toBeDefined();
+});
+
+test("a receipt by a former certificate counts until that one is revoked: whoever verifies it later knows the revocation", async () => {
+  const [sender, { gateway, member: former }] = [await newcomer("s"), await newcomer("former")];
+  const { address } = former.mailbox;
+  const renewed = await gateway.enrol(address);
+  const confirmed = async () => {
+    const release = await gateway.client.present(await ticketOf(house, sender.member, address), renewed.identity, forever);
+    return gateway.client.confirm(release.nextTicket, proofBy(house, former, release.commit), renewed.identity, forever);
+  };
+  expect((await confirmed()).evidence).toBeDefined();
+  await revokeNow({ serial: serialOf(former.identity.signer.certificate) });
+  await expect(confirmed()).rejects.toMatchObject({ code: "signature-invalid" });
 });
 
 test("the addresses of a revoked gateway can be invited to another one, and of one that is not they cannot", async () => {
