@@ -7,7 +7,7 @@ import { percentile, type Figure, type Row, type Sides, type Wishes } from "./ro
 
 const OCTETS = 2_048;
 const CONNECTIONS = 10;
-const [WARM, FOUND] = [300, 600];
+const [WARM, FOUND] = [2_000, 2_000];
 const SHARE = 0.7;
 const LONGEST_MS = 1_000;
 /** MiB a minute. */
