@@ -4,11 +4,13 @@ import { dueOf, fieldsOf, storedLog, valueOf, type Registered, type Stored } fro
 import type { EmbeddedFile } from "./table-embedded-file.ts";
 
 export function* storedIn(file: EmbeddedFile): Generator<Stored> {
-  const waiting = file.rows("SELECT session, evidence FROM outbox ORDER BY id");
-  for (const row of file.rows("SELECT * FROM session")) {
-    const session = String(row["session"]);
-    const waits = waiting.filter((entry) => entry["session"] === session).map(({ evidence }) => String(evidence));
-    yield { kind: "row", session, fields: fieldsOf(row), waits };
+  const read = () => [file.rows("SELECT * FROM session"), file.rows("SELECT session, evidence FROM outbox ORDER BY id")] as const;
+  const [rows, outbox] = file.step(read); // together: a confirmation in between would be kept without its receipt
+  const waiting = new Map<unknown, string[]>();
+  for (const { session, evidence } of outbox) waiting.set(session, [...(waiting.get(session) ?? []), String(evidence)]);
+  for (const row of rows) {
+    const { session } = row;
+    yield { kind: "row", session: String(session), fields: fieldsOf(row), waits: waiting.get(session) ?? [] };
   }
   for (const { session, evidence, bytes } of file.rows("SELECT * FROM receipt")) {
     yield { kind: "receipt", session: String(session), evidence: String(evidence), bytes: (bytes as Buffer).toString("base64") };

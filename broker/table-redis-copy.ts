@@ -1,6 +1,6 @@
 /** The session table in Redis for backup and restoring. */
 import type { ChainableCommander } from "ioredis";
-import type { AuditLog } from "./audit.ts";
+import type { AuditLog, ChainedEntry } from "./audit.ts";
 import { dueOf, fieldsOf, REGISTERED, storedLog, valueOf, type Stored } from "./table-copy.ts";
 import { BUCKETS } from "./table-redis-address.ts";
 import type { RedisLink } from "./table-redis-link.ts";
@@ -11,13 +11,15 @@ const SINGLE = REGISTERED.filter((kind) => kind !== "revocation");
 
 export async function* storedIn(link: RedisLink, prefix: string): AsyncGenerator<Stored> {
   for (const bucket of BUCKETS) {
-    const waiting = new Set(Object.keys(await link.ask((redis) => redis.hgetall(`${prefix}out:{b${bucket}}`))));
+    const waits = async (evidence: string): Promise<boolean> =>
+      (await link.ask((redis) => redis.hexists(`${prefix}out:{b${bucket}}`, evidence))) === 1;
     const receipt = (evidence: string) => link.ask((redis) => redis.getBuffer(`${prefix}receipt:{b${bucket}}:${evidence}`));
     for await (const key of keysOf(link, `${prefix}row:{b${bucket}}:`)) {
       const row = await link.ask((redis) => redis.hgetallBuffer(key.whole));
       const named = ["delayedEvidence", "evidence"].flatMap((name) => row[name]?.toString() ?? []);
-      if (Object.keys(row).length > 0)
-        yield { kind: "row", session: key.name, fields: fieldsOf(row), waits: named.filter((evidence) => waiting.has(evidence)) };
+      const waiting: string[] = []; // asked after the row: what was mailed in between is mailed, what was queued is not in it yet
+      for (const evidence of named) if (await waits(evidence)) waiting.push(evidence);
+      if (Object.keys(row).length > 0) yield { kind: "row", session: key.name, fields: fieldsOf(row), waits: waiting };
       for (const evidence of named) {
         const bytes = await receipt(evidence);
         if (bytes) yield { kind: "receipt", session: key.name, evidence, bytes: bytes.toString("base64") };
@@ -37,23 +39,36 @@ export async function* storedIn(link: RedisLink, prefix: string): AsyncGenerator
   }
 }
 
-/** The log of one bucket; read again where a step came between its entries and its head. */
+/** Entries of an audit log that are read in one command. */
+const PAGE = 1_000;
+
+/** The log of one bucket, page by page; steps that come meanwhile are read, too, until its last entry is the head's. */
 export async function auditLogIn(link: RedisLink, prefix: string, bucket: string): Promise<AuditLog> {
-  const readHead = () => link.ask((redis) => redis.hgetall(`${prefix}head:{b${bucket}}`));
-  let head = await readHead();
-  let flat: [string, string[]][];
-  for (let known: typeof head; ;) {
-    known = head;
-    flat = await link.ask((redis) => redis.xrange(`${prefix}aud:{b${bucket}}`, "-", "+"));
-    head = await readHead();
-    if (known["hash"] === head["hash"]) break;
+  const entries: ChainedEntry[] = [];
+  let from = "-";
+  const readOn = async (): Promise<void> => {
+    for (;;) {
+      const page = await link.ask((redis) => redis.xrange(`${prefix}aud:{b${bucket}}`, from, "+", "COUNT", PAGE));
+      entries.push(...page.map(([, fields]) => entryIn(fields)));
+      const last = page.at(-1);
+      if (last) from = `(${last[0]}`;
+      if (page.length < PAGE) return;
+    }
+  };
+  for (;;) {
+    const read = entries.length;
+    await readOn();
+    const { n, hash } = await link.ask((redis) => redis.hgetall(`${prefix}head:{b${bucket}}`));
+    const isWhole = n === undefined || Number(n) <= (entries.at(-1)?.n ?? 0);
+    if (!isWhole && entries.length > read) continue;
+    return { name: bucket, entries, head: hash === undefined ? undefined : { n: Number(n), hash } };
   }
-  const entries = flat.map(([, fields]) => {
-    const entry = Object.fromEntries(fields.flatMap((name, at) => (at % 2 === 0 ? [[name, fields[at + 1] ?? ""]] : [])));
-    const { n = "0", event = "", session = "", at = "0", who = "", hash = "" } = entry;
-    return { n: Number(n), event, session, at: Number(at), who, hash };
-  });
-  return { name: bucket, entries, head: head["hash"] === undefined ? undefined : { n: Number(head["n"]), hash: head["hash"] } };
+}
+
+function entryIn(fields: readonly string[]): ChainedEntry {
+  const entry = Object.fromEntries(fields.flatMap((name, at) => (at % 2 === 0 ? [[name, fields[at + 1] ?? ""]] : [])));
+  const { n = "0", event = "", session = "", at = "0", who = "", hash = "" } = entry;
+  return { n: Number(n), event, session, at: Number(at), who, hash };
 }
 
 type Step = (pipeline: ChainableCommander) => ChainableCommander;

@@ -145,6 +145,16 @@ describe.each(HOMES)("%s", (home, start) => {
     await table.close();
   });
 
+  test("is read as a whole, however long it is, while steps go on", async () => {
+    const { table } = await start();
+    const add = (at: number) => table.restore({ kind: "audit", log: "", n: 0, hash: "", event: "e", session: inBucket(), at, who: "" });
+    for (let at = 0; at < 2_100; at += 100) await Promise.all(Array.from({ length: 100 }, (_none, more) => add(at + more)));
+    const [log] = await Promise.all([logOf(table), ...Array.from({ length: 50 }, (_none, at) => add(at))]);
+    expect(log.entries.length).toBeGreaterThanOrEqual(2_100);
+    expect(firstBroken(log)).toBeUndefined();
+    await table.close();
+  });
+
   test("of a hundred tampered logs a hundred are named with the first entry that is not as it was written", async () => {
     const lab = await start();
     await fill(lab.table);

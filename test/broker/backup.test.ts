@@ -11,6 +11,7 @@ import {
   confirmationOf,
   confirmedLetter,
   DAY,
+  freshHash,
   GATEWAY,
   HOMES,
   HOUR,
@@ -87,6 +88,26 @@ describe.each(HOMES.map(([from]) => from).flatMap((from) => HOMES.map(([to]) => 
     expect(await other.isRevoked(["5a"])).toBe(true);
     for (const at of [NOW + DAY, NOW + 10 * DAY, NOW + 50 * DAY])
       expect(await other.sweep(at, OUTCOMES)).toBe(await table.sweep(at, OUTCOMES));
+    await Promise.all([table.close(), other.close()]);
+  });
+
+  test("a letter that is confirmed meanwhile is kept as it was before, or with the receipt that is due", async () => {
+    const table = await fresh(from);
+    const inBucket = () => ({ session: `00${freshHash().slice(2)}` }); // Redis is read bucket by bucket
+    const released = [];
+    for (let count = 0; count < 6; count++) released.push(await releasedLetter(table, inBucket()));
+    const other = await fresh(to);
+    let isFirst = true;
+    for await (const stored of table.stored()) {
+      if (isFirst) for (const row of released) await table.confirm(confirmationOf(row));
+      isFirst = false;
+      await other.restore(stored);
+    }
+    const pending = (await other.pending()).map(({ session }) => session);
+    for (const { session } of released) {
+      const kept = await other.find(session);
+      expect([session, kept?.state, pending.includes(session)]).toEqual([session, kept?.state, kept?.state === "confirmed"]);
+    }
     await Promise.all([table.close(), other.close()]);
   });
 
