@@ -19,6 +19,8 @@ export interface Program extends Part {
   readonly process: Process;
   /** Every process of it since the place was there, the dead ones too. */
   readonly lives: readonly Process[];
+  /** Starts it after it was killed. @param environment added to that of the test process */
+  start(environment?: Readonly<Record<string, string>>): Promise<void>;
   /** Kills it and starts it so that it halts there. @param halt a named point, such as `a6` or `k1@3` */
   arm(halt: string): Promise<void>;
   /** The process has said that it stands at its point. */
@@ -113,7 +115,7 @@ function program(name: Program["name"], home: { readonly config: string; process
       return home.process;
     },
     kill,
-    start: () => run({}),
+    start: (environment = {}) => run(environment),
     async arm(halt) {
       await kill();
       await run({ KAKITOME_HALT: halt });
