@@ -25,15 +25,17 @@ export async function claimFolder(path: string): Promise<void> {
 
 const [sync, shorten, writeLarge] = [promisify(fs.fsync), promisify(fs.ftruncate), promisify(fs.writeFile)];
 
+type Written = () => void | Promise<void>;
+
 /** A part that is larger is written by another thread. */
 const AT_ONCE_OCTETS = 256 << 10;
 
 /**
  * Replaces or makes a file; when it resolves, the whole content is on the disk under its name.
- * @param written runs before the name is given
+ * @param written runs when the content is on the disk, before the name is given; where it throws, nothing stays
  * @throws Fault `storage-full`: nothing of it stays; or the system's error
  */
-export async function writeDurably(path: string, parts: Iterable<Buffer>, written?: () => void): Promise<void> {
+export async function writeDurably(path: string, parts: Iterable<Buffer>, written?: Written): Promise<void> {
   await beside(path, async (file) => {
     for (const part of together(parts)) {
       if (part.length > AT_ONCE_OCTETS) await writeLarge(file, part);
@@ -69,21 +71,35 @@ export async function writeWhole(path: string, content: Buffer): Promise<void> {
 }
 
 /** @param write resolves when everything is in the file, to what is to run before the file gets its name */
-async function beside(path: string, write: (file: number) => Promise<(() => void) | undefined> | void): Promise<void> {
-  const unfinished = `${path}.${randomBytes(6).toString("hex")}${UNFINISHED}`;
+async function beside(path: string, write: (file: number) => Promise<Written | undefined> | void): Promise<void> {
+  const unfinished = unfinishedAt(path);
   try {
     const file = openSync(unfinished, "wx", 0o600);
-    let written: (() => void) | undefined | void;
+    let written: Written | undefined | void;
     try {
       written = await write(file);
     } finally {
       closeSync(file);
     }
-    written?.();
+    await written?.();
     renameSync(unfinished, path);
   } catch (thrown) {
     await unlink(unfinished).catch(() => undefined); // room for what is tried next
     throw storageFault(thrown);
+  }
+}
+
+const unfinishedAt = (path: string): string => `${path}.${randomBytes(6).toString("hex")}${UNFINISHED}`;
+
+/** Writes something small and takes it away again. @throws as `writeDurably` */
+export async function tryWriting(folder: string): Promise<void> {
+  const path = unfinishedAt(join(folder, "probe"));
+  try {
+    writeFileSync(path, "probe", { mode: 0o600 });
+  } catch (thrown) {
+    throw storageFault(thrown);
+  } finally {
+    await unlink(path).catch(() => undefined); // also where there was room for the name alone
   }
 }
 

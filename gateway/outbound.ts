@@ -1,7 +1,7 @@
 /** The outbound walk: a message from SMTP DATA to the spool (patent S1-S5). It reads downwards in the order of the steps. */
 import { createHash, hash, randomBytes } from "node:crypto";
 import { haltAt } from "../config/halt.ts";
-import { letterOf } from "../config/log.ts";
+import { letterOf, reasonOf } from "../config/log.ts";
 import { field, joinMessage, type HeaderField } from "../mime/headers.ts";
 import { toCrlf } from "../mime/entity.ts";
 import { accept, type Accepted } from "./accept.ts";
@@ -37,13 +37,26 @@ export async function consign(parts: OutboundParts, submission: Submission, sign
     const settled = settle(parts.policy, submission, accepted);
     const sealed = await sealFor(parts, accepted, settled.sealed, received(parts, submission, id), id, signal); // S1-S4
     haltAt("a5");
-    await passOn(parts, submission, sealed, settled.passed, id);
-    await tell(parts, submission, accepted, settled, sealed, id); // first: after a crash in between the client comes again
+    let hasLeft = false;
+    const pass = async (): Promise<void> => {
+      await passOn(parts, submission, sealed, settled.passed, id);
+      hasLeft = true;
+    };
+    // What is to be kept is on the disk before anything leaves unsealed, and gets its name afterwards: put off is only what has not left.
+    const leave = noticesOf(parts, submission, accepted, settled, sealed, id).reduce(
+      (next, notice) => () => send(parts, notice, submission.sender.address, accepted.messageId, next),
+      pass,
+    );
     if (sealed.copies.length > 0) {
-      const spooled = await parts.spool.put(entryOf(parts, submission, id, sealed), sealed.copies.map(consignment)); // S5
+      const spooled = await parts.spool.put(entryOf(parts, submission, id, sealed), sealed.copies.map(consignment), leave); // S5
       haltAt("a7");
       parts.relay.take(spooled);
-    } else await parts.spool.remember(id);
+    } else {
+      await parts.spool.remember(id, leave).catch((thrown: unknown) => {
+        if (!hasLeft) throw thrown;
+        log.error({ event: "letter.not-remembered", reason: reasonOf(thrown) }); // a client that is put off has it sent once more
+      });
+    }
     const [passed, failed] = [settled.passed.length, settled.failed.length];
     log.info({ event: "letter.accepted", sealed: sealed.copies.length, passed, ...(failed > 0 && { failed }) });
   });
@@ -86,15 +99,16 @@ async function passOn(
   );
 }
 
-/** Tells the sender, once each, who gets nothing, and that a letter goes without the broker. */
-async function tell(
+/** What the sender is to be told: who gets nothing, and that a letter goes without the broker. */
+function noticesOf(
   parts: OutboundParts,
   { sender, envelopeId }: Submission,
   accepted: Accepted,
   settled: Settled,
   { copies }: Sealed,
   letter: string,
-): Promise<void> {
+): Notice[] {
+  const notices: Notice[] = [];
   const now = parts.now();
   const [host, to] = [parts.name, sender.address];
   const [failed] = settled.failed;
@@ -103,28 +117,40 @@ async function tell(
   if (failed) {
     const language = parts.policy.languageFor(failed.recipient.mailbox);
     const notice = mixedNotice(settled, accepted, { host, sender, language, letter, envelopeId, now });
-    if (notice) await send(parts, notice, to, messageId);
+    if (notice) notices.push(notice);
   }
   const without = copies.filter(({ ticket }) => !ticket).map(({ recipient }) => recipient.mailbox.address);
   if (sealed && without.length > 0) {
     const { language } = sealed.form;
     const id = hash("sha256", `without ${letter}`).slice(0, 32);
     const text = WORDS[language].withoutBroker({ messageId, recipients: without });
-    await send(parts, { id, mail: noticeMail({ host, to, language, text, id, now, about: messageId }) }, to, messageId);
+    notices.push({ id, mail: noticeMail({ host, to, language, text, id, now, about: messageId }) });
   }
+  return notices;
 }
 
-/** Sends a notice of the gateway's own to one of its senders, once for each id. */
+/** A mail of the gateway's own. */
+interface Notice {
+  readonly id: string;
+  readonly mail: Buffer;
+}
+
+/**
+ * Sends a notice of the gateway's own to one of its senders, once for each id.
+ * @param first runs in any case, when the notice is on the disk and before it counts; where it throws, nothing is sent
+ */
 export async function send(
   { spool, relay, now }: Pick<OutboundParts, "spool" | "now"> & { readonly relay: Pick<Relay, "take"> },
-  { id, mail }: { readonly id: string; readonly mail: Buffer },
+  { id, mail }: Notice,
   to: string,
   messageId: string,
+  first?: () => Promise<void>,
 ): Promise<void> {
-  await spool.once(id, async () => {
+  const isNew = await spool.once(id, async () => {
     const entry = { id, sender: "", messageId, acceptedAt: now().toISOString() };
-    relay.take(await spool.put(entry, [{ recipient: to, notify: [], message: mail }]));
+    relay.take(await spool.put(entry, [{ recipient: to, notify: [], message: mail }], first));
   });
+  if (!isNew) await first?.();
 }
 
 /** The trace field; who the client was stays with us (RFC 5321 §4.4 wants a from clause, privacy does not). */

@@ -94,9 +94,12 @@ export class Relay {
   /**
    * Passes a message on unsealed, now: one transaction a recipient, for a clear text is never spooled. Where some of several are refused
    * the sender gets a notice for each of them.
-   * @throws Fault where no recipient was taken: `unavailable`, or `forbidden` with the next hop's words where it refuses for good
+   * @throws Fault where no recipient was taken: `unavailable`, or `forbidden` with the next hop's words where it refuses for good;
+   * `storage-full`, before it is tried, where such a notice could not be written
    */
   async passOn(mail: EnvelopeOf, recipients: readonly SubmittedRecipient[], message: Buffer, messageId: string): Promise<void> {
+    const { log, spool, now } = this.#parts;
+    if (recipients.length > 1) await spool.probe();
     const refusals: { recipient: SubmittedRecipient; cause: unknown }[] = [];
     for (const recipient of recipients) {
       const envelope = { ...envelopeOf(mail, { ...recipient, recipient: recipient.mailbox.address }), use8BitMime: true };
@@ -111,18 +114,18 @@ export class Relay {
         advice: `The next mail server refused: ${answer}`,
       });
     }
-    this.#parts.log.info({
-      event: "message.passed-unsealed",
-      letter: letterOf(messageId),
-      recipients: recipients.length - refusals.length,
-    });
+    const letter = letterOf(messageId);
+    log.info({ event: "message.passed-unsealed", letter, recipients: recipients.length - refusals.length });
     const { sender, envelopeId } = mail;
-    const entry = { sender, messageId, acceptedAt: this.#parts.now().toISOString(), ...(envelopeId !== undefined && { envelopeId }) };
+    const entry = { sender, messageId, acceptedAt: now().toISOString(), ...(envelopeId !== undefined && { envelopeId }) };
     for (const { recipient, cause } of refusals) {
       const { status, answer } = answerIn(cause);
       const { mailbox, notify, originalRecipient } = recipient;
       const failed = { recipient: mailbox.address, notify, ...(originalRecipient !== undefined && { originalRecipient }) };
-      await this.#notify(randomBytes(16).toString("hex"), entry, failed, { status, answer, message, sealed: false });
+      const refusal = { status, answer, message, sealed: false };
+      await this.#notify(randomBytes(16).toString("hex"), entry, failed, refusal).catch((thrown: unknown) => {
+        log.error({ event: "notice.lost", letter, status, reason: reasonOf(thrown) }); // a client that is put off has it all sent once more
+      });
     }
   }
 

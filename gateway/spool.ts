@@ -4,7 +4,7 @@
  * register holds of it.
  */
 import { closeSync, existsSync, openSync, readSync, renameSync, statSync, truncateSync } from "node:fs";
-import { open, rm, stat, statfs, unlink, writeFile } from "node:fs/promises";
+import { open, rm, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { ticketHash } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
@@ -19,6 +19,7 @@ import {
   recordIn,
   removeDurably,
   renameDurably,
+  tryWriting,
   unlessMissing,
   writeDurably,
   writeWhole,
@@ -148,11 +149,9 @@ export class Spool {
     return found;
   }
 
-  /** Whether a letter could be written now. @returns octets that are free. @throws the system's error */
+  /** Whether a letter could be written now. @returns octets that are free. @throws Fault `storage-full`, or the system's error */
   async probe(): Promise<number> {
-    const path = this.#path("probe", ".tmp");
-    await writeFile(path, "probe", { mode: 0o600 });
-    await unlink(path);
+    await tryWriting(this.#folder);
     const { bavail, bsize } = await statfs(this.#folder);
     return bavail * bsize;
   }
@@ -166,16 +165,24 @@ export class Spool {
     });
   }
 
-  /** Writes a submission; when it resolves the submission survives a crash. @param copies messages in the order of their recipients */
+  /**
+   * Writes a submission; when it resolves the submission survives a crash.
+   * @param copies messages in the order of their recipients
+   * @param written runs when everything is on the disk, before it counts; where it throws, nothing stays
+   */
   async put(
     entry: Omit<Entry, "consignments">,
     copies: readonly (Omit<Consignment, "from" | "to"> & { readonly message: Octets })[],
+    written?: () => Promise<void>,
   ): Promise<Spooled> {
     let at = 0;
     const consignments = copies.map(({ message, ...rest }) => ({ ...rest, from: at, to: (at += octetsIn(message)) }));
     const whole: Entry = { ...entry, consignments };
     const head = Buffer.from(`${JSON.stringify(whole)}\n`);
-    await writeDurably(this.#path(entry.id, LETTER), inPieces(head, ...copies.map(({ message }) => message)), () => haltAt("a6"));
+    await writeDurably(this.#path(entry.id, LETTER), inPieces(head, ...copies.map(({ message }) => message)), () => {
+      haltAt("a6");
+      return written?.();
+    });
     return {
       entry: whole,
       progress: consignments.map(() => ({ stage: "waiting" })),
@@ -234,9 +241,9 @@ export class Spool {
     if (existsSync(state)) await rm(state);
   }
 
-  /** Remembers an id whose submission never was in the spool. */
-  async remember(id: string): Promise<void> {
-    await writeDurably(this.#path(id, DONE), []);
+  /** Remembers an id whose submission never was in the spool. @param written as of `put` */
+  async remember(id: string, written: () => Promise<void>): Promise<void> {
+    await writeDurably(this.#path(id, DONE), [], written);
   }
 
   /** Forgets the ids that were finished before a time, in milliseconds since the epoch. */

@@ -261,4 +261,27 @@ describe("recipients that the policy passes on", () => {
     );
     expect(told).toBe(true);
   });
+
+  test("nothing of a mail leaves whose id could not be remembered, or whose sealed copies could not be kept", async () => {
+    const { hop, open } = await before();
+    rmSync(join(open.folder, "spool"), { recursive: true });
+    await expect(open.send(LETTER, [], { recipients: passed("x@pass.example") })).rejects.toThrow();
+    await expect(open.send(LETTER, [], { recipients: [recipientOf(BOB), ...passed("x@pass.example")] })).rejects.toThrow();
+    expect(hop.attempts.all).toEqual([]);
+  });
+
+  test("what has left is accepted, whatever can be written about it afterwards: its client would have it sent once more", async () => {
+    const { hop, open } = await before({
+      onRecipient: (to) => (to === "x@pass.example" ? "550 5.1.1 No such mailbox" : undefined),
+      onMail() {
+        rmSync(join(open.folder, "spool"), { recursive: true });
+        return undefined;
+      },
+    });
+    const from = house.heard.lines.all.length;
+    await open.send(LETTER, [], { recipients: passed("x@pass.example", "y@pass.example") });
+    expect(hop.attempts.all.map(({ to }) => to[0])).toEqual(["y@pass.example"]);
+    const errors = house.heard.lines.all.slice(from).flatMap(({ level, event }) => (level === "error" ? [event] : []));
+    expect(errors).toEqual(["notice.lost", "letter.not-remembered"]);
+  });
 });

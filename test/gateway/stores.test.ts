@@ -198,6 +198,13 @@ describe("the spool", () => {
     expect(["ended.done", "older.done"].map((name) => statSync(join(folder, name)).size)).toEqual([100_003, 0]);
   });
 
+  test("tries whether it can be written, by many at once, and leaves nothing of that", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    for (const free of await Promise.all(Array.from({ length: 20 }, () => spool.probe()))) expect(free).toBeGreaterThan(0);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
   test("says which entry it cannot read", async () => {
     const spool = new Spool(folder);
     await spool.prepare();

@@ -17,6 +17,7 @@ const suite = why === undefined ? describe : describe.skip;
 
 /** How far a letter is, is written down where more than one copy is to leave. */
 const CAROL = "carol@b.example";
+const PASSED = "x@pass.example";
 function pathOf(fd: string): string {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`);
@@ -47,7 +48,8 @@ suite("a sending gateway on a small disk", () => {
     onMail = () => undefined;
     hop = await startHop({ onMail: (mail) => onMail(mail) });
     disk = await mountSmallDisk();
-    sender = await prepareSender(house, hop.port, { data: join(disk.folder, "data") });
+    const policy = { rules: { "pass.example": { unenrolled: "pass" } } };
+    sender = await prepareSender(house, hop.port, { data: join(disk.folder, "data"), policy });
     spoolDisk = await mountSmallDisk(sender.spool);
     gateway = await sender.runHere();
     talk = await sender.enter();
@@ -87,6 +89,19 @@ suite("a sending gateway on a small disk", () => {
     expect(await submit(talk, letter("after"))).toMatch(/^250 /u);
     await Promise.all([isTaken("meanwhile"), isTaken("after")]);
     expect(["before", "meanwhile", "after"].map(attempts)).toEqual([1, 1, 1]);
+  });
+
+  test.each([
+    ["mail that it only passes on", [PASSED]],
+    ["a letter", [BOB, PASSED]],
+  ])("passes nothing on unsealed of %s that it answers 452, and all of it once when there is room", async (_what, recipients) => {
+    spoolDisk.fillInodes();
+    for (let times = 0; times < 3; times++) expect(await submit(talk, letter("unsealed"), ...recipients)).toMatch(FULL);
+    expect(attempts("unsealed")).toBe(0);
+    spoolDisk.free();
+    for (let times = 0; times < 2; times++) expect(await submit(talk, letter("unsealed"), ...recipients)).toMatch(/^250 /u);
+    await hop.attempts.until(named("unsealed"), recipients.length);
+    expect(attempts("unsealed")).toBe(recipients.length);
   });
 
   test("with no room at all for its own records hands a letter over that it had accepted, once there is room", async () => {

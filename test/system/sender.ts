@@ -34,8 +34,17 @@ export interface Sender {
   untilSpool(fits: (names: readonly string[]) => boolean): Promise<void>;
 }
 
-/** @param hopPort of the next hop @param changes `data`: a folder that is there; `retry`: of the relay */
-export async function prepareSender(house: House, hopPort: number, changes: { data?: string; retry?: object } = {}): Promise<Sender> {
+/** What a test wants otherwise. */
+interface Changes {
+  /** A folder that is there. */
+  readonly data?: string;
+  /** Of the relay. */
+  readonly retry?: object;
+  readonly policy?: object;
+}
+
+/** @param hopPort of the next hop */
+export async function prepareSender(house: House, hopPort: number, changes: Changes = {}): Promise<Sender> {
   const folder = await temporaryFolder("sender");
   const data = changes.data ?? join(folder, "data");
   const config = join(folder, "gateway.yaml");
@@ -50,6 +59,7 @@ export async function prepareSender(house: House, hopPort: number, changes: { da
     mailboxes: [{ address: ALICE }],
     relay: { host: "127.0.0.1", port: hopPort, tls: "none" },
     retry: { first: "50ms", longest: "200ms", ...changes.retry },
+    policy: changes.policy ?? {},
   };
   writeFileSync(config, stringify(file));
   const { fingerprint } = house.broker.root.certificate;
