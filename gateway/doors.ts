@@ -142,7 +142,7 @@ export async function openDoors(config: GatewayConfig, parts: DoorsParts, runnin
   };
   const passHere = (transit: Transit): Promise<string> => passThrough({ now, name, relay }, transit);
   const elsewhere = (sender: string): Neighbours | undefined => (isOurs(sender) ? undefined : neighbours);
-  const household = { name: "the network", identities: config.mailboxes.map(({ address }) => address) };
+  const household = { name: "the network", identities: config.mailboxes.flatMap(({ address, aliases }) => [address, ...aliases]) };
   const doorParts = {
     users: { authenticate: (user: string, password: string) => live.users.authenticate(user, password) },
     visits: new Visits(limits, (address) => live.isTrusted(address)),

@@ -1,7 +1,10 @@
 /** No relay without AUTH: only from a network that the configuration names, and from there only for the gateway's own mailboxes. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { networksOf } from "../../gateway/visits.ts";
+import { openHouse } from "../broker/house.ts";
+import { BOB, prepareSender } from "../system/sender.ts";
 import { ALICE, CAROL, PASSWORD, openTestDoor, type TestDoor } from "./door.ts";
+import { startHop } from "./hop.ts";
 import { Talk } from "./talk.ts";
 
 let open: TestDoor;
@@ -139,6 +142,27 @@ describe("a door that passes other senders' mail on", () => {
     expect(await talk.say("MAIL FROM:<ceo@elsewhere.example>")).toMatch(/^550 5\.7\.1 /u);
     talk.close();
   });
+});
+
+test.each(["pass", "refuse"])("what a mailbox sends under its alias is sealed, where mail of others is: %s", async (others) => {
+  const ALIAS = "sales@a.example";
+  const [house, hop] = await Promise.all([openHouse(), startHop()]);
+  await (await house.gateway("b.example")).enrol(BOB);
+  const submission = { trustedNetworks: ["127.0.0.0/8"], others };
+  const gateway = await prepareSender(house, hop.port, { submission, aliases: [ALIAS] });
+  const running = await gateway.runHere();
+  const talk = await Talk.open(gateway.port);
+  await talk.say("EHLO postfix.a.example");
+  const names = [ALIAS, ALICE].flatMap((from) => [ALIAS, ALICE].map((author) => [from, author] as const));
+  for (const [from, author] of names) {
+    expect(await talk.say(`MAIL FROM:<${from}>`)).toMatch(/^250 /u);
+    expect(await talk.say(`RCPT TO:<${BOB}>`)).toMatch(/^250 /u);
+    expect(await talk.data(`From: ${author}\r\nTo: ${BOB}\r\n\r\nThe text.`)).toMatch(/^250 /u);
+  }
+  for (const { mail } of await hop.attempts.until(() => true, names.length)) expect(String(mail)).toContain("registered.p7m");
+  talk.close();
+  await running.stop();
+  await Promise.all([hop.close(), house.stop()]);
 });
 
 describe("a list of networks", () => {

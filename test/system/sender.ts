@@ -41,6 +41,9 @@ interface Changes {
   /** Of the relay. */
   readonly retry?: object;
   readonly policy?: object;
+  readonly submission?: object;
+  /** Of the one mailbox. */
+  readonly aliases?: readonly string[];
 }
 
 /** @param hopPort of the next hop */
@@ -54,9 +57,14 @@ export async function prepareSender(house: House, hopPort: number, changes: Chan
     name: "gateway.a.example",
     data,
     broker: { url: house.url },
-    submission: { listen: [{ address: `127.0.0.1:${port}`, tls: "starttls" }], certificate: "door.crt.pem", key: "door.key.pem" },
+    submission: {
+      listen: [{ address: `127.0.0.1:${port}`, tls: "starttls" }],
+      certificate: "door.crt.pem",
+      key: "door.key.pem",
+      ...changes.submission,
+    },
     users: [{ name: ALICE, password: await hashPassword(PASSWORD), identities: [ALICE] }],
-    mailboxes: [{ address: ALICE }],
+    mailboxes: [{ address: ALICE, aliases: changes.aliases ?? [] }],
     relay: { host: "127.0.0.1", port: hopPort, tls: "none" },
     retry: { first: "50ms", longest: "200ms", ...changes.retry },
     policy: changes.policy ?? {},
