@@ -115,6 +115,17 @@ async function readLarge(path: string, into: Buffer, from: number): Promise<numb
   }
 }
 
+/** The first line of a file with its end, and how large the file is; an empty line where it has no end. */
+function firstLineOf(path: string): { readonly line: Buffer; readonly size: number } {
+  const { size } = statSync(path);
+  for (let length = Math.min(size, CHUNK_OCTETS); length > 0; length = Math.min(size, length * 2)) {
+    const start = Buffer.allocUnsafe(length);
+    const end = start.subarray(0, readSmall(path, start, 0)).indexOf("\n") + 1;
+    if (end > 0 || length === size) return { line: start.subarray(0, end), size };
+  }
+  return { line: Buffer.alloc(0), size };
+}
+
 export class Spool {
   readonly #folder: string;
   readonly #serial = new Serial();
@@ -126,11 +137,17 @@ export class Spool {
   /** Makes the folder, and clears away what a crash left half done in it. */
   async prepare(): Promise<void> {
     await claimFolder(this.#folder);
+    for (const id of await namesIn(this.#folder, LETTER)) {
+      const { line, size } = firstLineOf(this.#path(id, LETTER));
+      const cutOff = line.length === size ? await this.#read(id).catch(() => undefined) : undefined;
+      const wasFinished = cutOff?.entry.consignments.some(({ to }) => to > 0);
+      if (wasFinished) await renameDurably(this.#path(id, LETTER), this.#path(id, DONE)); // power took the name that it had got
+    }
     const waiting = new Set(await namesIn(this.#folder, LETTER));
     for (const id of await namesIn(this.#folder, STATE)) if (!waiting.has(id)) await removeDurably(this.#path(id, STATE));
     for (const id of await namesIn(this.#folder, DONE)) {
-      const { line } = this.#ending(id);
-      truncateSync(this.#path(id, DONE), line.length);
+      const path = this.#path(id, DONE);
+      truncateSync(path, firstLineOf(path).line.length);
     }
   }
 
@@ -138,7 +155,8 @@ export class Spool {
   async registered(broken: (id: string, thrown: unknown) => void = rethrow): Promise<Letter[]> {
     const found: Letter[] = [];
     for (const id of await namesIn(this.#folder, DONE)) {
-      const { line, path } = this.#ending(id);
+      const path = this.#path(id, DONE);
+      const { line } = firstLineOf(path);
       try {
         const entry = line.length === 0 ? undefined : (recordIn(line, path) as Entry);
         if (entry?.register) found.push(entry.register);
@@ -254,42 +272,23 @@ export class Spool {
     }
   }
 
-  /** The first line that a finished submission left; nothing where it left none. */
-  #ending(id: string): { readonly line: Buffer; readonly path: string } {
-    const path = this.#path(id, DONE);
-    const { size } = statSync(path);
-    for (let length = Math.min(size, CHUNK_OCTETS); length > 0; length = Math.min(size, length * 2)) {
-      const start = Buffer.allocUnsafe(length);
-      const end = start.subarray(0, readSmall(path, start, 0)).indexOf("\n") + 1;
-      if (end > 0 || length === size) return { line: start.subarray(0, end), path };
-    }
-    return { line: Buffer.alloc(0), path };
-  }
-
   /** Only the first line, however large the copies are. */
   async #read(id: string): Promise<Spooled> {
-    const line = await this.#firstLine(id);
-    const entry = recordIn(line, this.#path(id, LETTER)) as Entry;
-    if (!Array.isArray(entry.consignments)) throw new Fault("internal", `spool entry ${id} cannot be read`);
-    const state = await readRecord<Progress[]>(this.#path(id, STATE));
-    const progress = state ?? entry.consignments.map(() => ({ stage: "waiting" as const }));
+    const path = this.#path(id, LETTER);
+    const { line } = firstLineOf(path);
+    const entry = line.length > 0 && (recordIn(line, path) as Entry);
+    if (!entry || !Array.isArray(entry.consignments)) throw new Fault("internal", `spool entry ${id} cannot be read`);
+    const progress = await this.#progressOf(id, entry);
     return { entry, progress, head: line.length, announced: new Set(), sending: new Set() };
   }
 
-  async #firstLine(id: string): Promise<Buffer> {
-    const file = await open(this.#path(id, LETTER));
-    try {
-      const chunks: Buffer[] = [];
-      for (;;) {
-        const { bytesRead, buffer } = await file.read(Buffer.alloc(CHUNK_OCTETS), 0, CHUNK_OCTETS);
-        if (bytesRead === 0) throw new Fault("internal", `spool entry ${id} cannot be read`);
-        const end = buffer.subarray(0, bytesRead).indexOf("\n");
-        chunks.push(buffer.subarray(0, end < 0 ? bytesRead : end + 1));
-        if (end >= 0) return Buffer.concat(chunks);
-      }
-    } finally {
-      await file.close();
-    }
+  /** All wait where nothing that can be read says otherwise: a loss of power leaves an empty file of what was not synced (`keep`). */
+  async #progressOf(id: string, { consignments }: Entry): Promise<Progress[]> {
+    const state = await readRecord<Progress[]>(this.#path(id, STATE)).catch((thrown: unknown) => {
+      if (thrown instanceof Fault) return undefined;
+      throw thrown;
+    });
+    return state?.length === consignments.length ? state : consignments.map(() => ({ stage: "waiting" }));
   }
 
   #path(id: string, ending: string): string {

@@ -187,6 +187,30 @@ describe("the spool", () => {
     expect(existsSync(join(folder, "broken.letter"))).toBe(true);
   });
 
+  test.each([
+    ["empty", ""],
+    ["full of NUL", "\0".repeat(100)],
+    ["about fewer copies", "[]"],
+  ])("takes an entry up from the beginning whose progress a loss of power left %s", async (_how, text) => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    await spool.put(entry, copies);
+    writeFileSync(join(folder, `${entry.id}.state`), text);
+    expect((await spool.all())[0]?.progress.map(({ stage }) => stage)).toEqual(["waiting", "waiting", "waiting"]);
+  });
+
+  test("knows at its start that an entry was finished whose copies are cut off, though a loss of power took the new name", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    const [finished, empty, waiting] = [entry, { ...entry, id: "empty" }, { ...entry, id: "waiting" }];
+    truncateSync(join(folder, `${entry.id}.letter`), (await spool.put(finished, copies)).head);
+    writeFileSync(join(folder, `${entry.id}.state`), "[]");
+    await spool.put(empty, copies.slice(2));
+    await spool.put(waiting, copies);
+    await new Spool(folder).prepare();
+    expect(readdirSync(folder).toSorted()).toEqual([`${entry.id}.done`, "empty.letter", "waiting.letter"]);
+  });
+
   test("clears away, at its start, what a crash left between two steps of finishing", async () => {
     const spool = new Spool(folder);
     await spool.prepare();
