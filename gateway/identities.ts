@@ -146,6 +146,7 @@ export class Identities {
 
   async #enrol(mailbox: OwnMailbox, broker: BrokerClient, signal: AbortSignal): Promise<Identity> {
     await makeFolder(this.#path(mailbox));
+    await this.#keepFormer(mailbox); // a letter names the certificate that it is sealed to, and other aliases bring others
     const signingKey = await keptKey(this.#path(mailbox, KEY_FILES.signingKey));
     const encryptionKey = await keptKey(this.#path(mailbox, KEY_FILES.encryptionKey));
     const { signing, encryption } = await broker.enrolMailbox({ ...mailbox, signingKey, encryptionKey }, signal);

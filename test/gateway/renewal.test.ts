@@ -2,7 +2,7 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
 import { revoke } from "../../broker/revoke.ts";
 import { duration } from "../../config/units.ts";
 import { loadGateway } from "../../config/load.ts";
@@ -171,6 +171,25 @@ test.each(["with the pair complete and nothing moved", "with half of it moved"])
     await again.broker.close();
   },
 );
+
+test("with other aliases come other certificates, and what was sealed to the former ones opens", async () => {
+  const before = await live(file);
+  const office = await openOffice(house, alice);
+  await office.send("From: alice@a.example\r\nTo: bob@b.example\r\n\r\nSealed before the alias.\r\n", [BOB.address]);
+  const [old] = (await office.copies()) as [Copy];
+  expect(await alice.gateway.client.dispatched([old.ticket], forever)).toEqual([]); // it is on its way
+  await office.close();
+  await before.broker.close();
+
+  const aliases = ["robert@b.example"];
+  writeFileSync(file, stringify({ ...(parse(readFileSync(file, "utf8")) as object), mailboxes: [{ address: BOB.address, aliases }] }));
+  const after = await live(file);
+  const { signer, openers } = after.member().identity;
+  expect(signer.certificate.mailboxes.toSorted()).toEqual([BOB.key, ...aliases]);
+  expect(openers[0]?.certificate.fingerprint).not.toBe(before.member().identity.openers[0]?.certificate.fingerprint);
+  expect(String((await openAs(house, after.member(), old)).payload.body)).toContain("Sealed before the alias.");
+  await after.broker.close();
+});
 
 test("a gateway that is revoked by any of its certificates is out with all of them, and the former pairs of its mailboxes too", async () => {
   const bob = await live(file);
