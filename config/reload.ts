@@ -71,13 +71,19 @@ export function reloadOnHangup(data: string, log: Log, started: Promise<unknown>
     last = last.then(once).catch((thrown: unknown) => log.error({ event: "config.outcome-not-kept", reason: String(thrown) }));
   };
   process.on("SIGHUP", hangup);
-  started.then(
-    () => keep(join(data, FILES.pid), String(process.pid)),
-    () => undefined, // who started it says why
-  );
+  const own = join(data, FILES.pid);
+  started
+    .then(
+      () => {
+        rmSync(own, { force: true }); // where ours cannot be written: it may be somebody else's by now
+        keep(own, String(process.pid));
+      },
+      () => undefined, // who started it says why
+    )
+    .catch((thrown: unknown) => log.error({ event: "config.pid-not-kept", reason: String(thrown) }));
   return () => {
     process.off("SIGHUP", hangup);
-    rmSync(join(data, FILES.pid), { force: true });
+    rmSync(own, { force: true });
   };
 }
 
