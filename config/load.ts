@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { LineCounter, isNode, isScalar, isMap, parseDocument, visit, type Document } from "yaml";
-import type { z } from "zod";
+import { z } from "zod";
 import { Fault } from "../mime/fault.ts";
 import { brokerSchema, gatewaySchema, type BrokerConfig, type GatewayConfig } from "./schema.ts";
 
@@ -60,7 +60,7 @@ function load<T>(file: string, schema: z.ZodType<T>, text = read(file)): T {
   if (mistakes.length === 0) mistakes.push(...aliasMistakes(document));
   const plain = mistakes.length === 0 ? plainOf(document) : undefined;
   if (plain === TOO_MANY_ALIASES) mistakes.push({ offset: 0, text: "too many aliases" });
-  const result = mistakes.length === 0 ? schema.safeParse(withAbsolutePaths(plain, dirname(resolve(file)))) : undefined;
+  const result = mistakes.length === 0 ? schema.safeParse(withAbsolutePaths(plain, schema, dirname(resolve(file)))) : undefined;
   if (result?.success) return result.data;
   for (const issue of result?.error.issues ?? []) mistakes.push(...mistakesOf(issue, document, schema));
   mistakes.sort((a, b) => a.offset - b.offset);
@@ -96,18 +96,19 @@ function aliasMistakes(document: Document): Mistake[] {
   return found;
 }
 
-const PATH_KEYS = new Set(["data", "dayKeys", "file", "certificate", "certificates", "key", "ca", "passwordFile", "tokenFile"]);
-
-/** Relative paths are counted from the file that names them. */
-function withAbsolutePaths(value: unknown, folder: string): unknown {
-  if (Array.isArray(value)) return value.map((item) => withAbsolutePaths(item, folder));
+/** Relative paths are counted from the file that names them; the schema knows which texts are paths. */
+function withAbsolutePaths(value: unknown, schema: unknown, folder: string): unknown {
+  if (typeof value === "string") return isPath(schema) && value !== "" ? resolve(folder, value) : value;
+  if (Array.isArray(value)) return value.map((item, at) => withAbsolutePaths(item, childOf(schema, at), folder));
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(
-    Object.entries(value).map(([key, item]: [string, unknown]) => [
-      key,
-      PATH_KEYS.has(key) && typeof item === "string" && item !== "" ? resolve(folder, item) : withAbsolutePaths(item, folder),
-    ]),
+    Object.entries(value).map(([key, item]: [string, unknown]) => [key, withAbsolutePaths(item, childOf(schema, key), folder)]),
   );
+}
+
+function isPath(schema: unknown): boolean {
+  const inner = innermost(schema);
+  return inner instanceof z.ZodType && inner.meta()?.["path"] === true;
 }
 
 type Path = readonly PropertyKey[];

@@ -1,7 +1,8 @@
 /** What an administrator learns of a mistake: its file, line and column, what is wrong and what was probably meant; all of them at once, in their order. */
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
+import { parse } from "yaml";
 import { loadBroker, loadEither, loadGateway } from "../../config/load.ts";
 import { Fault } from "../../mime/fault.ts";
 import { temporaryFolder } from "../servers/process.ts";
@@ -76,6 +77,44 @@ describe("a file that is right", () => {
     expect(config.data).toBe(join(folder, "data"));
     expect(config.submission).toMatchObject({ certificate: join(folder, "door.crt.pem"), key: "/etc/door.key.pem" });
     expect(config.mailboxes[0]?.imap?.passwordFile).toBe(join(folder, "alice.password"));
+  });
+
+  test("has each relative path counted from itself, whatever its key is called and wherever it stands", async () => {
+    const token = (how: object) => ({ tokenUrl: "https://login.example/token", clientId: "kakitome", ...how });
+    const account = { host: "mail.example", port: 993, tls: "implicit", user: "someone" };
+    const paths = {
+      name: "gateway.a.example",
+      data: "data",
+      broker: { url: "https://broker.example:8443" },
+      mailboxes: [
+        { address: "a@a.example", imap: { ...account, ca: "ca.pem", oauth: token({ keyFile: "google.pem" }) } },
+        { address: "b@a.example", maildir: { path: "mail/b" } },
+      ],
+      relay: { ...account, oauth: token({ clientSecretFile: "m365.secret" }) },
+      policy: { certificates: "people" },
+    };
+    const file = await place(JSON.stringify(paths));
+    const at = (name: string) => join(dirname(file), name);
+    expect(loadGateway(file)).toMatchObject({
+      data: at("data"),
+      mailboxes: [{ imap: { ca: at("ca.pem"), oauth: { keyFile: at("google.pem") } } }, { maildir: { path: at("mail/b") } }],
+      relay: { oauth: { clientSecretFile: at("m365.secret") } },
+      policy: { certificates: at("people") },
+    });
+    const table = {
+      sentinel: { name: "k", hosts: ["127.0.0.1:1"], passwordFile: "sentinel.password" },
+      passwordFile: "redis.password",
+      ca: "ca.pem",
+    };
+    const more = { ...(parse(BROKER) as object), table, dayKeys: "days", masterKey: { file: "master" } };
+    const broker = await place(JSON.stringify({ ...more, admin: { listen: "127.0.0.1:1", tokenFile: "admin.token" } }));
+    const of = (name: string) => join(dirname(broker), name);
+    expect(loadBroker(broker)).toMatchObject({
+      dayKeys: of("days"),
+      masterKey: { file: of("master") },
+      table: { sentinel: { passwordFile: of("sentinel.password") }, passwordFile: of("redis.password"), ca: of("ca.pem") },
+      admin: { tokenFile: of("admin.token") },
+    });
   });
 
   test("has the paths of its keys and of the operator's token counted from itself too", async () => {
