@@ -71,13 +71,14 @@ export class Workers<Config, Opened, To extends Orders<Config, Opened> & Questio
 
   /** Resolves when every one of them serves. @throws Fault what keeps one of them from it; then none is left */
   async start(): Promise<void> {
+    const started: Serving<Line<To, Asked & Hello, News>, Opened>[] = []; // some of them may have ended when the last one serves
     try {
-      for (let number = 1; number <= this.#primary.count; number++) await this.#open(number);
+      for (let number = 1; number <= this.#primary.count; number++) started.push(await this.#open(number));
     } catch (thrown) {
       await this.stop();
       throw thrown;
     }
-    for (const worker of this.#serving.values()) {
+    for (const worker of started) {
       void this.#attendTo(worker);
       const kept = this.#keep(worker);
       this.#stopping.onStop(() => kept);

@@ -1,4 +1,8 @@
-/** A primary whose one worker can be stopped from outside: `node --import scripts/typescript.mjs hanging.ts [slow]`. It ends by SIGTERM. With `slow` it answers no two of three. */
+/**
+ * A primary whose one worker can be stopped from outside: `node --import scripts/typescript.mjs hanging.ts [slow|early]`. It ends by SIGTERM.
+ * With `slow` the worker answers no two of three; with `early` there are two, and the first one is killed while the second one starts.
+ */
+import cluster from "node:cluster";
 import { isWorker, runWorker, type Orders } from "../../config/worker.ts";
 import { stopRequested } from "../../config/lifecycle.ts";
 import { createLog } from "../../config/log.ts";
@@ -7,8 +11,17 @@ import { Workers } from "../../config/workers.ts";
 type Questions = Orders<null, null>;
 type FromWorkers = { readonly nothing: { readonly about: null; readonly answer: null } };
 const log = createLog();
-const isSlow = process.argv[2] === "slow";
+const [isSlow, isEarly] = ["slow", "early"].map((how) => process.argv[2] === how);
 let asked = 0;
+
+/** Resolves when the first worker has ended, by our hand. */
+async function killFirst(): Promise<null> {
+  const [first] = Object.values(cluster.workers ?? {});
+  const ended = new Promise((resolve) => first?.once("exit", resolve));
+  first?.process.kill("SIGKILL");
+  await ended;
+  return null;
+}
 
 /** Says in the log that it was asked. */
 function attends(): Promise<void> {
@@ -19,8 +32,8 @@ function attends(): Promise<void> {
 if (isWorker()) {
   runWorker<FromWorkers, Questions, null>(
     log,
-    () => ({
-      start: async () => null,
+    ({ number, line }) => ({
+      start: async () => (isEarly && number === 2 ? line().ask("nothing", null) : null),
       read: async () => undefined,
       take: async () => undefined,
       attends,
@@ -32,9 +45,9 @@ if (isWorker()) {
 } else {
   const workers = new Workers<null, null, Questions, FromWorkers, readonly null[]>({
     log,
-    count: 1,
+    count: isEarly ? 2 : 1,
     config: () => null,
-    answers: { nothing: async () => null },
+    answers: { nothing: killFirst },
     heard: () => undefined,
     ended: () => undefined,
     stopWithin: 5_000,

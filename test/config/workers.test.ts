@@ -31,6 +31,14 @@ describe("a worker", () => {
     await primary.until("the one after", () => pidsOf(primary).length === 3);
   });
 
+  test("that ends while others still start is started again", async () => {
+    const primary = await start("early");
+    const of = (worker: string) => primary.lines.filter((line) => line.event === "worker.started" && line["worker"] === worker);
+    await primary.until("the next one", () => of("1").length === 2);
+    expect(of("2")).toHaveLength(1);
+    expect(primary.lines.find(({ event }) => event === "worker.ended")).toMatchObject({ worker: "1", how: "by SIGKILL" });
+  });
+
   test("that answers now and then is not", async () => {
     const primary = await start("slow");
     const asked = (): number => eventsOf(primary).filter((event) => event === "worker.asked").length;
