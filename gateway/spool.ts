@@ -147,7 +147,8 @@ export class Spool {
     for (const id of await namesIn(this.#folder, STATE)) if (!waiting.has(id)) await removeDurably(this.#path(id, STATE));
     for (const id of await namesIn(this.#folder, DONE)) {
       const path = this.#path(id, DONE);
-      truncateSync(path, firstLineOf(path).line.length);
+      const { line, size } = firstLineOf(path);
+      if (size > line.length) truncateSync(path, line.length); // its time says since when it is remembered
     }
   }
 

@@ -1,5 +1,5 @@
 /** Durable files, spool, letters and journal: what was promised is there after a restart, for its owner only, under names of our own making. */
-import { existsSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { createLog } from "../../config/log.ts";
@@ -167,6 +167,18 @@ describe("the spool", () => {
     await spool.forget(Date.now() + 60_000);
     expect(await once(spool, "later")).toBe(true);
     expect(ran).toEqual(["first", "later"]);
+  });
+
+  test("forgets a finished submission in time, however often it is started meanwhile", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    await spool.finish(await spool.put(entry, copies));
+    await spool.remember("passed", async () => undefined);
+    const yesterday = new Date(Date.now() - 86_400_000);
+    for (const name of readdirSync(folder)) utimesSync(join(folder, name), yesterday, yesterday);
+    await new Spool(folder).prepare();
+    await spool.forget(yesterday.getTime() + 1_000);
+    expect(readdirSync(folder)).toEqual([]);
   });
 
   test("lets a submission that failed be tried again", async () => {
