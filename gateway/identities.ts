@@ -158,8 +158,23 @@ export class Identities {
     return { signer: { key: signingKey, certificate: signing }, openers };
   }
 
-  /** The keys are on the disk before the broker certifies them; asked again after a crash it gives the same certificates. */
   async #renewOne(mailbox: OwnMailbox, broker: BrokerClient, signal: AbortSignal): Promise<Identity> {
+    if (!(await this.#takePlace(mailbox))) await this.#prepareNext(mailbox, broker, signal); // or the last attempt failed half-way
+    await this.#takePlace(mailbox);
+    const identity = await this.#load(mailbox);
+    if (!identity) throw new Fault("internal", "a renewed identity that cannot be loaded");
+    this.#log.info({
+      event: "mailbox.renewed",
+      step: "S0",
+      mailbox: mailbox.address.address,
+      until: identity.openers[0]?.certificate.notAfter.toISOString(),
+      former: identity.openers.length - 1,
+    });
+    return identity;
+  }
+
+  /** The keys are on the disk before the broker certifies them; asked again after a crash it gives the same certificates. */
+  async #prepareNext(mailbox: OwnMailbox, broker: BrokerClient, signal: AbortSignal): Promise<void> {
     await makeFolder(this.#path(mailbox, NEXT));
     const signingKey = await keptKey(this.#path(mailbox, NEXT, KEY_FILES.signingKey));
     const encryptionKey = await keptKey(this.#path(mailbox, NEXT, KEY_FILES.encryptionKey));
@@ -168,39 +183,29 @@ export class Identities {
     await put(this.#path(mailbox, NEXT, KEY_FILES.encryption), encryption.pem);
     await this.#keepFormer(mailbox);
     await put(this.#path(mailbox, NEXT, COMPLETE), "");
-    await this.#takePlace(mailbox);
-    const identity = await this.#load(mailbox);
-    if (!identity) throw new Fault("internal", "a renewed identity that cannot be loaded");
-    this.#log.info({
-      event: "mailbox.renewed",
-      step: "S0",
-      mailbox: mailbox.address.address,
-      until: encryption.notAfter.toISOString(),
-      former: identity.openers.length - 1,
-    });
-    return identity;
   }
 
-  /** Copies the present pair into a folder of its own. */
+  /** Copies the present pair into a folder of its own. What is kept there already stays: it was the pair of this certificate then. */
   async #keepFormer(mailbox: OwnMailbox): Promise<void> {
     const present = await readIfPresent(this.#path(mailbox, KEY_FILES.encryption));
     if (!present) return;
     const folder = this.#path(mailbox, `${FORMER}${parseCertificate(present).fingerprint.slice(0, 16)}`);
     await mkdir(folder, { recursive: true, mode: 0o700 });
     for (const name of PAIR) {
-      const octets = await readIfPresent(this.#path(mailbox, name));
-      if (octets) await writeDurably(join(folder, name), [octets]);
+      const [octets, kept] = [await readIfPresent(this.#path(mailbox, name)), await readIfPresent(join(folder, name))];
+      if (octets && !kept) await writeDurably(join(folder, name), [octets]);
     }
   }
 
-  /** Moves a complete pair into its place, file by file; after a crash the rest follows at the next start. */
-  async #takePlace(mailbox: OwnMailbox): Promise<void> {
-    if (!(await readIfPresent(this.#path(mailbox, NEXT, COMPLETE)))) return;
+  /** Moves a complete pair into its place, file by file; after a crash the rest follows at the next start. @returns whether there is one */
+  async #takePlace(mailbox: OwnMailbox): Promise<boolean> {
+    if (!(await readIfPresent(this.#path(mailbox, NEXT, COMPLETE)))) return false;
     for (const name of PAIR) {
       await unlessMissing(renameDurably(this.#path(mailbox, NEXT, name), this.#path(mailbox, name))); // or moved before the crash
     }
     await removeDurably(this.#path(mailbox, NEXT, COMPLETE));
     await rm(this.#path(mailbox, NEXT), { recursive: true, force: true });
+    return true;
   }
 
   /** What opens letters that were sealed before a renewal; a pair that cannot be read is named, and opens nothing. */

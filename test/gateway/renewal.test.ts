@@ -1,4 +1,5 @@
 /** Certificates over years: renewed while letters travel, on one side only; nothing fails, and what was sealed before still opens. */
+import { createPublicKey } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
@@ -171,6 +172,30 @@ test.each(["with the pair complete and nothing moved", "with half of it moved"])
     await again.broker.close();
   },
 );
+
+test("a renewal that failed half-way through moving the pair is ended by the next attempt, and the former key is still there", async () => {
+  const [bob, other] = [await live(file), await live(file)];
+  const office = await openOffice(house, alice, 1, { rules: { expiry: "80d" } });
+  await office.send("From: alice@a.example\r\nTo: bob@b.example\r\n\r\nSealed before the failure.\r\n", [BOB.address]);
+  const [old] = (await office.copies()) as [Copy];
+  expect(await alice.gateway.client.dispatched([old.ticket], forever)).toEqual([]); // it is on its way
+  await office.close();
+  const former = bob.member().identity.openers[0]?.certificate.fingerprint ?? "";
+  house.pass(21 * DAY);
+  expect(await other.renew()).toBe(true);
+  // As it lies on the disk where the last file could not be moved.
+  const [next, name] = [join(bob.own, "next"), "encryption.crt.pem"];
+  mkdirSync(next, { mode: 0o700 });
+  renameSync(join(bob.own, name), join(next, name));
+  copyFileSync(join(bob.own, `former-${former.slice(0, 16)}`, name), join(bob.own, name));
+  writeFileSync(join(next, "complete"), "");
+  expect(await bob.renew()).toBe(true);
+  const [now] = bob.member().identity.openers;
+  expect(now?.certificate.fingerprint).toBe(other.member().identity.openers[0]?.certificate.fingerprint);
+  expect(now?.certificate.publicKey.equals(createPublicKey(now.key))).toBe(true);
+  expect(String((await openAs(house, bob.member(), old)).payload.body)).toContain("Sealed before the failure.");
+  await Promise.all([bob.broker.close(), other.broker.close()]);
+});
 
 test("with other aliases come other certificates, and what was sealed to the former ones opens", async () => {
   const before = await live(file);
