@@ -254,8 +254,9 @@ export class Spool {
   /** Takes a finished submission out, and remembers its id. */
   async finish({ entry, progress, head }: Spooled): Promise<void> {
     const [letter, done, state] = [LETTER, DONE, STATE].map((ending) => this.#path(entry.id, ending)) as [string, string, string];
-    if (isForgivable(entry, progress)) renameSync(letter, done);
-    else await renameDurably(letter, done);
+    const isRenamed = !existsSync(letter) && existsSync(done); // the last attempt failed behind that
+    if (!isRenamed && isForgivable(entry, progress)) renameSync(letter, done);
+    else if (!isRenamed) await renameDurably(letter, done);
     await cut(done, head);
     if (existsSync(state)) await rm(state);
   }

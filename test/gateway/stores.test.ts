@@ -1,5 +1,5 @@
 /** Durable files, spool, letters and journal: what was promised is there after a restart, for its owner only, under names of our own making. */
-import { existsSync, readFileSync, readdirSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, renameSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { createLog } from "../../config/log.ts";
@@ -179,6 +179,17 @@ describe("the spool", () => {
     await new Spool(folder).prepare();
     await spool.forget(yesterday.getTime() + 1_000);
     expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test("ends what an attempt to finish left behind the rename", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    const spooled = await spool.put(entry, copies);
+    await spool.keep(spooled);
+    renameSync(join(folder, `${entry.id}.letter`), join(folder, `${entry.id}.done`));
+    await spool.finish(spooled);
+    expect(readdirSync(folder)).toEqual([`${entry.id}.done`]);
+    expect(statSync(join(folder, `${entry.id}.done`)).size).toBe(spooled.head);
   });
 
   test("lets a submission that failed be tried again", async () => {
