@@ -198,6 +198,7 @@ export class Spool {
     const consignments = copies.map(({ message, ...rest }) => ({ ...rest, from: at, to: (at += octetsIn(message)) }));
     const whole: Entry = { ...entry, consignments };
     const head = Buffer.from(`${JSON.stringify(whole)}\n`);
+    if (existsSync(this.#path(entry.id, STATE))) await removeDurably(this.#path(entry.id, STATE)); // of a former one, killed at its end
     await writeDurably(this.#path(entry.id, LETTER), inPieces(head, ...copies.map(({ message }) => message)), () => {
       haltAt("a6");
       return written?.();

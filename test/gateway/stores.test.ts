@@ -192,6 +192,14 @@ describe("the spool", () => {
     expect(statSync(join(folder, `${entry.id}.done`)).size).toBe(spooled.head);
   });
 
+  test("takes what stayed of a former submission's progress for no progress of the next one of its id", async () => {
+    const spool = new Spool(folder);
+    await spool.prepare();
+    writeFileSync(join(folder, `${entry.id}.state`), JSON.stringify(copies.map(() => ({ stage: "reported" }))));
+    await spool.put(entry, copies);
+    expect((await new Spool(folder).all())[0]?.progress.map(({ stage }) => stage)).toEqual(["waiting", "waiting", "waiting"]);
+  });
+
   test("lets a submission that failed be tried again", async () => {
     const spool = new Spool(folder);
     await spool.prepare();
