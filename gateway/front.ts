@@ -69,6 +69,7 @@ export class Crew {
     const senders: Senders = {
       consign: (submission) => this.#workers.ask(owners.of(submission.sender.address), "consign", submission, CONSIGNED_WITHIN_MS),
       passOn: (transit) => this.#workers.ask(owners.of(transit.sender), "passOn", transit, CONSIGNED_WITHIN_MS),
+      add: (letter) => this.#workers.ask(owners.of(letter.sender), "add", letter),
       change: (...change) => this.#workers.ask(owners.of(change[0].sender), "change", change),
     };
     this.neighbours = { ...senders, count, isOurs: () => false };

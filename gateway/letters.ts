@@ -56,11 +56,11 @@ const encoded = (letter: Letter): Buffer => Buffer.from(`${JSON.stringify(letter
 
 export class Letters {
   readonly #folder: string;
-  readonly #neighbours: Pick<Neighbours, "isOurs" | "change"> | undefined;
+  readonly #neighbours: Pick<Neighbours, "isOurs" | "add" | "change"> | undefined;
   readonly #serial = new Serial();
 
   /** @param neighbours whose letters are theirs to change; absent where there is one process */
-  constructor(folder: string, neighbours?: Pick<Neighbours, "isOurs" | "change">) {
+  constructor(folder: string, neighbours?: Pick<Neighbours, "isOurs" | "add" | "change">) {
     this.#folder = folder;
     this.#neighbours = neighbours;
   }
@@ -74,7 +74,8 @@ export class Letters {
    * restored from the spool, which holds it for a day.
    */
   add(letter: Letter): Promise<void> {
-    return this.#add(letter, writeWhole);
+    const neighbours = this.#neighbours;
+    return neighbours && !neighbours.isOurs(letter.sender) ? neighbours.add(letter) : this.#add(letter, writeWhole);
   }
 
   /** The same for good, after a loss of power. */

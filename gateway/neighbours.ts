@@ -15,7 +15,8 @@ export interface Senders {
   consign(submission: Submission): Promise<string>;
   /** Passes on a mail of somebody who is not ours. @throws Fault as `passThrough`; `unavailable` */
   passOn(transit: Transit): Promise<string>;
-  /** Changes the register. */
+  /** Changes the register, whose files are named by the author: who stands in From, not in the envelope. */
+  add: Letters["add"];
   change: Letters["change"];
 }
 

@@ -2,7 +2,7 @@
 import type { Facts } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import type { Orders } from "../config/worker.ts";
-import type { Letters } from "./letters.ts";
+import type { Letter, Letters } from "./letters.ts";
 import type { Relay } from "./relay.ts";
 import type { Submission } from "./submission.ts";
 import type { Transit } from "./transit.ts";
@@ -25,6 +25,7 @@ export interface Renewed {
 type ForSender = {
   readonly consign: { readonly about: Submission; readonly answer: string };
   readonly passOn: { readonly about: Transit; readonly answer: string };
+  readonly add: { readonly about: Letter; readonly answer: void };
   readonly change: { readonly about: Parameters<Letters["change"]>; readonly answer: boolean };
 };
 

@@ -53,6 +53,7 @@ function answersOf({ number, log, news, line }: Bench<ToPrimary, WorkerNews>): A
           isOurs: (address) => owners.of(address) === number,
           consign: (submission) => line().ask("consign", submission, CONSIGNED_WITHIN_MS),
           passOn: (transit) => line().ask("passOn", transit, CONSIGNED_WITHIN_MS),
+          add: (letter) => line().ask("add", letter),
           change: (...change) => line().ask("change", change),
         };
         const channel = await openChannel(config, log, now);
@@ -86,6 +87,7 @@ function answersOf({ number, log, news, line }: Bench<ToPrimary, WorkerNews>): A
     },
     consign: async (submission) => doors().here.consign(submission),
     passOn: async (transit) => doors().here.passOn(transit),
+    add: async (letter) => open().desk.letters.add(letter),
     change: async (change) => open().desk.letters.change(...change),
     waiting: async () => opened?.desk.doors?.relay.waiting ?? { letters: 0, oldest: undefined },
     attends: async () => undefined,

@@ -39,7 +39,7 @@ test("a spooled letter is its sender's, a notice its recipient's, who sent what 
   expect(senderOf({ sender: "", consignments: [] })).toBe("");
 });
 
-test("the register of a sender that belongs to another process is changed there, and not here", async () => {
+test("the register of a sender that belongs to another process is written there, and not here", async () => {
   const folder = join(await temporaryFolder("neighbours"), "letters");
   const asked: unknown[] = [];
   const letter = {
@@ -53,13 +53,16 @@ test("the register of a sender that belongs to another process is changed there,
   await theirs.add(letter);
   const ours = new Letters(folder, {
     isOurs: (address) => address !== letter.sender,
+    add: async (added) => void asked.push(added),
     change: async (...change) => {
       asked.push(change);
       return true;
     },
   });
+  const second = { ...letter, recipients: [{ ...letter.recipients[0], session: "c".repeat(64) }] } as typeof letter;
+  await ours.add(second); // of a letter that somebody else sends for this author
   expect(await ours.change(letter, "a".repeat(64), { state: "opened", at: "2026-01-02T00:00:00.000Z" })).toBe(true);
-  expect(asked).toEqual([[letter, "a".repeat(64), { state: "opened", at: "2026-01-02T00:00:00.000Z" }]]);
+  expect(asked).toEqual([second, [letter, "a".repeat(64), { state: "opened", at: "2026-01-02T00:00:00.000Z" }]]);
   expect(await ours.find(letter)).toEqual(letter);
 });
 
