@@ -112,11 +112,13 @@ async function walk({ parts, mailbox, seen, sealed, session, log }: Walk, before
 }
 
 /** A note in place of a letter that its sender recalled, once; the journal has its marker before it is filed. Then the original goes. */
-async function fileRecalled({ parts, mailbox, seen, mail, session, log }: Walk, before: Stage | undefined): Promise<void> {
+async function fileRecalled({ parts, mailbox, seen, sealed, mail, session, log }: Walk, before: Stage | undefined): Promise<void> {
   if (before?.stage !== "recalled") {
     const isAgain = before?.stage === "recalling";
     const marker = isAgain ? before.marker : randomBytes(16).toString("hex");
-    const note = recalledNote(mail, { host: parts.name, own: parts.own.address, language: parts.language, marker, now: parts.now() });
+    const { name: host, language, now, own } = parts;
+    const isEnclosed = sealed.hold === "enclosed";
+    const note = recalledNote(mail, { host, own: own.address, language, marker, isEnclosed, now: now() });
     if (!isAgain) await keep(parts, session, note.messageId, { stage: "recalling", marker });
     if (!isAgain || !(await mailbox.hasOpened({ name: MARKER_FIELD, value: marker }))) {
       await mailbox.append(note.mail, { ...seen, flags: [] });

@@ -12,6 +12,8 @@ export interface LetterRecipient {
   readonly session: string;
   /** SHA-256 of the value that only who opened this recipient's copy knows, hex. */
   readonly commit: string;
+  /** The key travels inside the letter: what becomes of its session says nothing of who can read it. */
+  readonly isEnclosed?: true;
   /** The session ID sealed to the broker, base64: what a recall and a question show. Absent for plain S/MIME and in old records. */
   readonly ticket?: string;
   /** The signature that its receipt must speak of, DER as base64; beside the receipt it is a file. */

@@ -60,7 +60,7 @@ async function recallOne(
   const ended = new Set([...bySession].filter(([, answer]) => answer?.outcome === "recalled").map(([session]) => session));
   const kept = (await holdBack?.(ended)) ?? new Set<string>();
   const outcomes: Recalled[] = [];
-  for (const { address, session } of recipients) {
+  for (const { address, session, isEnclosed = false } of recipients) {
     const answer = bySession.get(session);
     if (answer?.outcome === "recalled") {
       const at = answer.at.toISOString();
@@ -73,14 +73,17 @@ async function recallOne(
         at: now().toISOString(),
       });
     }
-    outcomes.push({ recipient: address, outcome: wordOf(answer, kept.has(session)) });
+    outcomes.push({ recipient: address, outcome: wordOf(answer, { isKept: kept.has(session), isEnclosed }) });
   }
   return outcomes;
 }
 
-function wordOf(answer: Awaited<ReturnType<Hand["recall"]>>[number] | undefined, isKept: boolean): RecallWord {
+function wordOf(
+  answer: Awaited<ReturnType<Hand["recall"]>>[number] | undefined,
+  { isKept, isEnclosed }: { isKept: boolean; isEnclosed: boolean },
+): RecallWord {
   if (!answer) return { word: "no-ticket" };
   if (answer.outcome === "too-late") return { word: "too-late", at: answer.releasedAt };
   if (answer.outcome === "gone") return { word: "gone" };
-  return isKept ? { word: "withdrawn" } : { word: "recalled", at: answer.at };
+  return isKept ? { word: "withdrawn" } : { word: isEnclosed ? "recalled-enclosed" : "recalled", at: answer.at };
 }

@@ -11,7 +11,14 @@ const LONGEST = 300;
 /** @param sealed the mail with the envelope; what its header says was never verified, and is shown as what it is: a header's words */
 export function recalledNote(
   sealed: Buffer,
-  { host, own, language, marker, now }: { host: string; own: Mailbox; language: Language; marker: string; now: Date },
+  {
+    host,
+    own,
+    language,
+    marker,
+    isEnclosed,
+    now,
+  }: { host: string; own: Mailbox; language: Language; marker: string; isEnclosed: boolean; now: Date },
 ): { readonly mail: Buffer; readonly messageId: string } {
   const { fields } = splitMessage(sealed);
   const said = (name: string): string => {
@@ -22,7 +29,7 @@ export function recalledNote(
       .slice(0, LONGEST);
   };
   const messageId = said("message-id");
-  const text = WORDS[language].recalledLetter({ sender: said("from"), sentAt: said("date"), messageId });
+  const text = WORDS[language].recalledLetter({ sender: said("from"), sentAt: said("date"), messageId, isEnclosed });
   const id = `recalled-${marker}`;
   const mail = noticeMail({ host, to: own.address, language, text, id, now, about: messageId, fields: [field(MARKER_FIELD, marker)] });
   return { mail, messageId };

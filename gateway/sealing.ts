@@ -56,6 +56,7 @@ export interface SealedFor extends SealedCopy {
   readonly recipient: SubmittedRecipient;
   /** Undefined for plain S/MIME, of which the broker knows nothing. */
   readonly ticket: Buffer | undefined;
+  readonly isEnclosed: boolean;
   readonly commit: string;
 }
 
@@ -96,7 +97,7 @@ export async function sealFor(
     log.warn({ event: "letter.without-broker", recipients: plain.length, reason: reasonOf(thrown) });
     const without = plain.map(({ to, certificate }) => {
       const copy = plainCopy(message, to, certificate, { signer: identity.signer, time: parts.now(), trace });
-      return { ...copy, recipient: to.recipient, ticket: undefined };
+      return { ...copy, recipient: to.recipient, ticket: undefined, isEnclosed: false };
     });
     return { message, author, messageId, copies: without };
   } finally {
@@ -143,7 +144,13 @@ async function declareAll(
 function sealedFor(copy: Copy, grant: Grant | undefined, trace: HeaderField, author: Mailbox, dual: boolean): SealedFor {
   if (!grant) throw new Fault("internal", "a recipient without a grant");
   const sealed = sealCopy(copy, grant, trace, author, dual);
-  return { ...sealed, recipient: copy.recipient, ticket: grant.ticket, commit: copy.letter.commit };
+  return {
+    ...sealed,
+    recipient: copy.recipient,
+    ticket: grant.ticket,
+    isEnclosed: copy.form.hold === "enclosed",
+    commit: copy.letter.commit,
+  };
 }
 
 /** What is as the broker has it by itself is left out. */
@@ -176,6 +183,7 @@ export function recordOf(parts: Pick<SealingParts, "now">, { author, messageId, 
     address: copy.recipient.mailbox.key,
     session: sessionOf(copy),
     commit: copy.commit,
+    ...(copy.isEnclosed && { isEnclosed: true as const }),
     ...(copy.ticket && { ticket: copy.ticket.toString("base64") }),
     original: copy.signatureFile.toString("base64"),
     state: copy.ticket ? ("accepted" as const) : ("without-broker" as const),

@@ -16,7 +16,7 @@ interface Reasoned {
 
 /** One sentence about a recipient of a recalled letter. */
 export type RecallWord =
-  | { readonly word: "recalled" | "too-late"; readonly at: Date }
+  | { readonly word: "recalled" | "recalled-enclosed" | "too-late"; readonly at: Date }
   | { readonly word: "withdrawn" | "gone" | "no-ticket" };
 
 interface Words {
@@ -36,7 +36,13 @@ interface Words {
   noSuchLetter(messageId: string): string;
   commandUnknown(): string;
   /** To the recipient, in place of a letter that its sender recalled. */
-  recalledLetter(what: { readonly sender: string; readonly sentAt: string; readonly messageId: string }): Text;
+  recalledLetter(what: {
+    readonly sender: string;
+    readonly sentAt: string;
+    readonly messageId: string;
+    /** Its key travelled inside it. */
+    readonly isEnclosed: boolean;
+  }): Text;
 }
 
 const listed = (items: readonly Reasoned[]): string[] => items.flatMap(({ recipient, reason }) => [`  ${recipient}`, `    ${reason}`]);
@@ -95,6 +101,8 @@ const en: Words = {
     switch (outcome.word) {
       case "recalled":
         return `recalled at ${minute(outcome.at)}, never released`;
+      case "recalled-enclosed":
+        return `recalled at ${minute(outcome.at)}: no gateway opens it any more, but its key is inside it, and a mail client may have`;
       case "too-late":
         return `too late, released at ${minute(outcome.at)}`;
       case "withdrawn":
@@ -112,11 +120,13 @@ const en: Words = {
   }),
   noSuchLetter: (messageId) => `No letter ${messageId} of yours was sent here.`,
   commandUnknown: () => "The Subject of your mail is no command.",
-  recalledLetter: ({ sender, sentAt, messageId }) => ({
+  recalledLetter: ({ sender, sentAt, messageId, isEnclosed }) => ({
     subject: "A registered letter was recalled",
     lines: [
       "A registered letter to you was recalled by its sender before it was opened.",
-      "Its key is erased; nobody can open it any more. There is nothing to be done.",
+      isEnclosed
+        ? "It is not opened any more. There is nothing to be done."
+        : "Its key is erased; nobody can open it any more. There is nothing to be done.",
       "",
       `Sender:     ${sender}`,
       `Sent:       ${sentAt}`,
@@ -177,6 +187,8 @@ const ja: Words = {
     switch (outcome.word) {
       case "recalled":
         return `${minute(outcome.at)} に取り戻しました。鍵は一度も渡されていません`;
+      case "recalled-enclosed":
+        return `${minute(outcome.at)} に取り戻しました。ただし鍵はメールの中にあり、メールソフトで開かれた可能性があります`;
       case "too-late":
         return `間に合いませんでした。鍵は ${minute(outcome.at)} に渡されています`;
       case "withdrawn":
@@ -194,11 +206,13 @@ const ja: Words = {
   }),
   noSuchLetter: (messageId) => `${messageId} というメールは、ここからは送られていません。`,
   commandUnknown: () => "件名が指示として読み取れません。",
-  recalledLetter: ({ sender, sentAt, messageId }) => ({
+  recalledLetter: ({ sender, sentAt, messageId, isEnclosed }) => ({
     subject: "書留メールが取り戻されました",
     lines: [
       "あなた宛の書留メールは、開かれる前に差出人によって取り戻されました。",
-      "鍵は消去され、もう誰にも開くことができません。何もなさる必要はありません。",
+      isEnclosed
+        ? "このメールはもう開かれません。何もなさる必要はありません。"
+        : "鍵は消去され、もう誰にも開くことができません。何もなさる必要はありません。",
       "",
       `差出人:     ${sender}`,
       `送信日時:   ${sentAt}`,

@@ -171,6 +171,16 @@ describe("a mail that asks to be sealed, to somebody enrolled and somebody who i
   });
 });
 
+test("the register knows whose key travels inside the letter, and whose the broker holds", async () => {
+  const open = await office({ rules: { rules: { [BOB]: { hold: "enclosed" } } } });
+  await open.send(letter(), [BOB, CAROL]);
+  const [spooled] = await open.spool.all();
+  expect(spooled?.entry.register?.recipients.map(({ address, isEnclosed }) => [address, isEnclosed])).toEqual([
+    [BOB, true],
+    [CAROL, undefined],
+  ]);
+});
+
 describe("while the broker is away", () => {
   const away = new Fault("unavailable", "connect ECONNREFUSED");
   const cached = () => new Map([[BOB, certificateOf(bob)]]);

@@ -131,6 +131,15 @@ describe("a letter that left", () => {
     expect(await statesOf(office)).toEqual(["recalled", "accepted"]);
   });
 
+  test("is said to be readable still where its key travels inside it", async () => {
+    const office = await sent();
+    const [register] = await office.letters.all();
+    if (!register) throw new Error("no letter");
+    for (const { session } of register.recipients) await office.letters.change(register, session, { isEnclosed: true });
+    const outcomes = await recall(partsOf(office, new ToldHand(recalled, recalled)), { messageId: MESSAGE_ID }, forever);
+    expect(outcomes?.map(({ outcome }) => outcome.word)).toEqual(["recalled-enclosed", "recalled-enclosed"]);
+  });
+
   test("is recalled for one recipient only where one is named", async () => {
     const office = await sent();
     const hand = new ToldHand(recalled);

@@ -12,6 +12,7 @@ const ABOUT = {
   recipients: ["bob@b.example"],
   sender: "alice@a.example",
   sentAt: "sent-1",
+  isEnclosed: false,
 };
 
 test("both languages have every key, and nothing else", () => {
@@ -31,7 +32,7 @@ test.each(["failed", "mixed", "withoutBroker", "recall", "recalledLetter"] as co
   },
 );
 
-test.each(["recalled", "too-late", "withdrawn", "gone", "no-ticket"] as const)(
+test.each(["recalled", "recalled-enclosed", "too-late", "withdrawn", "gone", "no-ticket"] as const)(
   "an outcome %s has words of its own in both languages",
   (word) => {
     const outcome = { word, at: new Date("2026-03-01T12:00:00Z") };
@@ -40,3 +41,11 @@ test.each(["recalled", "too-late", "withdrawn", "gone", "no-ticket"] as const)(
     expect(new Set(said).size).toBe(2);
   },
 );
+
+test("of a letter whose key travels inside it nobody says that it cannot be opened", () => {
+  const said = [WORDS.en, WORDS.ja].flatMap(({ recalledLetter, recallOutcome }) => [
+    ...recalledLetter({ ...ABOUT, isEnclosed: true }).lines,
+    recallOutcome({ word: "recalled-enclosed", at: new Date() }),
+  ]);
+  expect(said.join("\n")).not.toMatch(/erased|nobody can open|never released|消去|誰にも|一度も渡され/u);
+});
