@@ -88,22 +88,10 @@ async function countingPairs(registry: RegistryView, record: MailboxRecord): Pro
 }
 
 /** A mailbox's certificate is issued by a root itself: certificates that came along are not even tried. */
-function verifiedAt(at: Date, broker: Broker, signed: Buffer): Verified {
+async function verifiedAt(at: Date, broker: Broker, signed: Buffer): Promise<Verified> {
   const verified = verifySignature(signed);
   verifyChain(verified.signer, { roots: rootsOf(broker), at, purpose: OID.emailProtection });
   return verified;
-}
-
-/** Does the work now, and answers for it, its failure too, when it is asked. */
-function done<T>(work: () => T): () => T {
-  try {
-    const result = work();
-    return () => result;
-  } catch (thrown) {
-    return () => {
-      throw thrown;
-    };
-  }
 }
 
 /**
@@ -118,9 +106,10 @@ export async function authenticate<Body extends SignedHead>(
   signed: Buffer,
 ): Promise<Actor<Body>> {
   const now = broker.now();
-  const verified = done(() => verifiedAt(now, broker, signed));
+  const verifying = verifiedAt(now, broker, signed);
+  await Promise.allSettled([asking, verifying]);
   const { gateway, registry, more } = await asking;
-  const { content, signer } = verified();
+  const { content, signer } = await verifying;
   const [address, ...aliases] = signer.mailboxes;
   const record = await registry.findMailbox(address ?? "");
   const pairs = record?.gateway === gateway.fingerprint ? await countingPairs(registry, record) : [];

@@ -29,9 +29,7 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
   const signedStep = (step: (broker: Broker, asking: Promise<Caller>, signed: Buffer) => Promise<Buffer>) => async (call: Call) => {
     const certificate = channelOf(broker, call, { perGateway, perAddress });
     const signed = await bodyOf(call);
-    const asking = caller(certificate); // not before the body is here: a revocation meanwhile counts
-    asking.catch(() => undefined); // the step hears of it
-    const answer = await step(broker, asking, signed);
+    const answer = await step(broker, caller(certificate), signed); // not before the body is here: a revocation meanwhile counts
     return call.body(new Uint8Array(answer), 200, { "content-type": SIGNED_TYPE });
   };
 

@@ -76,6 +76,16 @@ test("a revoked gateway gets the answer of one that was never enrolled", async (
   expect(faceOf(await ask(gateway.channel))).toBe(faceOf(await ask({ certificate, key })));
 });
 
+test("a revoked gateway learns nothing of what is wrong with its body", async () => {
+  const { gateway, member } = await newcomer("body");
+  await revokeNow({ gateway: gateway.channel.certificate.fingerprint });
+  const faces = [];
+  for (const body of [signedBy(house, member, "present", { ticket: "AAAA" }), Buffer.from("no CMS"), Buffer.alloc(0)])
+    faces.push(faceOf(await call(house, gateway.channel, "/v1/present", { body })));
+  expect(new Set(faces).size).toBe(1);
+  expect(faces[0]).toContain("urn:kakitome:fault:unauthenticated");
+});
+
 test("a revoked mailbox's signed bodies get the answer of a foreign one, at every step", async () => {
   const [foreign, own] = [await newcomer("foreign"), await newcomer("own")];
   const intruder = { ...foreign.member, gateway: own.gateway };
