@@ -1,4 +1,5 @@
 /** What an operator may see of the table: who takes part, with which certificates, and how letters stand; nothing that opens, presents or confirms one. */
+import { keyOf } from "../mime/address.ts";
 import { parseCertificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { pairsOf } from "./revoke.ts";
@@ -61,7 +62,7 @@ export interface ShownCertificate {
 /** Certificates of mailboxes, of all or of one. @throws Fault `malformed`: no such mailbox */
 export async function certificatesIn(table: Table, address?: string): Promise<readonly ShownCertificate[]> {
   const all = (await table.mailboxes()).toSorted((a, b) => a.address.localeCompare(b.address));
-  const wanted = address === undefined ? all : all.filter((one) => one.address === address.toLowerCase());
+  const wanted = address === undefined ? all : all.filter((one) => one.address === keyOf(address));
   if (address !== undefined && wanted.length === 0) throw new Fault("malformed", `${address} is not enrolled`);
   const shownOf = wanted.flatMap((record) =>
     pairsOf(record).flatMap(({ signingCertificate, encryptionCertificate }, at) =>

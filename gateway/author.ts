@@ -1,6 +1,6 @@
 /** Whose letter it is: one author, who is the submitter, and nothing beside it that shows somebody else (RFC 6409 §8.1, RFC 5322 §3.6.2). */
 import type { Mailbox } from "../mime/address.ts";
-import { parseAddressList } from "../mime/address.ts";
+import { keyOf, parseAddressList } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { fieldsNamed, onlyValue, valueOf, type HeaderField } from "../mime/headers.ts";
 import { decodedWords } from "./subject.ts";
@@ -81,7 +81,7 @@ function demandOwnNames({ identities }: Submitter, value: string, where: string)
   for (const word of shown.split(/[\s<>()[\]",:;]+/u).filter((one) => one.includes("@"))) {
     const bare = word.replaceAll(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "").toLowerCase();
     const looksLikeAddress = /^[^@]/u.test(bare) && bare.slice(bare.indexOf("@")).includes(".");
-    if (!looksLikeAddress || identities.some(({ key }) => key === bare || key === word.toLowerCase())) continue;
+    if (!looksLikeAddress || identities.some(({ key }) => key === keyOf(bare) || key === keyOf(word))) continue;
     throw new Fault("forbidden", `a foreign address: ${where}`, {
       advice: `${where} shows the address ${bare.slice(0, 80)}, which is not the sender's.`,
     });

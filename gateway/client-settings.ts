@@ -1,7 +1,7 @@
 /** Which servers a mail client of one of our mailboxes uses, out of the gateway's configuration. */
 import type { ClientsConfig } from "../config/schema-clients.ts";
 import type { GatewayConfig } from "../config/schema.ts";
-import type { Mailbox } from "../mime/address.ts";
+import { keyOf, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 
 export interface MailServer {
@@ -34,7 +34,8 @@ export function settingsFor(config: GatewayConfig, address: Mailbox): ClientSett
 
 /** For everybody of a domain, without saying who is there; undefined where it is none of ours. */
 export function settingsForDomain(config: GatewayConfig, domain: string, address = ANYONE): ClientSettings | undefined {
-  const own = config.mailboxes.find(({ address: one }) => one.domain.toLowerCase() === domain.toLowerCase());
+  const asked = keyOf(`a@${domain}`);
+  const own = config.mailboxes.find(({ address: one }) => asked === `a@${one.domain}`);
   return own && settings(config, own, { address, user: address, imapUser: address });
 }
 

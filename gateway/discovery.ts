@@ -85,7 +85,7 @@ const isAddress = (text: string | undefined): text is string =>
 function domainOf({ mailboxes }: GatewayConfig, address: string | undefined, { headers }: IncomingMessage): string {
   if (address !== undefined) return address.slice(address.lastIndexOf("@") + 1);
   const asked = (headers.host ?? "").replace(/:\d+$/u, "").toLowerCase();
-  const domains = [...new Set(mailboxes.map(({ address: own }) => own.domain.toLowerCase()))];
+  const domains = [...new Set(mailboxes.map(({ address: own }) => own.domain))];
   return domains.find((domain) => asked === domain || asked.endsWith(`.${domain}`)) ?? (domains.length === 1 ? (domains[0] ?? "") : "");
 }
 

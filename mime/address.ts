@@ -1,7 +1,10 @@
 /** Mailboxes: one address parsed into a type that cannot be wrong (RFC 5321 §4.1.2, RFC 6531 §3.3), and address lists of header fields (RFC 5322 §3.4). */
 import { Fault } from "./fault.ts";
 
-/** A mailbox that was parsed: `local@domain`, the domain in lower case. */
+/**
+ * A mailbox that was parsed: `local@domain`, the domain in lower case and in A-labels (RFC 5890 §2.3.2.1). Clients, libraries and certificates
+ * write a domain outside ASCII in either form; rules and identities must hold for both.
+ */
 export interface Mailbox {
   readonly local: string;
   readonly domain: string;
@@ -29,16 +32,45 @@ const ADDRESS_LITERAL = /^\[(?:\d{1,3}(?:\.\d{1,3}){3}|[Ii][Pp][Vv]6:[0-9A-Fa-f:
 export function parseMailbox(text: string): Mailbox {
   const at = text.lastIndexOf("@");
   const local = text.slice(0, at);
-  const domain = text.slice(at + 1);
+  const domain = inAsciiLabels(text.slice(at + 1));
+  const address = `${local}@${domain}`;
   const wellFormed =
     at > 0 &&
-    Buffer.byteLength(text) <= LONGEST_ADDRESS_OCTETS &&
+    domain !== "" &&
+    Buffer.byteLength(address) <= LONGEST_ADDRESS_OCTETS &&
     Buffer.byteLength(local) <= 64 && // RFC 5321 §4.5.3.1.1
-    (DOT_ATOM.test(local) || QUOTED.test(local)) &&
-    (DOMAIN.test(domain) || ADDRESS_LITERAL.test(domain));
+    (DOT_ATOM.test(local) || QUOTED.test(local));
   if (!wellFormed) throw new Fault("malformed", `not a mail address: ${JSON.stringify(text.slice(0, 80))}`);
-  const lower = domain.toLowerCase();
-  return { local, domain: lower, address: `${local}@${lower}`, key: `${local.toLowerCase()}@${lower}` };
+  return { local, domain, address, key: `${local.toLowerCase()}@${domain}` };
+}
+
+/** A domain in lower case and A-labels, or an address literal; "" for what is neither. */
+function inAsciiLabels(domain: string): string {
+  if (ADDRESS_LITERAL.test(domain)) return domain.toLowerCase();
+  if (!DOMAIN.test(domain)) return "";
+  const labels = domain
+    .split(/[.\u3002\uFF0E\uFF61]/u)
+    .map((label) => (/^[\x21-\x7E]*$/u.test(label) ? label.toLowerCase() : inAscii(label)));
+  return DOMAIN.test(labels.join(".")) ? labels.join(".") : "";
+}
+
+/** As the URL Standard writes a host (UTS #46); label by label, for digits at the end of a name would be an IPv4 address. "" where it is none. */
+function inAscii(label: string): string {
+  try {
+    const { hostname } = new URL(`http://${label}`);
+    return hostname.includes(".") ? "" : hostname;
+  } catch {
+    return "";
+  }
+}
+
+/** How a mailbox is looked up, of a text that may be none: then as it is, in lower case. */
+export function keyOf(text: string): string {
+  try {
+    return parseMailbox(text).key;
+  } catch {
+    return text.toLowerCase();
+  }
 }
 
 /** Parse a domain name as it stands to the right of the `@`, into lower case. @throws Fault `malformed`. */

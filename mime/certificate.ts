@@ -1,5 +1,6 @@
 /** Certificates: parsed once, cached; the mailboxes they name (RFC 5280 §4.2.1.6, RFC 9598) and the chain to a trusted root (RFC 5280 §6). */
 import { X509Certificate, hash, type KeyObject } from "node:crypto";
+import { keyOf } from "./address.ts";
 import type { RevokedSerials } from "./crl.ts";
 import { Cursor, TAG, contextTag, integerOf, isOid, octetsOf, parse, type Element } from "./der.ts";
 import { Fault } from "./fault.ts";
@@ -170,10 +171,10 @@ const STRONG_SIGNATURES = [
 
 function mailboxesOf(names: Element | undefined): string[] {
   return (names?.children ?? []).flatMap((name) => {
-    if (name.tag === contextTag(1, "primitive")) return [name.content.toString("latin1").toLowerCase()];
+    if (name.tag === contextTag(1, "primitive")) return [keyOf(name.content.toString("latin1"))];
     const [type, value] = name.tag === contextTag(0, "constructed") ? (name.children ?? []) : [];
     const text = value?.children?.[0];
-    return type && text && isOid(type, OID.smtpUtf8Mailbox) ? [text.content.toString("utf8").toLowerCase()] : [];
+    return type && text && isOid(type, OID.smtpUtf8Mailbox) ? [keyOf(text.content.toString("utf8"))] : [];
   });
 }
 

@@ -20,13 +20,13 @@ describe("parseMailbox reads", () => {
     ["a host without dots", "root@localhost", "root@localhost"],
     ["digits and dashes in a domain", "a@1-2.3--4.example", "a@1-2.3--4.example"],
     ["a punycode domain", "a@xn--r8jz45g.example", "a@xn--r8jz45g.example"],
-    ["a UTF-8 domain", "alice@例え.example", "alice@例え.example"],
+    ["a UTF-8 domain, in A-labels", "alice@例え.example", "alice@xn--r8jz45g.example"],
     ["a UTF-8 local part (RFC 6531)", "böb@b.example", "böb@b.example"],
     ["an IPv4 literal", "a@[192.0.2.1]", "a@[192.0.2.1]"],
     ["labels of 63 characters", `a@${LABEL}.example`, `a@${LABEL}.example`],
     ["a local part of 64 octets", `${"a".repeat(64)}@a.example`, `${"a".repeat(64)}@a.example`],
     ["254 octets", `a@${"d".repeat(60)}.${LABEL}.${LABEL}.${LABEL}`, `a@${"d".repeat(60)}.${LABEL}.${LABEL}.${LABEL}`],
-    ["a kanji outside the basic plane, as in many Japanese names", "𠮷田@𠮷.example", "𠮷田@𠮷.example"],
+    ["a kanji outside the basic plane, as in many Japanese names", "𠮷田@𠮷.example", "𠮷田@xn--7l3i.example"],
   ])("%s", (_why, text, address) => {
     expect(parseMailbox(text).address).toBe(address);
   });
@@ -39,6 +39,11 @@ describe("parseMailbox reads", () => {
       key: "alice.böb@a.example",
     });
   });
+
+  test.each(["bob@bücher.example", "bob@BÜCHER.Example", "bob@xn--bcher-kva.example", "bob@bu\u0308cher.example", "bob@bücher。example"])(
+    "a domain as one mailbox, in whatever form it is written: %s",
+    (text) => expect(parseMailbox(text)).toMatchObject({ domain: "xn--bcher-kva.example", key: "bob@xn--bcher-kva.example" }),
+  );
 
   test("an IPv6 literal, whose address parses again", () => {
     const { address } = parseMailbox("a@[IPv6:2001:db8::1]");

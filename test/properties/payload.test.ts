@@ -31,7 +31,7 @@ const LINES = [
   "Cc: carol@c.example",
   "MIME-Version: 1.0",
   "Content-Transfer-Encoding: 8bit",
-  "X-Octets: \xff\0\x80",
+  "X-Octets: \xff\x01\x80",
   "Authentication-Results: gateway.b.example; smime=pass",
 ];
 const required = ["From: alice@a.example", "To: bob@b.example", "Message-ID: <1@a.example>"];
