@@ -9,7 +9,8 @@ RUN node scripts/ready.mjs && npm prune --omit=dev --no-audit --no-fund
 FROM node:20.20.2-bookworm-slim
 ENV NODE_ENV=production
 RUN groupadd --gid 10001 kakitome && useradd --uid 10001 --gid 10001 --home-dir / --shell /usr/sbin/nologin kakitome \
-    && install -d -o kakitome -g kakitome -m 700 /broker /gateway-a /gateway-b /redis /mail
+    && install -d -o kakitome -g kakitome -m 700 /broker /gateway-a /gateway-b \
+    && install -d -o kakitome -g kakitome -m 755 /redis /mail
 COPY --from=build /build/node_modules /usr/lib/kakitome/node_modules
 COPY --from=build /build/dist /usr/lib/kakitome/dist
 COPY --from=build /build/package.json /usr/lib/kakitome/package.json

@@ -9,7 +9,9 @@ health() { ! kakitome --help | grep -q ' readyz ' || printf 'health: { listen: "
 # In hexadecimal: no password begins with a dash, which a command would take for an option.
 secret() { head -c 18 /dev/urandom | od -An -tx1 | tr -d ' \n'; }
 
-[ ! -f "$place/broker/broker.yaml" ] || { echo "Everything is there already."; exit 0; }
+# The last thing that is made. What a setup left that was cut off before that has been used by nobody.
+[ ! -f "$place/mail/users" ] || { echo "Everything is there already."; exit 0; }
+for folder in broker redis mail gateway-a gateway-b; do find "$place/$folder" -mindepth 1 -delete; done
 
 kakitome init broker --dir "$place/broker" --url "https://$broker" --listen "${BROKER_LISTEN:-0.0.0.0:8443}" \
   --receipts-from registered-mail@broker.example --relay "$smtp" --relay-tls none
@@ -26,7 +28,7 @@ maxmemory-policy noeviction
 CONF
 chmod 644 "$place/redis/redis.conf"
 
-: > "$place/mail/users"
+: > "$place/mail/users.unfinished"
 for office in a:alice b:bob; do
   name=${office%%:*} person=${office##*:}
   address=$person@$name.example folder=$place/gateway-$name
@@ -35,8 +37,9 @@ for office in a:alice b:bob; do
   health "$folder/gateway.yaml"
   password=$(secret)
   printf '%s\n' "$password" > "$folder/$address.password"
-  printf '%s:{PLAIN}%s\n' "$address" "$password" >> "$place/mail/users"
+  printf '%s:{PLAIN}%s\n' "$address" "$password" >> "$place/mail/users.unfinished"
   printf '%s\n' "$password" | kakitome user add "$address" --identity "$address" --config "$folder/gateway.yaml" > /dev/null
   echo "$address  password $password  (SMTP at gateway.$name.example, IMAP at dovecot)"
 done
-chmod 644 "$place/mail/users"
+chmod 644 "$place/mail/users.unfinished"
+mv "$place/mail/users.unfinished" "$place/mail/users"

@@ -1,7 +1,7 @@
 /** docker-compose.yml without containers: its files are read by real parsers, and every command in it runs on this machine. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { validate } from "dockerfile-utils";
 import { parse, parseAllDocuments } from "yaml";
@@ -82,6 +82,8 @@ describe("the files", () => {
     const set = documents
       .map((one) => one.toJS() as { kind: string; spec: Record<string, unknown> })
       .find(({ kind }) => kind === "StatefulSet");
+    const ports = documents[0]?.toJS() as { spec: { ports: { targetPort: number }[] } };
+    for (const { targetPort } of ports.spec.ports) expect(read("kubernetes/kakitome.yaml")).toContain(`0.0.0.0:${targetPort}`); // what init is told
     expect(set).toMatchObject({ spec: { replicas: 1, template: { spec: { securityContext: { runAsNonRoot: true } } } } });
   });
 });
@@ -104,7 +106,9 @@ suite("the commands", () => {
 
   beforeAll(async () => {
     place = await temporaryFolder("compose-place");
-    for (const name of ["broker", "redis", "mail", "gateway-a", "gateway-b", "bin"]) mkdirSync(join(place, name), { mode: 0o700 });
+    for (const [, mode = "", folders = ""] of read("Dockerfile").matchAll(/install -d .* -m (\d+) ([/a-z -]+)/gu))
+      for (const name of folders.trim().split(" ")) mkdirSync(place + name, { mode: Number.parseInt(mode, 8) });
+    mkdirSync(join(place, "bin"));
     writeFileSync(join(place, "bin", "kakitome"), `#!/bin/sh\nexec ${process.execPath} ${COMMAND} "$@"\n`);
     chmodSync(join(place, "bin", "kakitome"), 0o755);
     const [broker, redisPort] = [await freePort(), await freePort()];
@@ -127,6 +131,23 @@ suite("the commands", () => {
   afterAll(async () => {
     await Promise.all(processes.map((one) => one.stop()));
     await Promise.all([redis?.stop(), dovecot?.stop(), postfix?.stop()]);
+  });
+
+  test.each(["redis/redis.conf", "mail/users"])(
+    "%s can be read by the users that Redis and Dovecot run as, and its folder entered",
+    (name) => {
+      expect([statSync(join(place, name)).mode & 0o004, statSync(join(place, dirname(name))).mode & 0o001]).toEqual([0o004, 0o001]);
+    },
+  );
+
+  test("a setup that was cut off is done anew", () => {
+    const other = join(place, "cut-off");
+    for (const name of ["broker", "redis", "mail", "gateway-a", "gateway-b"]) mkdirSync(join(other, name), { recursive: true });
+    writeFileSync(join(other, "broker", "broker.yaml"), "url: half\n");
+    const run = () =>
+      execFileSync("sh", [join(root, "docker", "setup.sh")], { encoding: "utf8", env: { ...process.env, ...environment, PLACE: other } });
+    expect(run()).toContain("bob@b.example  password");
+    expect(run()).toBe("Everything is there already.\n");
   });
 
   test("set up, start and enrol; a second time they change nothing", async () => {
