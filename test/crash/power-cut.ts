@@ -103,7 +103,8 @@ export class Disk {
       const synced = inode.synced ?? Buffer.alloc(0);
       const written = live.get(inode);
       if (inode.written <= inode.syncedBefore || !written || typeof loss !== "number" || chance.below(2) === 0) return synced;
-      return written.subarray(0, chance.below(written.length + 1));
+      const sure = sameOctets(synced, written); // what is cut off behind them loses none of them
+      return written.subarray(0, sure + chance.below(written.length - sure + 1));
     };
     const left = [...names].map(([path, inode]) => [path, content(inode)] as const);
     for (const [path] of filesBelow(this.#root)) rmSync(path);
@@ -113,6 +114,13 @@ export class Disk {
       chmodSync(path, 0o600);
     }
   }
+}
+
+/** How many octets both begin with. */
+function sameOctets(one: Buffer, other: Buffer): number {
+  const shorter = Math.min(one.length, other.length);
+  for (let at = 0; at < shorter; at++) if (one[at] !== other[at]) return at;
+  return shorter;
 }
 
 /** Every regular file, with the number of its inode. */

@@ -62,6 +62,16 @@ test("or a part of the new one, as a seed has it", async () => {
   expect([...found].some((text) => text !== "" && text !== "before" && "the new content".startsWith(text ?? "-"))).toBe(true);
 }, 60_000);
 
+test("a file that is cut off has its former end until it is synced, or not, and loses nothing in front of that", async () => {
+  const found = new Set<string | undefined>();
+  for (let seed = 1; seed <= 10; seed++) {
+    writeFileSync(join(data, "old"), "before");
+    writeFileSync(join(record, "done.jsonl"), "");
+    found.add(await lost('await durable.cut("old", 2);', seed, "old"));
+  }
+  expect([...found].toSorted()).toEqual(["be", "before"]);
+}, 60_000);
+
 test("a name is the former one until the folder is synced", async () => {
   expect(await lost('fs.renameSync("old", "new");', "unsynced", "old")).toBe("before");
   expect(await lost('await durable.renameDurably("old", "new");', "unsynced", "old")).toBeUndefined();
