@@ -48,8 +48,7 @@ export class CertificateCache {
     const pem = await readIfPresent(this.#path(mailbox));
     if (!pem) return undefined;
     const certificate = parseCertificate(pem);
-    const now = this.#now();
-    const isValid = certificate.notBefore <= now && now <= certificate.notAfter && !this.#revoked().has(serialOf(certificate));
+    const isValid = isValidAt(certificate, this.#now()) && !this.#revoked().has(serialOf(certificate));
     return isValid && certificate.mailboxes.includes(mailbox.key) ? certificate : undefined;
   }
 
@@ -59,19 +58,33 @@ export class CertificateCache {
   }
 }
 
-/** Reads a folder of PEM certificates, one a file, by the mailboxes they name. @throws Fault `malformed` with the file that cannot be read */
-export function readCertificates(folder: string | undefined): Map<string, Certificate> {
-  const known = new Map<string, Certificate>();
-  for (const name of folder === undefined ? [] : readdirSync(folder).filter((one) => one.endsWith(".pem"))) {
-    try {
-      const certificate = parseCertificate(readFileSync(join(folder ?? "", name)));
-      for (const mailbox of certificate.mailboxes) known.set(mailbox, certificate);
-    } catch (cause) {
-      throw new Fault("malformed", `${join(folder ?? "", name)} holds no certificate that can be used`, { cause });
+/** Certificates of a folder, PEM, one a file, by the mailboxes they name. One that is added by `approve` does not take the former one away. */
+export class KnownCertificates {
+  readonly #all = new Map<string, Certificate[]>();
+  readonly #now: () => Date;
+
+  /** @throws Fault `malformed` with the file that cannot be read */
+  constructor(folder: string | undefined, now: () => Date) {
+    this.#now = now;
+    for (const name of folder === undefined ? [] : readdirSync(folder).filter((one) => one.endsWith(".pem"))) {
+      try {
+        const certificate = parseCertificate(readFileSync(join(folder ?? "", name)));
+        for (const mailbox of certificate.mailboxes) this.#all.set(mailbox, [...(this.#all.get(mailbox) ?? []), certificate]);
+      } catch (cause) {
+        throw new Fault("malformed", `${join(folder ?? "", name)} holds no certificate that can be used`, { cause });
+      }
     }
   }
-  return known;
+
+  /** The newest one that is valid now. @param key of a mailbox */
+  get(key: string): Certificate | undefined {
+    const now = this.#now();
+    const valid = (this.#all.get(key) ?? []).filter((one) => isValidAt(one, now));
+    return valid.toSorted((one, other) => other.notBefore.getTime() - one.notBefore.getTime())[0];
+  }
 }
+
+const isValidAt = ({ notBefore, notAfter }: Certificate, time: Date): boolean => notBefore <= time && time <= notAfter;
 
 const REMEMBERED_MS = 60_000;
 const MOST_REMEMBERED = 10_000;

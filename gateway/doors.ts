@@ -112,7 +112,7 @@ export async function openDoors(config: GatewayConfig, parts: DoorsParts, runnin
   const directory = brokerDirectory(config, broker, now);
   const read = (from: Configured): Live => ({
     users: new Users(from.users),
-    policy: openPolicy(from.policy, directory),
+    policy: openPolicy(from.policy, directory, now),
     rules: from.policy,
     isTrusted: networksOf(from.submission.trustedNetworks),
   });

@@ -42,10 +42,10 @@ export interface Question {
 export async function explainPolicy(config: GatewayConfig, question: Question, log: Log, signal: AbortSignal): Promise<Explained[]> {
   const now = () => new Date();
   const { assume } = question;
-  if (assume !== undefined) return explain(openPolicy(config.policy, supposed(assume)), question, config.name, now(), signal);
+  if (assume !== undefined) return explain(openPolicy(config.policy, supposed(assume), now), question, config.name, now(), signal);
   const { broker } = await openChannel(config, log, now);
   try {
-    return await explain(openPolicy(config.policy, brokerDirectory(config, broker, now)), question, config.name, now(), signal);
+    return await explain(openPolicy(config.policy, brokerDirectory(config, broker, now), now), question, config.name, now(), signal);
   } finally {
     await broker.close();
   }

@@ -52,7 +52,7 @@ export async function sealFilter(
   await atDesk(config, log, signal, async ({ broker, identities }) => {
     const now = () => new Date();
     const directory = brokerDirectory(config, broker, now);
-    const policy = openPolicy(config.policy, directory);
+    const policy = openPolicy(config.policy, directory, now);
     const admitted = await policy.decide(order.recipient, signal);
     const submission = {
       submitter: { name: "seal", identities: [order.sender] },

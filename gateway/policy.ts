@@ -4,7 +4,7 @@ import type { Mailbox } from "../mime/address.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import type { KeyHold } from "../mime/letter.ts";
-import { readCertificates, type Directory } from "./directory.ts";
+import { KnownCertificates, type Directory } from "./directory.ts";
 import { governing, type Governing, type Terms } from "./rules.ts";
 import type { Wish } from "./triggers.ts";
 
@@ -52,10 +52,10 @@ export interface Asking extends Admitted {
 export class Policy {
   readonly #policy: PolicyConfig;
   readonly #directory: Directory;
-  readonly #known: ReadonlyMap<string, Certificate>;
+  readonly #known: Pick<KnownCertificates, "get">;
 
   /** @param known certificates of recipients who are not enrolled, by mailbox key */
-  constructor(policy: PolicyConfig, directory: Directory, known: ReadonlyMap<string, Certificate> = new Map()) {
+  constructor(policy: PolicyConfig, directory: Directory, known: Pick<KnownCertificates, "get"> = new Map()) {
     this.#policy = policy;
     this.#directory = directory;
     this.#known = known;
@@ -121,7 +121,7 @@ export class Policy {
   async #standingOf(mailbox: Mailbox, terms: Terms, signal: AbortSignal): Promise<Standing> {
     try {
       if (await this.#directory.isEnrolled(mailbox, signal)) return "enrolled";
-      return this.#known.has(mailbox.key) ? "known" : "none";
+      return this.#known.get(mailbox.key) ? "known" : "none";
     } catch (thrown) {
       if (Fault.from(thrown).code !== "unavailable") throw thrown;
       if (terms.whenBrokerDown === "enclosed" && (await this.#directory.cached?.(mailbox))) return "cached";
@@ -163,6 +163,6 @@ export function expiryOf({ expires, expiry, isExpiryRuled }: Pick<Form, "expires
 }
 
 /** The policy of a gateway: its rules, the broker's directory, and the folder of known certificates. */
-export function openPolicy(config: PolicyConfig, directory: Directory): Policy {
-  return new Policy(config, directory, readCertificates(config.certificates));
+export function openPolicy(config: PolicyConfig, directory: Directory, now: () => Date): Policy {
+  return new Policy(config, directory, new KnownCertificates(config.certificates, now));
 }

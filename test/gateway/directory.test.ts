@@ -2,10 +2,10 @@
 import { writeFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, beforeEach, expect, test } from "@jest/globals";
-import { CertificateCache } from "../../gateway/directory.ts";
+import { CertificateCache, KnownCertificates } from "../../gateway/directory.ts";
 import { parseMailbox } from "../../mime/address.ts";
 import { serialOf } from "../../mime/certificate.ts";
-import { makeParties, type Parties } from "../mime/parties.ts";
+import { holder, makeParties, type Parties } from "../mime/parties.ts";
 import { temporaryFolder } from "../servers/process.ts";
 
 let parties: Parties;
@@ -68,4 +68,26 @@ test("a file that names somebody else is not used", async () => {
   const [name = ""] = readdirSync(folder);
   writeFileSync(join(folder, name), parties.alice.signer.certificate.pem);
   expect(await cache.find(BOB)).toBeUndefined();
+});
+
+test("of several certificates of one mailbox in a folder the newest counts that is valid now, whatever its file's name; where none is, none", async () => {
+  const during = (from: string, until: string) =>
+    holder(parties.root, "mailbox-encryption", [BOB], { notBefore: new Date(from), notAfter: new Date(until) });
+  const [former, renewed, next] = await Promise.all([
+    during("2026-01-01", "2026-12-31"),
+    during("2026-06-01", "2027-06-01"),
+    during("2028-01-01", "2029-01-01"),
+  ]);
+  for (const [name, { certificate: one }] of Object.entries({ z: former, m: renewed, a: next }))
+    writeFileSync(join(folder, `${name}.pem`), one.pem);
+  const known = new KnownCertificates(folder, () => now);
+  const at = (time: string) => {
+    now = new Date(time);
+    return known.get(BOB.key)?.fingerprint;
+  };
+  expect(at("2026-03-01")).toBe(former.certificate.fingerprint);
+  expect(at("2026-09-01")).toBe(renewed.certificate.fingerprint);
+  expect(at("2027-03-01")).toBe(renewed.certificate.fingerprint);
+  expect(at("2027-09-01")).toBeUndefined();
+  expect(known.get("carol@c.example")).toBeUndefined();
 });
