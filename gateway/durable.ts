@@ -127,10 +127,11 @@ export async function cut(path: string, octets: number): Promise<void> {
   }
 }
 
-/** Removes a file; a missing one is as good. */
-export async function removeDurably(path: string): Promise<void> {
-  await unlessMissing(unlink(path));
+/** Removes a file; a missing one is as good. @returns whether it was there */
+export async function removeDurably(path: string): Promise<boolean> {
+  const removed = await unlessMissing(unlink(path).then(() => true));
   await syncFolder(dirname(path));
+  return removed ?? false;
 }
 
 /** Syncs of folders that have not begun yet, and those that run. */

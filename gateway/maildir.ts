@@ -16,6 +16,8 @@ import { structureOf, UNREADABLE } from "./structure.ts";
 const FLAGS: Readonly<Record<string, string>> = { D: "\\Draft", F: "\\Flagged", R: "\\Answered", S: "\\Seen", T: "\\Deleted" };
 /** A message larger than this is no letter of ours; nobody looks into it. */
 const LARGEST_OCTETS = 512 << 20;
+/** A file that is renamed more often than this while it is wanted has to wait. */
+const MOST_NAMES = 5;
 
 interface Marker {
   readonly name: string;
@@ -29,6 +31,7 @@ export class Maildir implements Mailbox {
   readonly #watchers: FSWatcher[] = [];
   readonly #uids = new Map<string, number>();
   readonly #names = new Map<number, string>();
+  #lastUid = 0;
   /** What is fetched is read anew each time. */
   readonly use = "spend";
   usable = true;
@@ -56,10 +59,10 @@ export class Maildir implements Mailbox {
       const found: Seen[] = [];
       for (const path of await this.#files(this.#config.watch)) {
         const number = this.#uidOf(path);
-        const facts = number > uid ? await unlessMissing(stat(path)) : undefined;
-        if (!facts) continue;
-        const described = facts.size > LARGEST_OCTETS ? UNREADABLE : ((await unlessMissing(structureOf(path))) ?? UNREADABLE);
-        found.push({ uid: number, octets: facts.size, flags: flagsIn(path), internalDate: facts.mtime, ...described });
+        if (number <= uid) continue;
+        const seen = await this.#reach(this.#config.watch, path, (at) => unlessMissing(seenAt(at, number)));
+        if (seen) found.push(seen);
+        else this.#forget(path); // should it be there again, it is new: the place may have moved on past this number
       }
       return found.sort((a, b) => a.uid - b.uid);
     });
@@ -67,8 +70,7 @@ export class Maildir implements Mailbox {
 
   fetch(uid: number): Promise<Buffer | undefined> {
     return this.#try("fetch a message", async () => {
-      const path = await this.#find(uid);
-      const mail = path === undefined ? undefined : await unlessMissing(readFile(path));
+      const mail = await this.#reach(this.#config.watch, this.#names.get(uid), (path) => unlessMissing(readFile(path)));
       return mail && toCrlf(mail); // files have line ends of their own
     });
   }
@@ -80,7 +82,7 @@ export class Maildir implements Mailbox {
   keepOne(header: Marker): Promise<void> {
     return this.#try("look for a second copy", async () => {
       const [, ...surplus] = await this.#marked(header);
-      for (const path of surplus) await this.#remove(path);
+      for (const path of surplus) await this.#remove(this.#config.opened, path);
     });
   }
 
@@ -108,12 +110,15 @@ export class Maildir implements Mailbox {
 
   retire(uid: number): Promise<void> {
     return this.#try("put the sealed original away", async () => {
-      const path = await this.#find(uid);
-      if (path === undefined) return;
-      if (this.#config.sealed === "remove") return this.#remove(path);
-      const target = join(this.#folder(this.#config.sealed), "cur");
-      const name = path.slice(path.lastIndexOf("/") + 1);
-      await renameDurably(path, join(target, name.includes(":2,") ? name : `${name}:2,`));
+      const { watch: watched, sealed } = this.#config;
+      const path = this.#names.get(uid);
+      if (sealed === "remove") return this.#remove(watched, path);
+      const move = async (from: string): Promise<true> => {
+        const name = from.slice(from.lastIndexOf("/") + 1);
+        await renameDurably(from, join(this.#folder(sealed), "cur", name.includes(":2,") ? name : `${name}:2,`));
+        return true;
+      };
+      await this.#reach(watched, path, (at) => unlessMissing(move(at)));
     });
   }
 
@@ -146,43 +151,61 @@ export class Maildir implements Mailbox {
     }
   }
 
+  /** Each file under one name. One that moves from new to cur meanwhile is seen in both, and never in neither. */
   async #files(name: string): Promise<string[]> {
-    const found: string[] = [];
-    for (const part of ["cur", "new"]) {
+    const found = new Map<string, string>();
+    for (const part of ["new", "cur"]) {
       const folder = join(this.#folder(name), part);
-      for (const file of await readdir(folder)) if (!file.startsWith(".")) found.push(join(folder, file));
+      for (const file of await readdir(folder)) if (!file.startsWith(".")) found.set(keyOf(file), join(folder, file));
     }
-    return found.sort((a, b) => keyOf(a).localeCompare(keyOf(b)));
+    return [...found].sort(([a], [b]) => a.localeCompare(b)).map(([, path]) => path);
   }
 
   #uidOf(path: string): number {
     const key = keyOf(path);
-    const uid = this.#uids.get(key) ?? this.#uids.size + 1;
+    const uid = this.#uids.get(key) ?? ++this.#lastUid;
     this.#uids.set(key, uid);
     this.#names.set(uid, path);
     return uid;
   }
 
-  /** A reader may have renamed it meanwhile: from new to cur, or with another flag. */
-  async #find(uid: number): Promise<string | undefined> {
-    const path = this.#names.get(uid);
-    if (path === undefined || (await unlessMissing(stat(path)))) return path;
-    const key = keyOf(path);
-    return (await this.#files(this.#config.watch)).find((one) => keyOf(one) === key);
+  #forget(path: string): void {
+    const uid = this.#uids.get(keyOf(path));
+    this.#uids.delete(keyOf(path));
+    if (uid !== undefined) this.#names.delete(uid);
+  }
+
+  /**
+   * Does something with a file under the name that it has now: readers rename it at any moment, from new to cur or with another flag.
+   * @param path a name that it had; undefined where it never had one
+   * @param step resolves to undefined where nothing has this name
+   * @returns undefined where the file has gone
+   */
+  async #reach<T>(folder: string, path: string | undefined, step: (path: string) => Promise<T | undefined>): Promise<T | undefined> {
+    const key = path && keyOf(path);
+    let at = path;
+    for (let names = 0; at !== undefined; names++) {
+      if (names === MOST_NAMES) throw new Error(`${at} cannot be reached by its name`);
+      const done = await step(at);
+      if (done !== undefined) return done;
+      at = (await this.#files(folder)).find((one) => keyOf(one) === key);
+    }
+    return undefined;
   }
 
   async #marked({ name, value }: Marker): Promise<string[]> {
     const found: string[] = [];
-    for (const path of await this.#files(this.#config.opened)) {
-      const mail = await unlessMissing(readFile(path));
+    const { opened } = this.#config;
+    for (const path of await this.#files(opened)) {
+      const mail = await this.#reach(opened, path, (at) => unlessMissing(readFile(at)));
       if (mail && fieldsNamed(splitMessage(toCrlf(mail)).fields, name.toLowerCase()).some((item) => valueOf(item).trim() === value))
         found.push(path);
     }
     return found;
   }
 
-  async #remove(path: string): Promise<void> {
-    await removeDurably(path);
+  async #remove(folder: string, path: string | undefined): Promise<void> {
+    await this.#reach(folder, path, async (at) => (await removeDurably(at)) || undefined);
   }
 
   async #try<T>(what: string, step: () => Promise<T>): Promise<T> {
@@ -200,6 +223,13 @@ export class Maildir implements Mailbox {
 
 /** What stays the same of a name while readers change its flags. */
 const keyOf = (path: string): string => path.slice(path.lastIndexOf("/") + 1).replace(/:2,.*$/u, "");
+
+/** @throws what the file system says */
+async function seenAt(path: string, uid: number): Promise<Seen> {
+  const { size: octets, mtime: internalDate } = await stat(path);
+  const described = octets > LARGEST_OCTETS ? UNREADABLE : await structureOf(path);
+  return { uid, octets, flags: flagsIn(path), internalDate, ...described };
+}
 
 function flagsIn(path: string): string[] {
   const letters = /:2,([A-Za-z]*)$/u.exec(path)?.[1] ?? "";

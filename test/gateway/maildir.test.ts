@@ -1,10 +1,13 @@
 /** The inbound walk in a Maildir: the same guarantees as by IMAP, with files that other programs rename meanwhile. */
+import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, readdirSync, renameSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { duration } from "../../config/units.ts";
 import type { MaildirConfig } from "../../config/schema-maildir.ts";
 import { receive, type InboundParts } from "../../gateway/inbound.ts";
+import { kindOf } from "../../gateway/kind.ts";
 import { Maildir } from "../../gateway/maildir.ts";
 import { watch } from "../../gateway/watcher.ts";
 import { sessionHash } from "../../broker/session.ts";
@@ -141,6 +144,75 @@ test("a file that has gone meanwhile is no failure", async () => {
   await mailbox.retire(seen?.uid ?? 0);
   await mailbox.close();
   expect(broker.calls).toEqual([]);
+});
+
+describe("a reader renames a file in the midst of a look", () => {
+  /** A file at which every look stops until somebody writes into it. @returns resolves, when a look is there, to what lets it go on */
+  async function stopAt(file: string): Promise<() => Promise<void>> {
+    execFileSync("mkfifo", [file]);
+    const pipe = await open(file, "w");
+    return async () => {
+      await pipe.write("Subject: hello\n\nOrdinary.\n");
+      await pipe.close();
+    };
+  }
+  const stopped = (part: string, name: string) => stopAt(join(config.path, part, name));
+
+  test("a letter is not taken for settled: it is listed under its new name", async () => {
+    const file = deliver(copy.mail);
+    const mailbox = await Maildir.open(config, () => undefined);
+    const goOn = stopped("new", "0.a.host");
+    const listing = mailbox.seenAbove(0);
+    const resume = await goOn;
+    renameSync(file, join(config.path, "cur", "1.a.host:2,S"));
+    await resume();
+    const [, letter] = await listing;
+    expect(letter?.flags).toEqual(["\\Seen"]);
+    expect(kindOf(letter?.structure)).toBe("sealed");
+    await mailbox.close();
+  });
+
+  test("a letter that has gone and comes back is a new one", async () => {
+    const file = deliver(copy.mail);
+    const mailbox = await Maildir.open(config, () => undefined);
+    const goOn = stopped("new", "0.a.host");
+    const listing = mailbox.seenAbove(0);
+    const resume = await goOn;
+    renameSync(file, join(config.path, "away"));
+    await resume();
+    const [pipe, ...others] = await listing;
+    expect(others).toEqual([]);
+    unlinkSync(join(config.path, "new", "0.a.host"));
+    renameSync(join(config.path, "away"), file);
+    const [letter] = await mailbox.seenAbove(0);
+    expect(letter?.uid).toBeGreaterThan((pipe?.uid ?? 0) + 1);
+    await mailbox.close();
+  });
+
+  test("an opened copy is found, and a second one removed", async () => {
+    const marked = Buffer.from("Kakitome-Filing: mark\r\n\r\nOpened.\r\n");
+    const header = { name: "Kakitome-Filing", value: "mark" };
+    const copies = [deliver(marked, "1.a.host:2,", "cur"), deliver(marked, "2.a.host:2,", "cur")];
+    const mailbox = await Maildir.open(config, () => undefined);
+
+    let goOn = stopped("cur", "0.a.host:2,");
+    const search = mailbox.hasOpened(header);
+    let resume = await goOn;
+    for (const file of copies) renameSync(file, `${file}S`);
+    await resume();
+    expect(await search).toBe(true);
+    unlinkSync(join(config.path, "cur", "0.a.host:2,"));
+
+    goOn = stopped("cur", "3.a.host:2,");
+    const keeping = mailbox.keepOne(header);
+    resume = await goOn;
+    renameSync(`${copies[1]}S`, `${copies[1]}FS`);
+    await resume();
+    await keeping;
+    await mailbox.close();
+    unlinkSync(join(config.path, "cur", "3.a.host:2,"));
+    expect(filesIn()).toEqual([`${copies[0]}S`]);
+  });
 });
 
 const CUTS: readonly PowerCut[] = (["begun", "filed", "confirmed"] as const).flatMap((stage) => [
