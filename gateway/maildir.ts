@@ -1,7 +1,7 @@
 /** A Maildir as a mailbox (maildir(5), Maildir++): files are written to tmp and synced before they are seen, and nothing is rewritten in place. */
 import { randomBytes } from "node:crypto";
 import { watch, type FSWatcher } from "node:fs";
-import { mkdir, open, readFile, readdir, stat, utimes } from "node:fs/promises";
+import { mkdir, open, readFile, readdir, stat, unlink, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { MaildirConfig } from "../config/schema-maildir.ts";
@@ -92,16 +92,21 @@ export class Maildir implements Mailbox {
       const kept = Object.entries(FLAGS).filter(([letterOf, flag]) => letterOf !== "T" && flags.includes(flag));
       const name = uniqueName();
       const written = join(folder, "tmp", name);
-      const file = await open(written, "wx", 0o600);
       try {
-        await file.writeFile(Buffer.from(letter.toString("latin1").replaceAll("\r\n", "\n"), "latin1"));
-        await file.sync();
-      } finally {
-        await file.close();
+        const file = await open(written, "wx", 0o600);
+        try {
+          await file.writeFile(Buffer.from(letter.toString("latin1").replaceAll("\r\n", "\n"), "latin1"));
+          await file.sync();
+        } finally {
+          await file.close();
+        }
+        if (internalDate) await utimes(written, internalDate, internalDate);
+        const target = kept.length > 0 ? join("cur", `${name}:2,${kept.map(([one]) => one).join("")}`) : join("new", name);
+        await renameDurably(written, join(folder, target));
+      } catch (thrown) {
+        await unlink(written).catch(() => undefined); // it holds the text, and a full disk needs the room
+        throw thrown;
       }
-      if (internalDate) await utimes(written, internalDate, internalDate);
-      const target = kept.length > 0 ? join("cur", `${name}:2,${kept.map(([one]) => one).join("")}`) : join("new", name);
-      await renameDurably(written, join(folder, target));
     });
   }
 

@@ -1,6 +1,6 @@
 /** The inbound walk in a Maildir: the same guarantees as by IMAP, with files that other programs rename meanwhile. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, readdirSync, renameSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmdirSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
@@ -213,6 +213,20 @@ describe("a reader renames a file in the midst of a look", () => {
     unlinkSync(join(config.path, "cur", "3.a.host:2,"));
     expect(filesIn()).toEqual([`${copies[0]}S`]);
   });
+});
+
+test("a copy that cannot be filed leaves nothing of its text behind", async () => {
+  config = { ...config, opened: "Opened" };
+  deliver(copy.mail);
+  const mailbox = await Maildir.open(config, () => undefined);
+  const [seen] = await mailbox.seenAbove(0);
+  if (!seen) throw new Error("there is no letter");
+  rmdirSync(join(config.path, ".Opened", "new"));
+  await expect(mailbox.append(Buffer.from("Subject: secret\r\n\r\nThe secret text.\r\n"), seen)).rejects.toMatchObject({
+    code: "unavailable",
+  });
+  await mailbox.close();
+  expect(readdirSync(join(config.path, ".Opened", "tmp"))).toEqual([]);
 });
 
 const CUTS: readonly PowerCut[] = (["begun", "filed", "confirmed"] as const).flatMap((stage) => [
