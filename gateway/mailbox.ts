@@ -6,6 +6,7 @@ import { Slots } from "../config/slots.ts";
 import type { Use } from "../mime/entity.ts";
 import { Fault } from "../mime/fault.ts";
 import { Gathering } from "./gathering.ts";
+import { Listing } from "./listing.ts";
 import { LoginRefused, withLogin, type Login, type Proof } from "./login.ts";
 
 /** A message as it is seen before it is fetched. */
@@ -16,6 +17,7 @@ export interface Seen {
   readonly internalDate: Date | undefined;
   /** As the header says it; undefined where there is none. */
   readonly messageId: string | undefined;
+  /** Undefined where the message cannot be read, or described. */
   readonly structure: Structure | undefined;
 }
 
@@ -67,26 +69,31 @@ export class ImapMailbox {
   readonly #client: ImapFlow;
   readonly #config: ImapConfig;
   readonly #changed: () => void;
+  readonly #listing: Listing;
   readonly #line = new Slots(1);
   readonly #fetching = new Gathering(this.#line, (uids: readonly number[]) => this.#fetchAll(uids));
   readonly #retiring = new Gathering(this.#line, (uids: readonly number[]) => this.#retireAll(uids));
 
-  private constructor(client: ImapFlow, config: ImapConfig, changed: () => void) {
+  private constructor(client: ImapFlow, config: ImapConfig, changed: () => void, listing: Listing) {
     this.#client = client;
     this.#config = config;
     this.#changed = changed;
+    this.#listing = listing;
   }
 
   /**
    * Connects, authenticates and opens the watched folder. Without TLS only where the configuration says `none`.
    * @param changed called whenever the folder may hold something new, and when the connection ends
+   * @param listing of the same folder, with what former connections found out
    */
-  static async open(access: MailboxAccess, changed: () => void): Promise<ImapMailbox> {
+  static async open(access: MailboxAccess, changed: () => void, listing = new Listing()): Promise<ImapMailbox> {
     const where = `the mailbox ${access.config.user} at ${access.config.host}`;
-    return withLogin(access.login, where, (proof) => ImapMailbox.#open(access, proof, changed));
+    return withLogin(access.login, where, async (proof) => {
+      return new ImapMailbox(await ImapMailbox.#connect(access, proof, changed), access.config, changed, listing);
+    });
   }
 
-  static async #open({ config, ca }: MailboxAccess, proof: Proof, changed: () => void): Promise<ImapMailbox> {
+  static async #connect({ config, ca }: MailboxAccess, proof: Proof, changed: () => void): Promise<ImapFlow> {
     const client = new ImapFlow({
       host: config.host,
       port: config.port,
@@ -110,7 +117,7 @@ export class ImapMailbox {
       if (isRefusal(cause)) throw new LoginRefused(cause);
       throw new Fault("unavailable", `the mailbox ${config.user} at ${config.host} cannot be opened`, { cause });
     }
-    return new ImapMailbox(client, config, changed);
+    return client;
   }
 
   /** What the server can, and which folders there are. */
@@ -135,22 +142,7 @@ export class ImapMailbox {
 
   /** Messages above a UID, in order. */
   seenAbove(uid: number): Promise<Seen[]> {
-    return this.#try("list messages", async () => {
-      const found: Seen[] = [];
-      const query = { uid: true, size: true, flags: true, internalDate: true, bodyStructure: true, envelope: true };
-      for await (const message of this.#client.fetch(`${uid + 1}:*`, query, { uid: true })) {
-        if (message.uid <= uid) continue; // `n:*` always names the last message (RFC 3501 §6.4.8)
-        found.push({
-          uid: message.uid,
-          octets: message.size ?? 0,
-          flags: [...(message.flags ?? [])],
-          internalDate: message.internalDate === undefined ? undefined : new Date(message.internalDate),
-          messageId: message.envelope?.messageId,
-          structure: message.bodyStructure,
-        });
-      }
-      return found.sort((a, b) => a.uid - b.uid);
-    });
+    return this.#try("list messages", () => this.#listing.above(this.#client, uid));
   }
 
   /** The whole message without marking it as read; undefined where it has gone meanwhile. */

@@ -19,10 +19,19 @@ export async function structureOf(path: string): Promise<Described> {
 /** Nothing where the message cannot be read: it is none of ours. @param mail with CRLF line ends */
 export function described(mail: Buffer): Described {
   try {
-    const [messageId] = fieldsNamed(splitMessage(mail).fields, "message-id").map((item) => valueOf(item));
-    return { structure: nodeOf(mail, 0), messageId };
+    return { structure: nodeOf(mail, 0), messageId: messageIdOf(mail) };
   } catch {
     return UNREADABLE;
+  }
+}
+
+/** The first one of a header section, or of a mail; undefined where there is none, or the section is too large. */
+export function messageIdOf(header: Buffer): string | undefined {
+  try {
+    const [first] = fieldsNamed(splitMessage(header).fields, "message-id");
+    return first && valueOf(first);
+  } catch {
+    return undefined;
   }
 }
 

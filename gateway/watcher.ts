@@ -6,6 +6,7 @@ import { Slots } from "../config/slots.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Journal } from "./journal.ts";
 import { kindOf } from "./kind.ts";
+import { Listing } from "./listing.ts";
 import { ImapMailbox, type Mailbox, type MailboxAccess, type Seen } from "./mailbox.ts";
 
 /** A mailbox that is not at an IMAP server. */
@@ -43,12 +44,13 @@ const [LARGE_AT_ONCE, LARGE_OCTETS] = [4, 1 << 20];
 
 /** Runs until the signal aborts. */
 export async function watch(parts: WatcherParts, signal: AbortSignal): Promise<void> {
-  const pauses = new Pauses();
+  const [pauses, listing] = [new Pauses(), new Listing()];
   while (!signal.aborted) {
     try {
-      await session(parts, signal, pauses);
+      await session(parts, signal, pauses, listing);
     } catch (thrown) {
       const fault = Fault.from(thrown);
+      if (listing.hasLearned()) pauses.succeeded(); // it is not the server's fault
       const pauseMs = pauses.next();
       const facts = { event: "mailbox.waits", mailbox: parts.address, fault: fault.code, reason: reasonOf(thrown), pauseMs };
       if (fault.code === "unavailable") parts.log.warn(facts);
@@ -74,10 +76,10 @@ class Pauses {
 }
 
 /** One connection: everything there is, then everything that comes. */
-async function session(parts: WatcherParts, signal: AbortSignal, pauses: Pauses): Promise<void> {
+async function session(parts: WatcherParts, signal: AbortSignal, pauses: Pauses, listing: Listing): Promise<void> {
   let news = new AbortController();
   const wake = (): void => news.abort();
-  const mailbox = await ("open" in parts.access ? parts.access.open(wake) : ImapMailbox.open(parts.access, wake));
+  const mailbox = await ("open" in parts.access ? parts.access.open(wake) : ImapMailbox.open(parts.access, wake, listing));
   const stop = (): void => news.abort();
   signal.addEventListener("abort", stop);
   try {
@@ -187,6 +189,7 @@ class Place {
 
 async function look(parts: WatcherParts, mailbox: Mailbox, seen: Seen, signal: AbortSignal): Promise<void> {
   if (seen.octets > parts.largest) return;
+  if (!seen.structure) parts.log.warn({ event: "message.not-read", mailbox: parts.address, uid: seen.uid }); // a letter of ours never looks so
   const kind = kindOf(seen.structure);
   if (seen.flags.includes("\\Deleted") && kind !== "sealed") return; // a sealed one may be ours, its removal cut off in the middle
   if (kind === "sealed") await parts.onSealed(mailbox, seen, signal);
