@@ -38,11 +38,11 @@ export async function leave(parts: FilingParts, mailbox: Letterbox, { uid }: See
   const { code: fault } = Fault.from(thrown);
   const reason = reasonOf(thrown);
   parts.log.warn({ event: "letter.not-opened", session: session.slice(0, 12), uid, mailbox: parts.own.address.address, fault, reason });
-  await mailbox.flagNotOpened(uid);
   const before = await parts.journal.find(parts.own.address.address, session);
-  if (before?.stage === "filed") return "filed"; // the letter is in its reader's hands; only its confirmation was refused
-  await keep(parts, session, "", { stage: "failed", fault, reason });
-  return "left";
+  const isFiled = before?.stage === "filed"; // the letter is in its reader's hands; only its confirmation was refused
+  if (!isFiled) await keep(parts, session, "", { stage: "failed", fault, reason }); // before the flag: no ticket is presented again for want of one
+  await mailbox.flagNotOpened(uid);
+  return isFiled ? "filed" : "left";
 }
 
 export async function keep(parts: FilingParts, session: string, messageId: string, stage: Stage): Promise<void> {

@@ -181,9 +181,11 @@ export class ImapMailbox {
     });
   }
 
+  /** Where the server keeps no keywords (PERMANENTFLAGS, RFC 3501 §7.1) the letter stays without. */
   flagNotOpened(uid: number): Promise<void> {
     return this.#try("flag a letter", async () => {
-      demandDone(await this.#client.messageFlagsAdd(String(uid), [NOT_OPENED], { uid: true }));
+      const isFlagged = await this.#client.messageFlagsAdd(String(uid), [NOT_OPENED], { uid: true });
+      if (!this.usable) demandDone(isFlagged);
     });
   }
 

@@ -5,6 +5,7 @@ import { openTicket, ticketHash } from "../../broker/ticket.ts";
 import { Fault } from "../../mime/fault.ts";
 import { openHouse, type House, type Member } from "../broker/house.ts";
 import { startDovecot, type DovecotServer } from "../servers/dovecot.ts";
+import { startProxy } from "../servers/proxy.ts";
 import { PASSWORD, openDesk, type Desk, type PowerCut } from "./inbound-place.ts";
 import { openOffice, type Copy, type Office } from "./outbound-place.ts";
 
@@ -263,6 +264,28 @@ describe("a letter that does not open stays, flagged, and no key is asked for ag
     desk.broker.calls.length = 0;
     await desk.look();
     expect(desk.broker.calls).toEqual([]);
+  });
+
+  test("on a server that keeps no keywords: the journal knows", async () => {
+    const proxy = await startProxy(dovecot.imapPort, (text) => text.replaceAll(/(PERMANENTFLAGS [^)]*) \\\*\)/gu, "$1)"));
+    const poor = await open(bob, { imap: { port: proxy.port } });
+    await poor.deliver(altered(copy.mail));
+    expect(await poor.look()).toEqual([]);
+    expect((await poor.mails())[0]?.flags).not.toContain("$KakitomeNotOpened");
+    expect(await poor.journal.find(BOB, session())).toMatchObject({ stage: "failed", fault: "cannot-open" });
+    expect(await poor.look()).toEqual([]);
+    expect(poor.broker.calls).toEqual(["present"]);
+    await proxy.close();
+  });
+
+  test("with the power cut before it is flagged", async () => {
+    await desk.deliver(altered(copy.mail));
+    desk.journal.cut = { stage: "failed", when: "after" };
+    expect(await desk.look()).toHaveLength(1);
+    desk.journal.cut = undefined;
+    expect(await desk.look()).toEqual([]);
+    expect((await desk.mails()).map(isSealed)).toEqual([true]);
+    expect(desk.broker.calls).toEqual(["present"]);
   });
 
   test.each<[string, () => Promise<void>, string]>([
