@@ -31,7 +31,8 @@ export interface Structure {
 export type Letterbox = Pick<ImapMailbox, "use" | "fetch" | "hasOpened" | "keepOne" | "append" | "flagNotOpened" | "retire">;
 
 /** And what the watcher does to a mailbox, wherever that is (IMAP here, maildir.ts). */
-export type Mailbox = Letterbox & Pick<ImapMailbox, "usable" | "canIdle" | "uidValidity" | "seenAbove" | "idle" | "noop" | "close">;
+export type Mailbox = Letterbox &
+  Pick<ImapMailbox, "usable" | "canIdle" | "mayHaveMissed" | "uidValidity" | "seenAbove" | "idle" | "noop" | "close">;
 
 /** Keyword on letters that were not opened; it says so to mail clients and other gateways. */
 const NOT_OPENED = "$KakitomeNotOpened";
@@ -68,16 +69,16 @@ export class ImapMailbox {
   readonly use: Use = "spend";
   readonly #client: ImapFlow;
   readonly #config: ImapConfig;
-  readonly #changed: () => void;
   readonly #listing: Listing;
   readonly #line = new Slots(1);
   readonly #fetching = new Gathering(this.#line, (uids: readonly number[]) => this.#fetchAll(uids));
   readonly #retiring = new Gathering(this.#line, (uids: readonly number[]) => this.#retireAll(uids));
 
-  private constructor(client: ImapFlow, config: ImapConfig, changed: () => void, listing: Listing) {
+  #wasAway = false;
+
+  private constructor(client: ImapFlow, config: ImapConfig, listing: Listing) {
     this.#client = client;
     this.#config = config;
-    this.#changed = changed;
     this.#listing = listing;
   }
 
@@ -89,7 +90,7 @@ export class ImapMailbox {
   static async open(access: MailboxAccess, changed: () => void, listing = new Listing()): Promise<ImapMailbox> {
     const where = `the mailbox ${access.config.user} at ${access.config.host}`;
     return withLogin(access.login, where, async (proof) => {
-      return new ImapMailbox(await ImapMailbox.#connect(access, proof, changed), access.config, changed, listing);
+      return new ImapMailbox(await ImapMailbox.#connect(access, proof, changed), access.config, listing);
     });
   }
 
@@ -140,9 +141,17 @@ export class ImapMailbox {
     return mailbox === false ? "" : String(mailbox.uidValidity);
   }
 
+  /** Whether something may have come, unannounced, since messages were listed: the watched folder was left for a step. */
+  get mayHaveMissed(): boolean {
+    return this.#wasAway;
+  }
+
   /** Messages above a UID, in order. */
   seenAbove(uid: number): Promise<Seen[]> {
-    return this.#try("list messages", () => this.#listing.above(this.#client, uid));
+    return this.#try("list messages", () => {
+      this.#wasAway = false;
+      return this.#listing.above(this.#client, uid);
+    });
   }
 
   /** The whole message without marking it as read; undefined where it has gone meanwhile. */
@@ -258,7 +267,7 @@ export class ImapMailbox {
   async #backToWatched(): Promise<void> {
     try {
       await this.#client.mailboxOpen(this.#config.watch);
-      this.#changed();
+      this.#wasAway = true;
     } catch (cause) {
       this.#client.close();
       throw cause;

@@ -36,6 +36,7 @@ export class Maildir implements Mailbox {
   readonly use = "spend";
   usable = true;
   canIdle = true;
+  readonly mayHaveMissed = false;
 
   private constructor(config: MaildirConfig) {
     this.#config = config;

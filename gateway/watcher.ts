@@ -94,7 +94,7 @@ async function session(parts: WatcherParts, signal: AbortSignal, pauses: Pauses,
         continue;
       }
       pauses.succeeded();
-      await next(mailbox, parts.access.config.poll, news.signal);
+      if (!mailbox.mayHaveMissed) await next(mailbox, parts.access.config.poll, news.signal);
     }
   } finally {
     signal.removeEventListener("abort", stop);

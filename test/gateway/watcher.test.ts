@@ -200,3 +200,35 @@ test("a retired letter moves to the folder of sealed originals, which is made wh
   await client.mailboxOpen(watched);
   expect(await client.search({ all: true })).toEqual([]);
 });
+
+test("a step in another folder does not cut short the pause after a letter that waits", async () => {
+  const times: number[] = [];
+  const { sights, until } = await start(
+    dovecot.imapPort,
+    async (mailbox) => {
+      times.push(performance.now());
+      await mailbox.hasOpened({ name: "Kakitome-Filing", value: "none" });
+      if (times.length < 3) throw new Error("there is no room");
+    },
+    { opened: `${watched}/Opened` },
+  );
+  await append(SEALED);
+  await until(() => sights.length === 1);
+  const [first = 0, , third = 0] = times;
+  expect(third - first).toBeGreaterThan(1_400); // half a second, then a whole one
+});
+
+test("what comes while a step is in another folder is seen although nobody announced it", async () => {
+  const { sights, until } = await start(
+    dovecot.imapPort,
+    async (mailbox, { uid }) => {
+      await mailbox.hasOpened({ name: "Kakitome-Filing", value: "none" });
+      if (uid === 1) await append(SEALED);
+      await mailbox.hasOpened({ name: "Kakitome-Filing", value: "none" });
+    },
+    { opened: `${watched}/Opened` },
+  );
+  await append(SEALED);
+  await until(() => sights.length === 2);
+  expect(sights).toEqual([1, 2]);
+});
