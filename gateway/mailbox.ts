@@ -52,6 +52,10 @@ function demandDone(answer: unknown): void {
   if (answer === false || answer === undefined) throw new Fault("unavailable", "the server did not do what it was asked");
 }
 
+function unlessRefused(cause: unknown): void {
+  if (!(cause instanceof Error) || Reflect.get(cause, "responseStatus") !== "NO") throw cause;
+}
+
 const contexts = new Map<string | undefined, SecureContext>();
 
 /** One for all mailboxes that trust the same authorities: each of its own would cost them 15 KiB. @param ca PEM; undefined for the system's */
@@ -74,6 +78,8 @@ export class ImapMailbox {
   readonly #fetching = new Gathering(this.#line, (uids: readonly number[]) => this.#fetchAll(uids));
   readonly #retiring = new Gathering(this.#line, (uids: readonly number[]) => this.#retireAll(uids));
 
+  /** Folders that are there, as far as this connection knows. */
+  readonly #made = new Set<string>();
   #wasAway = false;
 
   private constructor(client: ImapFlow, config: ImapConfig, listing: Listing) {
@@ -183,11 +189,11 @@ export class ImapMailbox {
 
   /** Files an opened letter with the flags and the date of its original. */
   append(letter: Buffer, { flags, internalDate }: Seen): Promise<void> {
-    return this.#try("file an opened letter", async () => {
-      await this.#makeFolder(this.#config.opened);
-      const kept = flags.filter((flag) => flag !== "\\Recent" && flag !== "\\Deleted" && flag !== NOT_OPENED);
-      demandDone(await this.#client.append(this.#config.opened, letter, kept, internalDate));
-    });
+    const { opened } = this.#config;
+    const kept = flags.filter((flag) => flag !== "\\Recent" && flag !== "\\Deleted" && flag !== NOT_OPENED);
+    return this.#try("file an opened letter", () =>
+      this.#with(opened, async () => demandDone(await this.#client.append(opened, letter, kept, internalDate))),
+    );
   }
 
   /** Where the server keeps no keywords (PERMANENTFLAGS, RFC 3501 §7.1) the letter stays without. */
@@ -206,13 +212,12 @@ export class ImapMailbox {
   async #retireAll(uids: readonly number[]): Promise<ReadonlyMap<number, never>> {
     const [all, done] = [uids.join(","), new Map<number, never>()];
     const exact = this.#client.capabilities.has("UIDPLUS");
-    if (this.#config.sealed !== "remove") {
-      await this.#makeFolder(this.#config.sealed);
-      if (exact || this.#client.capabilities.has("MOVE")) {
-        demandDone(await this.#client.messageMove(all, this.#config.sealed, { uid: true }));
-        return done;
-      }
-      demandDone(await this.#client.messageCopy(all, this.#config.sealed, { uid: true }));
+    const { sealed } = this.#config;
+    if (sealed !== "remove") {
+      const canMove = exact || this.#client.capabilities.has("MOVE");
+      const put = canMove ? this.#client.messageMove : this.#client.messageCopy;
+      await this.#with(sealed, async () => demandDone(await put.call(this.#client, all, sealed, { uid: true })));
+      if (canMove) return done;
     }
     await this.#remove(all, exact);
     return done;
@@ -253,9 +258,8 @@ export class ImapMailbox {
   #inOpened<T>(what: string, step: () => Promise<T>): Promise<T> {
     const { opened, watch } = this.#config;
     return this.#try(what, async () => {
-      await this.#makeFolder(opened);
       try {
-        await this.#client.mailboxOpen(opened);
+        await this.#with(opened, () => this.#client.mailboxOpen(opened));
         return await step();
       } finally {
         if (opened !== watch) await this.#backToWatched();
@@ -274,8 +278,19 @@ export class ImapMailbox {
     }
   }
 
-  async #makeFolder(path: string): Promise<void> {
-    if (path.toUpperCase() !== "INBOX") await this.#client.mailboxCreate(path); // an existing one is as good
+  /**
+   * Does something with a folder, which is made before where it is missing. That is asked for once in a connection, and again after a failure:
+   * somebody may have deleted it. A server that refuses may just have it: it need not say so in a code (RFC 3501 §6.3.3).
+   */
+  async #with<T>(path: string, step: () => Promise<T>): Promise<T> {
+    if (path.toUpperCase() !== "INBOX" && !this.#made.has(path)) await this.#client.mailboxCreate(path).catch(unlessRefused);
+    this.#made.add(path);
+    try {
+      return await step();
+    } catch (thrown) {
+      this.#made.delete(path);
+      throw thrown;
+    }
   }
 
   /** One step after the other: some of them leave the watched folder meanwhile. */
