@@ -13,7 +13,7 @@ export const maildir = z.strictObject({
   opened: folder.default("INBOX"),
   /** Where the sealed originals go after the confirmation; `remove` deletes them. */
   sealed: folder.default("remove"),
-  /** How often is looked where the system does not tell of new files, such as NFS. */
+  /** How often is looked for new files that the system does not tell of, as on NFS. */
   poll: time("30s"),
 });
 

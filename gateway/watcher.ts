@@ -94,7 +94,7 @@ async function session(parts: WatcherParts, signal: AbortSignal, pauses: Pauses,
         continue;
       }
       pauses.succeeded();
-      if (!mailbox.mayHaveMissed) await next(mailbox, parts.access.config.poll, news.signal);
+      if (!mailbox.mayHaveMissed) await next(mailbox, parts.access, news.signal);
     }
   } finally {
     signal.removeEventListener("abort", stop);
@@ -102,14 +102,15 @@ async function session(parts: WatcherParts, signal: AbortSignal, pauses: Pauses,
   }
 }
 
-async function next(mailbox: Mailbox, poll: number, news: AbortSignal): Promise<void> {
+async function next(mailbox: Mailbox, access: WatcherParts["access"], news: AbortSignal): Promise<void> {
+  const { poll } = access.config;
   if (!mailbox.canIdle) {
     if (await pause(poll, news)) await mailbox.noop();
     return;
   }
   if (news.aborted) return;
   void mailbox.idle();
-  await pause(RENEW_MS, news);
+  await pause("open" in access ? Math.min(RENEW_MS, poll) : RENEW_MS, news); // a folder on NFS can be watched, and what other machines write is not told
 }
 
 /**

@@ -12,6 +12,7 @@ import { Maildir } from "../../gateway/maildir.ts";
 import { watch } from "../../gateway/watcher.ts";
 import { sessionHash } from "../../broker/session.ts";
 import { openTicket } from "../../broker/ticket.ts";
+import type { LogLine } from "../broker/happenings.ts";
 import { forever, openHouse, type House, type Member } from "../broker/house.ts";
 import { temporaryFolder } from "../servers/process.ts";
 import { CountedClient, FragileJournal, type PowerCut } from "./inbound-place.ts";
@@ -79,11 +80,14 @@ async function look(): Promise<unknown[]> {
   return failures;
 }
 
-test("the watcher opens a letter that a program drops into the folder, confirms it, and removes the sealed file", async () => {
+/** @param open another way to open the folder @returns what ends the watcher */
+async function startWatching(open: (changed: () => void) => Promise<Maildir>): Promise<() => Promise<void>> {
+  const isWatched = ({ event, mailbox }: LogLine): boolean => event === "mailbox.watched" && mailbox === BOB;
+  const before = house.heard.lines.all.filter(isWatched).length;
   const stopping = new AbortController();
   const watching = watch(
     {
-      access: { config, open: (changed) => Maildir.open(config, changed) },
+      access: { config, open },
       address: BOB,
       journal,
       log: house.heard.log,
@@ -94,15 +98,40 @@ test("the watcher opens a letter that a program drops into the folder, confirms 
     },
     stopping.signal,
   );
-  await house.heard.lines.until(({ event, ...line }) => event === "mailbox.watched" && line["mailbox"] === BOB);
+  await house.heard.lines.until(isWatched, before + 1);
+  return async () => {
+    stopping.abort();
+    await watching;
+  };
+}
+
+test("the watcher opens a letter that a program drops into the folder, confirms it, and removes the sealed file", async () => {
+  const stop = await startWatching((changed) => Maildir.open(config, changed));
   deliver(copy.mail);
   await house.heard.lines.until(({ event }) => event === "letter.confirmed");
-  stopping.abort();
-  await watching;
+  await stop();
   expect(texts()).toEqual([
     expect.stringMatching(/^Authentication-Results: gateway\.b\.example; smime=pass[^]*Subject: the secret subject[^]*The secret text\./u),
   ]);
   expect(await row()).toMatchObject({ state: "confirmed" });
+});
+
+test("a letter that another machine writes, of which the system tells nothing, is found by looking every `poll`", async () => {
+  config = { ...config, poll: duration("50ms") };
+  const isConfirmed = ({ event }: { event: string }): boolean => event === "letter.confirmed";
+  const before = house.heard.lines.all.filter(isConfirmed).length;
+  const other = await openOffice(house, alice);
+  await other.send(SUBMITTED, [BOB]);
+  const [second] = await other.copies();
+  await other.close();
+  if (!second) throw new Error("there is no second letter");
+  deliver(copy.mail);
+  const stop = await startWatching(() => Maildir.open(config, () => undefined));
+  await house.heard.lines.until(isConfirmed, before + 1); // the first look has its list
+  deliver(second.mail, "2.a.host");
+  await house.heard.lines.until(isConfirmed, before + 2);
+  await stop();
+  expect(texts()).toEqual(Array.from({ length: 2 }, () => expect.stringContaining("The secret text.")));
 });
 
 test("flags and date of the original go with the opened letter, whose file is its owner's alone", async () => {
