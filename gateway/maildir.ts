@@ -29,6 +29,7 @@ export class Maildir implements Mailbox {
   readonly uidValidity = randomBytes(8).readBigUInt64BE().toString();
   readonly #config: MaildirConfig;
   readonly #watchers: FSWatcher[] = [];
+  /** By the key, and back to a name that the file had; of files that are there. */
   readonly #uids = new Map<string, number>();
   readonly #names = new Map<number, string>();
   #lastUid = 0;
@@ -58,12 +59,15 @@ export class Maildir implements Mailbox {
   seenAbove(uid: number): Promise<Seen[]> {
     return this.#try("list messages", async () => {
       const found: Seen[] = [];
-      for (const path of await this.#files(this.#config.watch)) {
+      const paths = await this.#files(this.#config.watch);
+      const keys = new Set(paths.map(keyOf));
+      for (const key of this.#uids.keys()) if (!keys.has(key)) this.#forget(key);
+      for (const path of paths) {
         const number = this.#uidOf(path);
         if (number <= uid) continue;
         const seen = await this.#reach(this.#config.watch, path, (at) => unlessMissing(seenAt(at, number)));
         if (seen) found.push(seen);
-        else this.#forget(path); // should it be there again, it is new: the place may have moved on past this number
+        else this.#forget(keyOf(path)); // should it be there again, it is new: the place may have moved on past this number
       }
       return found.sort((a, b) => a.uid - b.uid);
     });
@@ -175,9 +179,9 @@ export class Maildir implements Mailbox {
     return uid;
   }
 
-  #forget(path: string): void {
-    const uid = this.#uids.get(keyOf(path));
-    this.#uids.delete(keyOf(path));
+  #forget(key: string): void {
+    const uid = this.#uids.get(key);
+    this.#uids.delete(key);
     if (uid !== undefined) this.#names.delete(uid);
   }
 

@@ -282,6 +282,17 @@ describe("a folder that is none", () => {
   });
 });
 
+test("a letter whose file was away at one look is looked at when it is back", async () => {
+  const file = deliver(copy.mail);
+  const mailbox = await Maildir.open(config, () => undefined);
+  const [seen] = await mailbox.seenAbove(0);
+  renameSync(file, join(config.path, "away"));
+  expect(await mailbox.seenAbove(0)).toEqual([]);
+  renameSync(join(config.path, "away"), file);
+  expect(await mailbox.seenAbove(seen?.uid ?? 0)).toHaveLength(1); // the place may have moved on past its former number
+  await mailbox.close();
+});
+
 test("ordinary mail stays as it is", async () => {
   const file = deliver(Buffer.from("Subject: hello\r\n\r\nOrdinary.\r\n"));
   const mailbox = await Maildir.open(config, () => undefined);
