@@ -5,6 +5,7 @@ import type { Lifecycle } from "../config/lifecycle.ts";
 import type { Log } from "../config/log.ts";
 import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
 import { openDoors, pemAt, type Doors } from "./doors.ts";
+import { Elsewhere } from "./elsewhere.ts";
 import type { Identities } from "./identities.ts";
 import { receive, type InboundParts } from "./inbound.ts";
 import { Journal } from "./journal.ts";
@@ -112,6 +113,7 @@ export class Desk {
       },
       name: this.#config.name,
       own,
+      elsewhere: new Elsewhere(),
       identity: () => identities.of(own.address),
       now,
     };

@@ -9,6 +9,7 @@ import { joinMessage } from "../mime/headers.ts";
 import { readSealed } from "../mime/message.ts";
 import { whole } from "../mime/pieces.ts";
 import { accept } from "./accept.ts";
+import { Elsewhere } from "./elsewhere.ts";
 import { Identities } from "./identities.ts";
 import { openChannel } from "./identity.ts";
 import { Letters } from "./letters.ts";
@@ -95,7 +96,15 @@ export async function openFilter(
   if (!own) throw new Fault("forbidden", `${order.recipient.address} is not a mailbox of this gateway`);
   await atDesk(config, log, signal, async ({ broker, identities }) => {
     const identity = () => identities.of(own.address);
-    const parts = { broker, brokerUrl: config.broker.url, name: config.name, own, identity, now: () => new Date() };
+    const parts = {
+      broker,
+      brokerUrl: config.broker.url,
+      name: config.name,
+      own,
+      elsewhere: new Elsewhere(),
+      identity,
+      now: () => new Date(),
+    };
     const opening = await open(parts, sealed, { session: ticketHash(sealed.shell.ticket), isFiled: false }, log, signal);
     await order.handOver(opening.letter);
     await broker.confirm(opening.nextTicket, opening.proof, identity(), signal);

@@ -10,6 +10,7 @@ import type { SealedMessage } from "../mime/message.ts";
 import { isSealedElsewhere } from "../mime/open.ts";
 import { restore } from "../mime/payload.ts";
 import { makeReceipt } from "../mime/receipt.ts";
+import type { Elsewhere } from "./elsewhere.ts";
 
 export interface OpeningParts {
   readonly broker: BrokerClient;
@@ -17,6 +18,7 @@ export interface OpeningParts {
   /** Host name of this gateway. */
   readonly name: string;
   readonly own: OwnMailbox;
+  readonly elsewhere: Elsewhere;
   /** @throws Fault `unavailable`: our certificates are not there yet */
   identity(): Identity;
   now(): Date;
@@ -58,12 +60,13 @@ export async function open(
   const { ticket, brokerUrl } = sealed.shell;
   if (brokerUrl !== parts.brokerUrl) throw new Fault("forbidden", `the key is kept by ${brokerUrl}, which is not our broker`);
   const identity = parts.identity();
+  if (parts.elsewhere.has(session, identity.openers)) throw sealedElsewhere();
   log.info({ event: "letter.presented", step: "S6", mailbox: parts.own.address.address });
   const asked = performance.now();
   const release = await parts.broker.present(ticket, identity, signal); // S6-S7
   haltAt("b4");
   try {
-    const opened = await openReleased(parts, sealed, release, signal); // S8
+    const opened = await openReleased(parts, sealed, release, session, signal); // S8
     log.info({ event: "letter.opened", step: "S8", octets: opened.payload.body.length });
     const { payload, entity, original, openingValue } = opened;
     return {
@@ -91,10 +94,16 @@ export async function open(
 
 /**
  * Opens with the keys as they are now. The broker gives senders a renewed certificate a moment before this gateway has its key in place,
- * and longer where the renewal was interrupted: such a letter waits.
+ * and longer where the renewal was interrupted, or another gateway of the mailbox renewed: such a letter waits.
  * @throws Fault `cannot-open`; `unavailable`: it is sealed to another certificate, and the newest one of this mailbox is not here
  */
-async function openReleased(parts: OpeningParts, sealed: SealedMessage, release: Release, signal: AbortSignal): Promise<OpenedLetter> {
+async function openReleased(
+  parts: OpeningParts,
+  sealed: SealedMessage,
+  release: Release,
+  session: string,
+  signal: AbortSignal,
+): Promise<OpenedLetter> {
   const { openers } = parts.identity();
   try {
     return openLetter(sealed, { key: release.key, openers }, bindingOf(parts, release));
@@ -102,11 +111,13 @@ async function openReleased(parts: OpeningParts, sealed: SealedMessage, release:
     if (!isSealedElsewhere(thrown)) throw thrown;
     const newest = await parts.broker.lookUp(parts.own.address, signal);
     if (!newest || openers.some(({ certificate }) => certificate.fingerprint === newest.fingerprint)) throw thrown;
-    throw new Fault("unavailable", "the newest certificate of this mailbox is not here, and the letter may be sealed to it", {
-      cause: thrown,
-    });
+    parts.elsewhere.add(session, openers, release.claimedFor);
+    throw sealedElsewhere(thrown);
   }
 }
+
+const sealedElsewhere = (cause?: unknown): Fault =>
+  new Fault("unavailable", "the newest certificate of this mailbox is not here, and the letter may be sealed to it", { cause });
 
 function bindingOf(parts: OpeningParts, release: Release) {
   const { hold, signing, contentId, sender, messageId, commit, expiresAt, declaredAt: metAt } = release;

@@ -3,6 +3,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { Lifecycle } from "../../config/lifecycle.ts";
 import { gatewaySchema, type GatewayConfig } from "../../config/schema.ts";
+import { Elsewhere } from "../../gateway/elsewhere.ts";
 import { openInboundDoors, type InboundDoors, type InboundDoorsParts } from "../../gateway/inbound-doors.ts";
 import { toCrlf } from "../../mime/entity.ts";
 import { heardLog, type HeardLog } from "../broker/happenings.ts";
@@ -79,6 +80,7 @@ export async function openPost(house: House | undefined, options: PostOptions): 
     language: "en",
     name: config.name,
     own,
+    elsewhere: new Elsewhere(),
     identity() {
       const member = members.find(({ mailbox }) => mailbox.key === own.address.key);
       if (!member) throw new Error("nobody's");

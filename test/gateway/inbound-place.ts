@@ -4,6 +4,7 @@ import { BrokerClient, type Identity, type OpeningProof, type Release } from "..
 import { Slots } from "../../config/slots.ts";
 import { duration } from "../../config/units.ts";
 import type { ImapConfig } from "../../config/schema.ts";
+import { Elsewhere } from "../../gateway/elsewhere.ts";
 import { receive, type InboundParts } from "../../gateway/inbound.ts";
 import { Journal, type JournalEntry } from "../../gateway/journal.ts";
 import { ImapMailbox, type Mailbox, type Seen } from "../../gateway/mailbox.ts";
@@ -108,6 +109,7 @@ export async function openDesk(
     language: "en",
     name: "gateway.b.example",
     own: { address: member.mailbox, aliases: [], deliver: changes.deliver ?? "signed", imap: config },
+    elsewhere: new Elsewhere(),
     identity: () => member.identity,
     now: house.now,
   };

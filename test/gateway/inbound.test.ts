@@ -137,6 +137,23 @@ describe("while certificates are renewed", () => {
     expect(await lost.look()).toEqual([]);
     expect(firstOf(await lost.mails()).flags).toContain("$KakitomeNotOpened");
   });
+
+  test("a gateway that has not the key of a letter lets go of it, and the one that renewed comes to it", async () => {
+    const former = { ...carol };
+    carol = await carol.gateway.enrol(CAROL);
+    const letter = await toCarol();
+    const [without, having] = [await open(former), await open(carol)];
+    for (const one of [without, having]) await one.deliver(letter.mail);
+    const waits = [expect.objectContaining({ code: "unavailable" })];
+    expect(await without.look()).toEqual(waits);
+    expect(await having.look()).toEqual(waits); // the claim is the other one's
+    house.pass(40_000);
+    expect(await without.look()).toEqual(waits);
+    house.pass(40_000);
+    expect(await having.look()).toEqual([]);
+    expect((await having.mails()).map(isOpened)).toEqual([true]);
+    expect(without.broker.calls).toEqual(["present"]);
+  });
 });
 
 test("flags and date of the sealed letter are those of the opened one", async () => {

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { duration } from "../../config/units.ts";
 import type { MaildirConfig } from "../../config/schema-maildir.ts";
+import { Elsewhere } from "../../gateway/elsewhere.ts";
 import { receive, type InboundParts } from "../../gateway/inbound.ts";
 import { kindOf } from "../../gateway/kind.ts";
 import { Maildir } from "../../gateway/maildir.ts";
@@ -50,7 +51,7 @@ beforeEach(async () => {
   broker = new CountedClient(bob.gateway.channel);
   const own = { address: bob.mailbox, aliases: [], deliver: "signed" as const, maildir: config };
   const common = { broker, brokerUrl: house.url, journal, log: house.heard.log, language: "en" as const, name: "gateway.b.example" };
-  parts = { ...common, own, identity: () => bob.identity, now: house.now };
+  parts = { ...common, own, elsewhere: new Elsewhere(), identity: () => bob.identity, now: house.now };
 });
 afterEach(async () => {
   await broker.close();

@@ -4,6 +4,7 @@ import { createServer } from "node:net";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { Elsewhere } from "../../gateway/elsewhere.ts";
 import { Learned } from "../../gateway/learned.ts";
 import { open } from "../../gateway/opening.ts";
 import type { GatewayConfig } from "../../config/schema.ts";
@@ -128,6 +129,7 @@ test("nor by a letter that names another broker: it is refused before anybody is
     brokerUrl: house.url,
     name: "gateway.b.example",
     own,
+    elsewhere: new Elsewhere(),
     identity: () => bob.identity,
     now: house.now,
   };
