@@ -28,8 +28,9 @@ interface Copy {
 export async function file(mailbox: Letterbox, seen: Seen, { letter, marker, claimedUntil }: Copy, isFirst: boolean): Promise<void> {
   const header = { name: MARKER_FIELD, value: marker };
   if (!isFirst && (await mailbox.hasOpened(header))) return;
-  if (performance.now() > claimedUntil) throw new Fault("unavailable", "opening took so long that another gateway may be at the letter");
-  await mailbox.append(letter, seen);
+  await mailbox.append(letter, seen, () => {
+    if (performance.now() > claimedUntil) throw new Fault("unavailable", "opening took so long that another gateway may be at the letter");
+  });
   if (!isFirst) await mailbox.keepOne(header); // what an earlier connection had sent may have arrived after the search
 }
 

@@ -187,12 +187,18 @@ export class ImapMailbox {
     });
   }
 
-  /** Files an opened letter with the flags and the date of its original. */
-  append(letter: Buffer, { flags, internalDate }: Seen): Promise<void> {
+  /**
+   * Files an opened letter with the flags and the date of its original.
+   * @param demandTurn throws where it is not to be filed any more; asked when nothing but filing is left to do
+   */
+  append(letter: Buffer, { flags, internalDate }: Seen, demandTurn: () => void = () => undefined): Promise<void> {
     const { opened } = this.#config;
     const kept = flags.filter((flag) => flag !== "\\Recent" && flag !== "\\Deleted" && flag !== NOT_OPENED);
     return this.#try("file an opened letter", () =>
-      this.#with(opened, async () => demandDone(await this.#client.append(opened, letter, kept, internalDate))),
+      this.#with(opened, async () => {
+        demandTurn();
+        demandDone(await this.#client.append(opened, letter, kept, internalDate));
+      }),
     );
   }
 

@@ -91,7 +91,7 @@ export class Maildir implements Mailbox {
     });
   }
 
-  append(letter: Buffer, { flags, internalDate }: Seen): Promise<void> {
+  append(letter: Buffer, { flags, internalDate }: Seen, demandTurn: () => void = () => undefined): Promise<void> {
     return this.#try("file an opened letter", async () => {
       const folder = this.#folder(this.#config.opened);
       const kept = Object.entries(FLAGS).filter(([letterOf, flag]) => letterOf !== "T" && flags.includes(flag));
@@ -107,6 +107,7 @@ export class Maildir implements Mailbox {
         }
         if (internalDate) await utimes(written, internalDate, internalDate);
         const target = kept.length > 0 ? join("cur", `${name}:2,${kept.map(([one]) => one).join("")}`) : join("new", name);
+        demandTurn();
         await renameDurably(written, join(folder, target));
       } catch (thrown) {
         await unlink(written).catch(() => undefined); // it holds the text, and a full disk needs the room

@@ -1,6 +1,6 @@
 /** A mail on its way through us, as the inbound walk sees a letterbox: to file is to hand on, and the original is in the queue of whoever brought it. */
 import { fieldsNamed, splitMessage, valueOf } from "../mime/headers.ts";
-import type { Letterbox } from "./mailbox.ts";
+import type { Letterbox, Seen } from "./mailbox.ts";
 import { MARKER_FIELD } from "./opening.ts";
 import { Recent } from "./recent.ts";
 
@@ -46,7 +46,8 @@ export class Passage implements Letterbox {
     return this.#passing.handedOn.has(this.#passing.mailbox, value);
   }
 
-  async append(letter: Buffer): Promise<void> {
+  async append(letter: Buffer, _seen: Seen, demandTurn: () => void = () => undefined): Promise<void> {
+    demandTurn();
     const { mailbox, handedOn, handOn } = this.#passing;
     await handOn(letter);
     for (const mark of fieldsNamed(splitMessage(letter).fields, MARKER_FIELD.toLowerCase())) handedOn.add(mailbox, valueOf(mark));
