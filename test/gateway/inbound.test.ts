@@ -1,15 +1,10 @@
 /** The inbound walk in Dovecot's mailboxes (S6-S10): filed once, confirmed after it was filed, put away last, wherever the power goes. */
-import { setImmediate } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { sessionHash } from "../../broker/session.ts";
 import { openTicket, ticketHash } from "../../broker/ticket.ts";
-import { file } from "../../gateway/filing.ts";
-import { ImapMailbox, type Seen } from "../../gateway/mailbox.ts";
 import { Fault } from "../../mime/fault.ts";
-import { Happenings } from "../broker/happenings.ts";
 import { openHouse, type House, type Member } from "../broker/house.ts";
 import { startDovecot, type DovecotServer } from "../servers/dovecot.ts";
-import { startFaultyLine } from "../faults/faulty-line.ts";
 import { startProxy } from "../servers/proxy.ts";
 import { PASSWORD, openDesk, type Desk, type PowerCut } from "./inbound-place.ts";
 import { openOffice, type Copy, type Office } from "./outbound-place.ts";
@@ -183,75 +178,6 @@ test("folders for opened letters and sealed originals are made and used", async 
   expect(await filing.mails()).toEqual([]);
   expect((await filing.mails("Registered")).filter(isOpened)).toHaveLength(1);
   expect((await filing.mails("Sealed")).filter(isSealed)).toHaveLength(1);
-});
-
-describe("folders that are there already", () => {
-  const known = { opened: "Known", sealed: "Known sealed" };
-  beforeAll(() => {
-    for (const folder of Object.values(known)) dovecot.doveadm("mailbox", "create", "-u", BOB, folder);
-  });
-
-  test("on a server that says so in words alone", async () => {
-    const proxy = await startProxy(dovecot.imapPort, (text) => text.replaceAll("[ALREADYEXISTS] ", ""));
-    const filing = await open(bob, { imap: { ...known, port: proxy.port } });
-    await filing.deliver(copy.mail);
-    expect(await filing.look()).toEqual([]);
-    expect((await filing.mails(known.opened)).filter(isOpened)).toHaveLength(1);
-    expect((await filing.mails(known.sealed)).filter(isSealed)).toHaveLength(1);
-    await proxy.close();
-  });
-
-  test("are asked for once in a connection, and made again when somebody deletes them", async () => {
-    const asked: string[] = [];
-    const line = await startFaultyLine(dovecot.imapPort, {
-      fromClient(chunk) {
-        asked.push(...(/ CREATE [^\r]*/u.exec(chunk.toString("latin1")) ?? []));
-        return chunk;
-      },
-    });
-    const { imap: config } = (await open(bob, { imap: { opened: "Doomed", port: line.port } })).parts.own;
-    if (!config) throw new Error("no mailbox");
-    const mailbox = await ImapMailbox.open({ config, login: { pass: PASSWORD }, ca: undefined }, () => undefined);
-    const seen: Seen = { uid: 1, octets: 1, flags: [], internalDate: undefined, messageId: undefined, structure: undefined };
-    const fileOne = () => mailbox.append(Buffer.from("Subject: x\r\n\r\nx\r\n"), seen);
-    await fileOne();
-    await fileOne();
-    expect(asked).toHaveLength(1);
-    dovecot.doveadm("mailbox", "delete", "-u", BOB, "Doomed");
-    await expect(fileOne()).rejects.toMatchObject({ code: "unavailable" });
-    await fileOne();
-    expect(asked).toHaveLength(2);
-    await mailbox.close();
-    await line.close();
-  });
-});
-
-test("a letter whose claim runs out while it waits for the connection is not filed: another gateway may be at it", async () => {
-  const noops = new Happenings<() => void>();
-  const line = await startFaultyLine(dovecot.imapPort, {
-    fromClient(chunk, { server }) {
-      if (!chunk.includes(" NOOP\r\n")) return chunk;
-      noops.add(() => void server.write(chunk));
-      return undefined;
-    },
-  });
-  const waiting = await open(bob, { imap: { port: line.port } });
-  const config = waiting.parts.own.imap;
-  if (!config) throw new Error("no mailbox");
-  const mailbox = await ImapMailbox.open({ config, login: { pass: PASSWORD }, ca: undefined }, () => undefined);
-  const asking = mailbox.noop();
-  const goOn = firstOf(await noops.until(() => true));
-  const claimedUntil = performance.now() + 100;
-  const opened = { letter: Buffer.from("Subject: x\r\n\r\nThe secret text.\r\n"), marker: "mark", claimedUntil };
-  const seen: Seen = { uid: 1, octets: 1, flags: [], internalDate: undefined, messageId: undefined, structure: undefined };
-  const filing = file(mailbox, seen, opened, true);
-  while (performance.now() <= claimedUntil) await setImmediate();
-  goOn();
-  await asking;
-  await expect(filing).rejects.toMatchObject({ code: "unavailable", message: expect.stringContaining("another gateway") });
-  await mailbox.close();
-  await line.close();
-  expect(await waiting.mails()).toEqual([]);
 });
 
 /** Each place where the power can go, and what the broker is asked in the next life. */
