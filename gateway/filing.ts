@@ -34,14 +34,23 @@ export async function file(mailbox: Letterbox, seen: Seen, { letter, marker, cla
   if (!isFirst) await mailbox.keepOne(header); // what an earlier connection had sent may have arrived after the search
 }
 
-/** Leaves a letter where it is, flagged; why is for the log and for `kakitome status`, and no mail goes out. */
-export async function leave(parts: FilingParts, mailbox: Letterbox, { uid }: Seen, session: string, thrown: unknown): Promise<Outcome> {
+/**
+ * Leaves a letter where it is, flagged; why is for the log and for `kakitome status`, and no mail goes out.
+ * @param named.content of what came, where something else can come with the same ticket
+ */
+export async function leave(
+  parts: FilingParts,
+  mailbox: Letterbox,
+  { uid }: Seen,
+  { session, content }: { readonly session: string; readonly content?: string },
+  thrown: unknown,
+): Promise<Outcome> {
   const { code: fault } = Fault.from(thrown);
   const reason = reasonOf(thrown);
   parts.log.warn({ event: "letter.not-opened", session: session.slice(0, 12), uid, mailbox: parts.own.address.address, fault, reason });
   const before = await parts.journal.find(parts.own.address.address, session);
   const isFiled = before?.stage === "filed"; // the letter is in its reader's hands; only its confirmation was refused
-  if (!isFiled) await keep(parts, session, "", { stage: "failed", fault, reason }); // before the flag: no ticket is presented again for want of one
+  if (!isFiled) await keep(parts, session, "", { stage: "failed", fault, reason, ...(content !== undefined && { content }) }); // before the flag: no ticket is presented again for want of one
   await mailbox.flagNotOpened(uid);
   return isFiled ? "filed" : "left";
 }

@@ -39,7 +39,7 @@ async function isOpened(
     const recipients = [own.address, ...own.aliases].map(({ key }) => key);
     opened = openPlain(envelope, parts.identity().openers, { recipients, trust: { ...parts.broker.trust, at: parts.now() } });
   } catch (thrown) {
-    await leave(parts, mailbox, seen, name, thrown);
+    await leave(parts, mailbox, seen, { session: name }, thrown);
     return false;
   }
   const { payload, entity, openingValue } = opened;

@@ -4,6 +4,7 @@ import { ticketHash, type OpeningProof } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
 import { letterOf, type Log } from "../config/log.ts";
 import { Fault } from "../mime/fault.ts";
+import { splitMessage } from "../mime/headers.ts";
 import { readSealed, type SealedMessage } from "../mime/message.ts";
 import { file, keep, leave, type FilingParts, type Outcome } from "./filing.ts";
 import { receivePlain } from "./inbound-plain.ts";
@@ -33,9 +34,9 @@ export async function receive(parts: InboundParts, mailbox: Letterbox, seen: See
     sealed = readSealed(mail, mailbox.use);
   } catch (thrown) {
     if (seen.flags.includes("\\Deleted")) return "left";
-    const asItCame = mailbox.use === "spend" ? await mailbox.fetch(seen.uid) : mail;
-    if (!asItCame) return "left";
-    return leave({ ...parts, log: known }, mailbox, seen, hash("sha256", asItCame), thrown); // it has no ticket to be named by
+    const whole = await asItCame(mailbox, seen, mail);
+    if (!whole) return "left";
+    return leave({ ...parts, log: known }, mailbox, seen, { session: hash("sha256", whole) }, thrown); // it has no ticket to be named by
   }
   if (!sealed) return receivePlain({ ...parts, log: known }, mailbox, seen, mail);
   const session = ticketHash(sealed.shell.ticket);
@@ -43,10 +44,22 @@ export async function receive(parts: InboundParts, mailbox: Letterbox, seen: See
   return parts.journal.alone(session, () => receiveLetter(letter, signal));
 }
 
+/** Undefined where it has gone. @param mail what was fetched; reading it may have written over it */
+async function asItCame(mailbox: Letterbox, { uid }: Seen, mail: Buffer): Promise<Buffer | undefined> {
+  return mailbox.use === "spend" ? mailbox.fetch(uid) : mail;
+}
+
+/** Names everything below the header, to which its way adds. */
+const contentOf = (mail: Buffer): string => hash("sha256", splitMessage(mail).body);
+
 async function receiveLetter(letter: Walk, signal: AbortSignal): Promise<Outcome> {
-  const { parts, mailbox, seen, session, known } = letter;
-  const before = await parts.journal.find(parts.own.address.address, session);
-  if (before?.stage === "failed") return "left";
+  const { parts, mailbox, seen, session, known, mail } = letter;
+  let before: Stage | undefined = await parts.journal.find(parts.own.address.address, session);
+  if (before?.stage === "failed") {
+    const whole = await asItCame(mailbox, seen, mail);
+    if (!whole || contentOf(whole) === before.content) return "left";
+    before = undefined; // whoever sees a letter on its way can send something else with its ticket, and be here first
+  }
   const isEnding = before !== undefined && before.stage !== "begun";
   if (seen.flags.includes("\\Deleted") && !isEnding) return "left"; // by its reader, unopened
   try {
@@ -60,7 +73,9 @@ async function receiveLetter(letter: Walk, signal: AbortSignal): Promise<Outcome
       return "filed";
     }
     if (fault.retry === "later" || fault.code === "unauthenticated") throw thrown;
-    return leave({ ...parts, log: known }, mailbox, seen, session, thrown);
+    const whole = await asItCame(mailbox, seen, mail);
+    if (!whole) return "left";
+    return leave({ ...parts, log: known }, mailbox, seen, { session, content: contentOf(whole) }, thrown);
   }
 }
 

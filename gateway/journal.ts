@@ -15,7 +15,12 @@ export type Stage =
   | { readonly stage: "opened" }
   | { readonly stage: "recalling"; /** Finds the note again. */ readonly marker: string }
   | { readonly stage: "recalled" }
-  | { readonly stage: "failed"; readonly fault: string; readonly reason: string };
+  | {
+      readonly stage: "failed";
+      readonly fault: string;
+      readonly reason: string;
+      /** SHA-256 of the body that did not open, hex. */ readonly content?: string;
+    };
 
 export type JournalEntry = Stage & {
   /** SHA-256 of the ticket, hex; of the envelope where that has none. */

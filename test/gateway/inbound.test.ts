@@ -283,6 +283,18 @@ describe("a letter that does not open stays, flagged, and no key is asked for ag
     expect(desk.broker.calls).toEqual([]);
   });
 
+  test("and does not stand in the way of the true one: who knows a ticket cannot make a letter unreadable by being first", async () => {
+    await desk.deliver(altered(copy.mail));
+    await desk.look();
+    await desk.deliver(Buffer.concat([Buffer.from("Received: on another way\r\n"), altered(copy.mail)]));
+    await desk.look();
+    expect(desk.broker.calls).toEqual(["present"]); // the same once more
+    await desk.deliver(copy.mail);
+    expect(await desk.look()).toEqual([]);
+    expect((await desk.mails()).filter(isOpened)).toHaveLength(1);
+    expect(await row()).toMatchObject({ state: "confirmed" });
+  });
+
   test("on a server that keeps no keywords: the journal knows", async () => {
     const proxy = await startProxy(dovecot.imapPort, (text) => text.replaceAll(/(PERMANENTFLAGS [^)]*) \\\*\)/gu, "$1)"));
     const poor = await open(bob, { imap: { port: proxy.port } });
