@@ -173,13 +173,17 @@ function submitterOf({ trusted }: DoorParts, session: SMTPServerSession): Submit
   return submitter;
 }
 
+/** To seal it in the name of its From would send failures to whom it wants to spare them; to pass it on would pass by every check. */
+const NO_SENDER = "Mail without a sender (MAIL FROM:<>) is not taken from clients; send it from your own address.";
+
 function begin(parts: DoorParts, session: SMTPServerSession, { address }: SMTPServerAddress): Transaction {
   const submitter = submitterOf(parts, session);
   const forwarded = takeForwarded(session);
   const recipients = new Map<string, SubmittedRecipient>();
-  const sender = address === "" && parts.passOn ? undefined : mailboxOf(address);
-  const passes = parts.passOn && !session.user && !(sender && maySendAs(submitter, sender));
-  if (!sender || passes) return { submitter, sender: undefined, recipients, forwarded };
+  const passes = parts.passOn && !session.user; // who logged in is a client, and what it sends is always looked at
+  if (address === "" && !passes) throw new Fault("forbidden", "no sender", { advice: NO_SENDER });
+  const sender = address === "" ? undefined : mailboxOf(address);
+  if (!sender || (passes && !maySendAs(submitter, sender))) return { submitter, sender: undefined, recipients, forwarded };
   demandIdentity(submitter, sender, "MAIL FROM");
   parts.demandSigner(sender);
   return { submitter, sender, recipients, forwarded };

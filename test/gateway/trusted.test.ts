@@ -118,10 +118,12 @@ describe("XFORWARD", () => {
 
 describe("a door that passes other senders' mail on", () => {
   let filter: TestDoor;
+  let untrusting: TestDoor;
   beforeAll(async () => {
     filter = await openTestDoor({ trustedNetworks: [{ address: "127.0.0.0", prefix: 8, family: "ipv4" }], others: true });
+    untrusting = await openTestDoor({ others: true });
   });
-  afterAll(() => filter?.stop());
+  afterAll(() => Promise.all([filter?.stop(), untrusting?.stop()]));
 
   test.each([["ceo@elsewhere.example"], [""]])("takes <%s>, asks no policy about its recipients, and does not seal", async (sender) => {
     const talk = await plain(filter);
@@ -141,6 +143,15 @@ describe("a door that passes other senders' mail on", () => {
     await talk.login("carol", PASSWORD);
     expect(await talk.say("MAIL FROM:<ceo@elsewhere.example>")).toMatch(/^550 5\.7\.1 /u);
     talk.close();
+  });
+
+  test("whoever logs in sends nothing without a sender past policy and seal, from any network, and may go on", async () => {
+    for (const door of [filter, untrusting]) {
+      const talk = await door.enter("carol");
+      expect(await talk.say("MAIL FROM:<>")).toMatch(/^550 5\.7\.1 Mail without a sender /u);
+      expect(await talk.say("RCPT TO:<nobody@unenrolled.example>")).toMatch(/^503 /u);
+      expect(await talk.say(`MAIL FROM:<${CAROL}>`)).toMatch(/^250 /u);
+    }
   });
 });
 
