@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Mailbox } from "../mime/address.ts";
 import { toCrlf } from "../mime/entity.ts";
-import { field, fieldsNamed, splitMessage, type HeaderField, type SplitMessage } from "../mime/headers.ts";
+import { field, fieldsNamed, splitMessage, valueOf, type HeaderField, type SplitMessage } from "../mime/headers.ts";
 import { readSealed } from "../mime/message.ts";
 import { authorOf, onlyOr, refused } from "./author.ts";
 import type { Submission } from "./submission.ts";
@@ -25,7 +25,8 @@ export interface Accepted {
 export function accept(submission: Submission, host: string, now: Date): Accepted {
   if (submission.message.includes(0)) throw refused("The message holds a NUL octet, which mail cannot carry.");
   const octets = toCrlf(submission.message);
-  const { fields, body } = splitMessage(octets);
+  const { fields: all, body } = splitMessage(octets);
+  const fields = all.filter((item) => item.name !== "message-id" || valueOf(item) !== ""); // an empty one would stand beside ours
   const author = authorOf(fields, submission.submitter);
   const added: HeaderField[] = [];
   const known = onlyOr(fields, "message-id", "The message has more than one Message-ID.");

@@ -145,8 +145,9 @@ export class Desk {
 /** The running configuration with what a reload changes of it; the rest stays as it runs, and is named at every reload until the restart. */
 function withLive(current: GatewayConfig, next: GatewayConfig): GatewayConfig {
   const { users, policy, submission, inbound } = next;
-  const { listen, control } = current.submission ?? {};
-  const renewed = submission && current.submission && { ...submission, listen: listen ?? submission.listen, control };
+  const { listen, control, others } = current.submission ?? {};
+  const renewed = submission &&
+    current.submission && { ...submission, listen: listen ?? submission.listen, control, others: others ?? submission.others };
   const { listen: inboundListen, deliver } = current.inbound ?? {};
   const renewedInbound = inbound && inboundListen && deliver && { ...inbound, listen: inboundListen, deliver };
   return { ...current, users, policy, submission: renewed ?? current.submission, inbound: renewedInbound ?? current.inbound };

@@ -24,7 +24,7 @@ import { sealingParts } from "./sealing.ts";
 import type { Spool } from "./spool.ts";
 import { openDoor, type Door, type OpenDoor, type Submission } from "./submission.ts";
 import { UNASKED, passThrough, type Transit } from "./transit.ts";
-import { Users } from "./users.ts";
+import { Users, type Submitter } from "./users.ts";
 import { Visits, networksOf } from "./visits.ts";
 
 export interface DoorsParts {
@@ -144,7 +144,10 @@ export async function openDoors(config: GatewayConfig, parts: DoorsParts, runnin
   const elsewhere = (sender: string): Neighbours | undefined => (isOurs(sender) ? undefined : neighbours);
   const household = { name: "the network", identities: config.mailboxes.flatMap(({ address, aliases }) => [address, ...aliases]) };
   const doorParts = {
-    users: { authenticate: (user: string, password: string) => live.users.authenticate(user, password) },
+    users: {
+      authenticate: (user: string, password: string) => live.users.authenticate(user, password),
+      current: (submitter: Submitter) => live.users.current(submitter),
+    },
     visits: new Visits(limits, (address) => live.isTrusted(address)),
     attempts: new Attempts(limits),
     trusted: (address: string) => (live.isTrusted(address) ? household : undefined),

@@ -4,6 +4,7 @@ import { haltAt } from "../config/halt.ts";
 import { letterOf, reasonOf } from "../config/log.ts";
 import { field, joinMessage, type HeaderField } from "../mime/headers.ts";
 import { toCrlf } from "../mime/entity.ts";
+import { NOT_FOR_RECIPIENTS } from "../mime/payload.ts";
 import { accept, type Accepted } from "./accept.ts";
 import { noticeMail } from "./notice.ts";
 import type { Relay } from "./relay.ts";
@@ -90,7 +91,7 @@ async function passOn(
   id: string,
 ): Promise<void> {
   if (recipients.length === 0) return;
-  const fields = message.fields.filter(({ name }) => name !== "bcc" && name !== "return-path");
+  const fields = message.fields.filter(({ name }) => !NOT_FOR_RECIPIENTS.includes(name));
   await parts.relay.passOn(
     { ...submission, sender: submission.sender.address },
     recipients,

@@ -54,7 +54,7 @@ export interface Door {
 
 /** The doors of a gateway share them: what is counted is counted at all of them. */
 export interface DoorParts {
-  readonly users: Pick<Users, "authenticate">;
+  readonly users: Pick<Users, "authenticate" | "current">;
   readonly visits: Visits;
   readonly attempts: Attempts;
   /** Who needs no AUTH at this address: a mail server in front, for the gateway's own mailboxes. */
@@ -164,11 +164,10 @@ async function authenticate(parts: DoorParts, name: string, password: string, se
   return submitter;
 }
 
-/** Who proved to be somebody, else whom the network speaks for. @throws Fault `unauthenticated` */
-function submitterOf({ trusted }: DoorParts, session: SMTPServerSession): Submitter {
+/** Who proved to be somebody, as the users are now, else whom the network speaks for. @throws Fault `unauthenticated` */
+function submitterOf({ trusted, users }: DoorParts, session: SMTPServerSession): Submitter {
   const user: unknown = session.user;
-  if (user) return user as Submitter; // what onAuth above put there
-  const submitter = trusted(session.remoteAddress);
+  const submitter = user ? users.current(user as Submitter) : trusted(session.remoteAddress); // what onAuth above put there
   if (!submitter) throw new Fault("unauthenticated", "no user");
   return submitter;
 }

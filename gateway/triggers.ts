@@ -70,8 +70,10 @@ function expiryIn(value: string | undefined, now: Date): Date | undefined {
   const isTime = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)$/u.test(value);
   if (isDate || isTime) {
     const time = new Date(isDate ? `${value}T23:59:59Z` : value.toUpperCase());
-    const isSame = Number.isFinite(time.getTime()) && (!isDate || time.toISOString().startsWith(value)); // not February 30
-    if (!isSame || time <= now) throw wrong();
+    const day = value.slice(0, 10);
+    const midnight = new Date(`${day}T00:00:00Z`); // not February 30
+    if (!Number.isFinite(time.getTime()) || !Number.isFinite(midnight.getTime()) || !midnight.toISOString().startsWith(day) || time <= now)
+      throw wrong();
     return time;
   }
   if (!value.startsWith("+")) throw wrong();
@@ -92,8 +94,8 @@ function subjectIn(value: string | undefined): string | undefined {
   return text;
 }
 
-/** At the head of the Subject, also behind what clients put before an answer. */
-const KEYWORD = /^((?:(?:re|fwd?|aw|wg|sv|tr)(?:\[\d+\])?:[ \t]*)*)\[(registered|seal)\][ \t]*/iu;
+/** At the head of the Subject, also behind what clients of any language put before an answer: short words with a colon. */
+const KEYWORD = /^((?:\p{L}{1,8}(?:\[\d{1,4}\])?[ \t]*:[ \t]*){0,20})\[(registered|seal)\][ \t]*/iu;
 
 /** A Subject without keyword keeps its octets; one with a keyword in plain letters keeps the rest of them. */
 function keywordsIn(fields: readonly HeaderField[]): { keywords: ReadonlySet<string>; rest: readonly HeaderField[] } {
@@ -117,11 +119,12 @@ function keywordsIn(fields: readonly HeaderField[]): { keywords: ReadonlySet<str
   return { keywords, rest };
 }
 
-/** Whether one hides in encoded words, as clients write a Subject beyond ASCII. */
+/** Whether one hides in encoded words, on the next line, or behind characters that look like others or like nothing, as clients write them. */
 function withoutMore(item: HeaderField, strip: (text: string) => string): HeaderField {
-  const value = valueOf(item);
-  if (!value.includes("=?")) return item;
-  const shown = decodedWords(value);
+  const shown = decodedWords(valueOf(item))
+    .normalize("NFKC")
+    .replaceAll(/\p{Cf}/gu, "")
+    .trim();
   const left = strip(shown);
   return left === shown ? item : field("Subject", encodedWords(left));
 }

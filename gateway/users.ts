@@ -38,6 +38,8 @@ async function matches(password: string, hash: string): Promise<boolean> {
 export interface Submitter {
   readonly name: string;
   readonly identities: readonly Mailbox[];
+  /** The hash that the password was checked against; absent where no password was asked for. */
+  readonly proof?: string;
 }
 
 /** Whether the submitter may send as this mailbox. */
@@ -85,6 +87,12 @@ export class Users {
     }
   }
 
+  /** Somebody who proved to be a user before, perhaps of another configuration. @returns undefined where user or password are others now */
+  current({ name, proof }: Submitter): Submitter | undefined {
+    const submitter = this.#submitter(name);
+    return submitter?.proof === proof ? submitter : undefined;
+  }
+
   async #check(name: string, password: string): Promise<Submitter | undefined> {
     const user = this.#users.find((one) => one.name === name);
     const good = await matches(password, user?.password ?? (await this.#nobody));
@@ -93,6 +101,6 @@ export class Users {
 
   #submitter(name: string): Submitter | undefined {
     const user = this.#users.find((one) => one.name === name);
-    return user && { name: user.name, identities: user.identities };
+    return user && { name: user.name, identities: user.identities, proof: user.password };
   }
 }

@@ -19,8 +19,9 @@ import { whole, type Octets, type Pieces } from "./pieces.ts";
 
 /** Fields that go outside as the sender wrote them; everything else travels inside only (docs/protocol.md, section 2.1). */
 const OUTSIDE = ["from", "to", "cc", "date", "message-id"];
-/** Fields that belong to the way and not to the letter. */
-const NOT_CARRIED = ["bcc", "return-path", "hp-outer", "registered-mail-nonce"];
+/** Fields that no recipient may see (RFC 5322 §3.6.3, §3.6.6), or that belong to the way and not to the letter. */
+export const NOT_FOR_RECIPIENTS: readonly string[] = ["bcc", "resent-bcc", "return-path"];
+const NOT_CARRIED = [...NOT_FOR_RECIPIENTS, "hp-outer", "registered-mail-nonce"];
 const NONCE_FIELD = "Registered-Mail-Nonce";
 
 /** What is written behind a Content-Type that was there, and the whole field where there was none: restoring takes off exactly this. */

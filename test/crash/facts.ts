@@ -120,8 +120,8 @@ export class Observer {
   /** The sender's record of one mail. */
   register(messageId: string): RegisterEntry[] {
     const name = `${createHash("sha256").update(`${ALICE}\0${messageId}`).digest("hex")}.json`;
-    const text = quiet(() => readFileSync(join(this.#place.a.data, "letters", name), "utf8"), "");
-    return text === "" ? [] : entriesOf(JSON.parse(text) as Letter);
+    const path = join(this.#place.a.data, "letters", name);
+    return quiet(() => entriesOf(JSON.parse(readFileSync(path, "utf8")) as Letter), []); // a loss of power can leave a part of it, for a while
   }
 
   /** Files outside the mailboxes that hold this text, plain or in base64. */

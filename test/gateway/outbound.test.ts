@@ -199,6 +199,13 @@ describe("a message is refused in words a person can act on, and nothing is spoo
   });
 });
 
+test("an empty Message-ID does not stand beside the one that is added: nobody could open such a letter", async () => {
+  await office.send(LETTER.replace(/^Message-ID:.*$/mu, "Message-ID:"), [BOB]);
+  const [copy] = await office.copies();
+  expect(String(copy?.mail).match(/^Message-ID:/gmu)).toHaveLength(1);
+  expect(String(copy?.mail)).toMatch(/^Message-ID: <\w+@gateway\.a\.example>\r$/mu);
+});
+
 describe("recipients that the policy passes on", () => {
   const passed = (...addresses: string[]) => addresses.map((address) => recipientOf(address, "pass"));
 

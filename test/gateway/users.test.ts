@@ -1,5 +1,6 @@
 /** Users: scrypt hashes that differ, passwords in one form of Unicode, and the same trouble for an unknown name as for a wrong password. */
 import { beforeAll, describe, expect, test } from "@jest/globals";
+import type { User } from "../../config/schema.ts";
 import { Users, hashPassword, maySendAs } from "../../gateway/users.ts";
 import { parseMailbox } from "../../mime/address.ts";
 
@@ -25,7 +26,18 @@ test("two hashes of one password differ, so that nobody sees who has the same", 
 });
 
 test("name and password give the user and whom they may send as", async () => {
-  expect(await users.authenticate("alice", "alice-secret")).toEqual({ name: "alice", identities });
+  expect(await users.authenticate("alice", "alice-secret")).toMatchObject({ name: "alice", identities });
+});
+
+test("who logged in is who the users are now: another password, other identities or no such user count for open connections", async () => {
+  const alice = await users.authenticate("alice", "alice-secret");
+  if (!alice) throw new Error("not let in");
+  const next = (...list: User[]) => new Users(list).current(alice);
+  const proof = alice.proof ?? "";
+  expect(next({ name: "alice", password: proof, identities })).toEqual(alice);
+  expect(next({ name: "alice", password: proof, identities: [] })?.identities).toEqual([]);
+  expect(next({ name: "alice", password: await hashPassword("alice-secret"), identities })).toBeUndefined();
+  expect(next({ name: "zoë", password: proof, identities })).toBeUndefined();
 });
 
 test.each([

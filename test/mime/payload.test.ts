@@ -86,6 +86,7 @@ describe("plain delivery gives back exactly what was submitted", () => {
   test.each([
     ["Bcc, which no copy but its own may show", "Bcc: secret@c.example\r\n"],
     ["a folded Bcc", "Bcc: secret@c.example,\r\n secret@d.example\r\n"],
+    ["Resent-Bcc, which no recipient may see (RFC 5322 §3.6.6)", "Resent-Bcc: secret@c.example\r\n"],
     ["Return-Path, which is of the way", "Return-Path: <secret@c.example>\r\n"],
     ["HP-Outer of the sender, which would lie about our outside", "HP-Outer: Subject: secret\r\n"],
     ["a nonce of the sender", "Registered-Mail-Nonce: c2VjcmV0c2VjcmV0\r\n"],
