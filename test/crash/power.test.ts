@@ -69,7 +69,7 @@ test("a file that is cut off has its former end until it is synced, or not, and 
     writeFileSync(join(record, "done.jsonl"), "");
     found.add(await lost('await durable.cut("old", 2);', seed, "old"));
   }
-  expect([...found].toSorted()).toEqual(["be", "before"]);
+  expect(found).toEqual(new Set(["be", "before"]));
 }, 60_000);
 
 test("a name is the former one until the folder is synced", async () => {
