@@ -27,13 +27,13 @@ interface Desk {
   readonly identities: Identities;
 }
 
-/** Works as the gateway for the time of one command. */
+/** Works as the gateway for the time of one command, which takes the mailboxes' keys as they are: to enrol and renew them is the running gateway's. */
 export async function atDesk<T>(config: GatewayConfig, log: Log, signal: AbortSignal, work: (desk: Desk) => Promise<T>): Promise<T> {
   const { broker, revocations } = await openChannel(config, log, () => new Date());
   try {
     await revocations.refresh(broker, signal);
     const identities = new Identities(config, log);
-    await identities.prepare(broker, signal);
+    await identities.follow();
     return await work({ broker, identities });
   } finally {
     await broker.close();

@@ -51,7 +51,10 @@ export class Identities {
     if (!own) {
       throw new Fault("forbidden", "not a mailbox of this gateway", { advice: `${mailbox.address} is not a mailbox of this gateway.` });
     }
-    if (!own.identity) throw new Fault("unavailable", `${mailbox.address} has no certificates yet`);
+    if (!own.identity) {
+      const words = `${mailbox.address} is not enrolled: "kakitome gateway run" enrols it, and what hinders it stands in its log at "mailbox.not-enrolled"`;
+      throw new Fault("unavailable", words);
+    }
     return own.identity;
   }
 
