@@ -62,7 +62,9 @@ test("a letter of a mailbox that is enrolled is sealed, asked after and recalled
 test("the other one is named with where to look, at once, and nothing is made for it", async () => {
   await expect(seal(CAROL, "two")).rejects.toMatchObject({
     code: "unavailable",
-    message: expect.stringMatching(/^carol@out-of-scope\.example is not enrolled: "kakitome gateway run" enrols it.*mailbox\.not-enrolled/u),
+    message: expect.stringMatching(
+      /^carol@out-of-scope\.example is not enrolled: "kakitome gateway run" enrols it.*mailbox\.not-enrolled/u,
+    ),
   });
 });
 
