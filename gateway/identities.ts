@@ -74,7 +74,11 @@ export class Identities {
         if (signal.aborted) return;
         try {
           await this.#takePlace(own.mailbox);
-          own.identity = (await this.#load(own.mailbox)) ?? (await this.#enrol(own.mailbox, broker, signal));
+          own.identity = await this.#load(own.mailbox);
+          if (own.identity) return;
+          own.identity = await this.#enrol(own.mailbox, broker, signal);
+          this.#log.info({ event: "mailbox.enrolled", step: "S0", mailbox: own.mailbox.address.address }); // and it can send
+          this.#changed(own.mailbox.address.address);
         } catch (thrown) {
           this.#complain("mailbox.not-enrolled", own, thrown);
           waiting++;
@@ -155,8 +159,6 @@ export class Identities {
     const { signing, encryption } = await broker.enrolMailbox({ ...mailbox, signingKey, encryptionKey }, signal);
     await put(this.#path(mailbox, KEY_FILES.encryption), encryption.pem);
     await put(this.#path(mailbox, KEY_FILES.signing), signing.pem);
-    this.#log.info({ event: "mailbox.enrolled", step: "S0", mailbox: mailbox.address.address });
-    this.#changed(mailbox.address.address);
     const openers = [{ key: encryptionKey, certificate: encryption }, ...(await this.#former(mailbox))];
     return { signer: { key: signingKey, certificate: signing }, openers };
   }
