@@ -41,6 +41,7 @@ describe("mail of the corpora", () => {
 
   corpusTest("comes back from a payload byte for byte", () => {
     const changed = mails().filter(({ bytes }) => {
+      if (bytes.includes(0)) return false; // the door takes no such mail
       const message = withOurNames(bytes);
       return !restore(parsePayload(payloadOf(message)), Buffer.alloc(0), "plain", []).equals(message);
     });
