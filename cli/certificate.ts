@@ -45,6 +45,6 @@ export function addCertificate(program: Command): void {
     .argument("<fingerprint>", "SHA-256 in hex, all of it")
     .action(async (fingerprint: string, { config, json }: Options) => {
       const approved = await learned(config).approve(fingerprint);
-      say(json, facts(approved), [`approved: ${line(approved)}`, "Restart the gateway to let it count."]);
+      say(json, facts(approved), [`approved: ${line(approved)}`, "In a gateway that runs it counts after kakitome reload."]);
     });
 }

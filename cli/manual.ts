@@ -6,7 +6,8 @@ const EXIT_CODES: readonly (readonly [number, string])[] = [
   [0, "Done. Long-running commands: ended by SIGTERM or SIGINT after everything was put away."],
   [1, "Not done; one line on standard error says what, where, and how to mend it. verify: the proof does not hold."],
   [2, "The command line cannot be understood; nothing was done."],
-  [3, "recall only: it was too late for a recipient."],
+  [3, "recall: too late for a recipient, or sent without a session. reload: something waits for a restart. readyz: not ready."],
+  [4, "readyz: no answer."],
 ];
 
 const FILES: readonly (readonly [string, string])[] = [

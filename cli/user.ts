@@ -48,7 +48,7 @@ export function addUser(program: Command): void {
       say(
         json,
         { user: name, identities, isNew: at < 0 },
-        `${name} may send as ${identities.join(", ")}. Restart the gateway to let it in.`,
+        `${name} may send as ${identities.join(", ")}. A gateway that runs lets it in after kakitome reload.`,
       );
     });
 }

@@ -89,6 +89,7 @@ describe("the files", () => {
 });
 
 const suite = canRunPostfix ? describe : describe.skip;
+if (!canRunPostfix) console.log("skipped: Postfix runs as root only");
 
 suite("the commands", () => {
   let place: string;
