@@ -14,7 +14,6 @@ import {
 } from "../broker/main.ts";
 import { isWorker } from "../config/worker.ts";
 import { stopRequested } from "../config/lifecycle.ts";
-import { loadBroker } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
 import { reloadOnHangup } from "../config/reload.ts";
 import { REVOCATION_REASONS, type RevocationReason } from "../mime/crl.ts";
@@ -22,6 +21,7 @@ import { Fault } from "../mime/fault.ts";
 import { addOverview } from "./overview.ts";
 import { addRotate } from "./rotate.ts";
 import { say } from "./say.ts";
+import { asBroker } from "./service.ts";
 
 const UNOPENED =
   "letters that were not opened when the copy was made, and may have been opened since: erase (their senders have to send again) or release-again (a key can be given out a second time)";
@@ -55,9 +55,9 @@ export function addBroker(program: Command): void {
     .action(async ({ config }: { config: string }) => {
       const log = createLog();
       if (isWorker()) return runWorker(log);
-      const loaded = loadBroker(config);
+      const loaded = asBroker(config);
       const starting = startBroker(loaded, log);
-      const done = reloadOnHangup(loaded.data, log, starting, async () => (await starting).reload(loadBroker(config)));
+      const done = reloadOnHangup(loaded.data, log, starting, async () => (await starting).reload(asBroker(config)));
       const running = await starting;
       await stopRequested();
       done();
@@ -70,7 +70,7 @@ export function addBroker(program: Command): void {
     .requiredOption("--for <address-or-domain...>", "what the gateway may act for; may be given again")
     .option("--json", "one JSON line")
     .action(async ({ config: file, for: entries, json }: { config: string; for: string[]; json?: boolean }) => {
-      const config = loadBroker(file);
+      const config = asBroker(file);
       const { token, expiresAt } = await inviteGateway(config, entries, new Date());
       const { fingerprint } = rootOf(config);
       if (json) console.log(JSON.stringify({ broker: config.url, fingerprint, token, expiresAt: expiresAt.toISOString(), for: entries }));
@@ -92,7 +92,7 @@ export function addBroker(program: Command): void {
     )
     .option("--json", "one JSON document")
     .action(async ({ config, reason, json, ...named }: RevokeOptions) => {
-      const revoked = await revokeAt(loadBroker(config), revocableIn(named), reason, new Date());
+      const revoked = await revokeAt(asBroker(config), revocableIn(named), reason, new Date());
       const list = revoked.map(({ name, subject, at }) => ({ name, subject, since: new Date(at).toISOString() }));
       say(
         json,
@@ -107,7 +107,7 @@ export function addBroker(program: Command): void {
     .option("--config <file>", "configuration", "broker.yaml")
     .option("--json", "one JSON document")
     .action(async (file: string, { config, json }: { config: string; json?: true }) => {
-      const count = await backupTable(loadBroker(config), file, new Date());
+      const count = await backupTable(asBroker(config), file, new Date());
       say(
         json,
         { file, entries: count },
@@ -125,7 +125,7 @@ export function addBroker(program: Command): void {
     .action(async (file: string | undefined, options: { config: string; inPlace?: true; unopened: Unopened; json?: true }) => {
       const { config, inPlace, unopened, json } = options;
       if ((file === undefined) !== (inPlace === true)) throw new Fault("malformed", "name either a backup or --in-place");
-      const { erased } = await restoreTable(loadBroker(config), file, unopened, new Date());
+      const { erased } = await restoreTable(asBroker(config), file, unopened, new Date());
       say(
         json,
         { restored: true, erased },
@@ -140,7 +140,7 @@ export function addBroker(program: Command): void {
     .option("--config <file>", "configuration", "broker.yaml")
     .option("--json", "one JSON document")
     .action(async ({ config, json }: { config: string; json?: true }) => {
-      const { entries, broken } = await verifyAudit(loadBroker(config));
+      const { entries, broken } = await verifyAudit(asBroker(config));
       const verdict = broken.length === 0 ? `The chain holds: ${entries} entries.` : `The chain does not hold. ${entries} entries.`;
       const words = [...broken.map(({ log, n, what }) => `Log ${log}: entry ${n} is ${what}.`), verdict];
       say(json, { holds: broken.length === 0, entries, broken }, words);

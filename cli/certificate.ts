@@ -1,12 +1,12 @@
 /** `kakitome certificate learn|list|approve`: certificates of recipients who are not enrolled, taken from mail that they signed. */
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
-import { loadGateway } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
 import { Learned } from "../gateway/main.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { toCrlf } from "../mime/entity.ts";
 import { say } from "./say.ts";
+import { asGateway } from "./service.ts";
 
 const line = ({ fingerprint, mailboxes, notAfter }: Certificate): string =>
   `${fingerprint}  ${mailboxes.join(" ")}  until ${notAfter.toISOString()}`;
@@ -20,7 +20,7 @@ interface Options {
 
 export function addCertificate(program: Command): void {
   const certificate = program.command("certificate").description("certificates of recipients who are not enrolled");
-  const learned = (config: string): Learned => new Learned(loadGateway(config), createLog(process.stderr));
+  const learned = (config: string): Learned => new Learned(asGateway(config), createLog(process.stderr));
   const add = (name: string, description: string): Command =>
     certificate
       .command(name)
@@ -30,7 +30,8 @@ export function addCertificate(program: Command): void {
   add("learn", "take the certificate out of a mail that its owner signed; it waits for approval")
     .argument("<mail>", "the signed mail (.eml)")
     .action(async (file: string, { config, json }: Options) => {
-      const found = await learned(config).learn(toCrlf(readFileSync(file)));
+      const mail = toCrlf(readFileSync(file));
+      const found = await learned(config).learn(mail);
       say(json, facts(found), line(found));
     });
   add("list", "what waits for approval").action(async ({ config, json }: Options) => {

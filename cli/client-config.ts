@@ -1,8 +1,8 @@
 /** `kakitome client-config`: the settings of a mailbox for a mail client, as a file that it reads or as lines to type in. */
 import { Argument, type Command } from "commander";
-import { loadGateway } from "../config/load.ts";
 import { CLIENT_FORMATS, settingsFor } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
+import { asGateway } from "./service.ts";
 
 const CLIENTS = {
   thunderbird: CLIENT_FORMATS.autoconfig,
@@ -25,7 +25,7 @@ export function addClientConfig(program: Command): void {
     .option("--config <file>", "the gateway's configuration", "gateway.yaml")
     .option("--json", "the settings as one JSON document")
     .action((client: keyof typeof CLIENTS, address: string, { config, json }: { config: string; json?: true }) => {
-      const settings = settingsFor(loadGateway(config), parseMailbox(address));
+      const settings = settingsFor(asGateway(config), parseMailbox(address));
       process.stdout.write(json ? `${JSON.stringify(settings, null, 2)}\n` : CLIENTS[client](settings));
     });
 }

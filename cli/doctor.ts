@@ -2,11 +2,11 @@
 import type { Command } from "commander";
 import { examineBroker } from "../broker/main.ts";
 import { Examination, type Finding } from "../config/findings.ts";
-import { loadEither } from "../config/load.ts";
 import { duration } from "../config/units.ts";
 import { examineGateway, sendTest } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
+import { asEither } from "./service.ts";
 
 interface Options {
   config: string;
@@ -44,9 +44,9 @@ export function addDoctor(program: Command): void {
 }
 
 /** The configuration; each of its mistakes is a finding. */
-async function load(file: string, to: Examination): Promise<ReturnType<typeof loadEither> | undefined> {
+async function load(file: string, to: Examination): Promise<ReturnType<typeof asEither> | undefined> {
   try {
-    const loaded = loadEither(file);
+    const loaded = asEither(file);
     await to.look("config", file, "", () => `a valid configuration of a ${loaded.kind}`);
     return loaded;
   } catch (thrown) {

@@ -2,11 +2,11 @@
 import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
-import { loadGateway } from "../config/load.ts";
 import { enrol, enrolledAs } from "../gateway/main.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
+import { asGateway } from "./service.ts";
 
 interface Options {
   readonly config: string;
@@ -57,7 +57,7 @@ export function addEnrol(program: Command): void {
 
 /** A list can be given again after its mistakes are mended: what is enrolled stays so. */
 async function known(file: string): Promise<Enrolled | undefined> {
-  const config = loadGateway(file);
+  const config = asGateway(file);
   const certificate = await enrolledAs(config);
   return certificate && { ...enrolled(file, config, certificate), already: true };
 }
@@ -67,7 +67,7 @@ function enrolled(file: string, { name, broker }: GatewayConfig, { notAfter }: C
 }
 
 async function enrolOne(file: string, token: string, { broker, fingerprint }: Options): Promise<Enrolled> {
-  const config = loadGateway(file);
+  const config = asGateway(file);
   if (broker !== undefined && new URL(broker).origin !== config.broker.url) {
     throw new Fault("malformed", `${file} names the broker ${config.broker.url}, not ${broker}`);
   }

@@ -1,9 +1,9 @@
 /** `kakitome seal` and `kakitome open`: filters from standard input to standard output, with the gateway's configuration. */
 import type { Command } from "commander";
-import { loadGateway } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
 import { openFilter, sealFilter } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
+import { asGateway } from "./service.ts";
 
 const LONGEST_MS = 120_000;
 
@@ -32,7 +32,7 @@ export function addFilters(program: Command): void {
     .option("--config <file>", "the gateway's configuration", "gateway.yaml")
     .action(async (options: { from: string; to: string; config: string }) => {
       const order = { message: await readInput(), sender: parseMailbox(options.from), recipient: parseMailbox(options.to), handOver };
-      await sealFilter(loadGateway(options.config), order, log(), AbortSignal.timeout(LONGEST_MS));
+      await sealFilter(asGateway(options.config), order, log(), AbortSignal.timeout(LONGEST_MS));
     });
   program
     .command("open")
@@ -41,6 +41,6 @@ export function addFilters(program: Command): void {
     .option("--config <file>", "the gateway's configuration", "gateway.yaml")
     .action(async (options: { for: string; config: string }) => {
       const order = { mail: await readInput(), recipient: parseMailbox(options.for), handOver };
-      await openFilter(loadGateway(options.config), order, log(), AbortSignal.timeout(LONGEST_MS));
+      await openFilter(asGateway(options.config), order, log(), AbortSignal.timeout(LONGEST_MS));
     });
 }

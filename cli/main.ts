@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The command `kakitome`: one subcommand a file; a fault is one line on standard error and exit code 1. */
 import { Command, CommanderError } from "commander";
+import { actingAs } from "../config/owner.ts";
 import { Fault } from "../mime/fault.ts";
 import { addCompletion } from "./completion.ts";
 
@@ -45,7 +46,15 @@ try {
   else {
     const fault = Fault.from(thrown);
     console.error(fault.code === "malformed" ? fault.message : `kakitome: ${fault.advice ?? fault.message}`);
-    if (fault.code === "internal" && thrown instanceof Error) console.error(thrown.stack);
+    const user = actingAs();
+    if (user !== undefined && isOfRights(thrown)) console.error(`kakitome: this command acted as the user ${user}`);
+    else if (fault.code === "internal" && thrown instanceof Error) console.error(thrown.stack);
     process.exitCode = 1;
   }
+}
+
+/** Whether the system's refusal of a file or port is behind what was thrown. */
+function isOfRights(thrown: unknown): boolean {
+  if (!(thrown instanceof Error)) return false;
+  return ("code" in thrown && (thrown.code === "EACCES" || thrown.code === "EPERM")) || isOfRights(thrown.cause);
 }

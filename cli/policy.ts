@@ -1,11 +1,11 @@
 /** `kakitome policy explain`: what the policy does with a mail for each recipient, and why; nothing is sent (docs/policy.md). */
 import { readFileSync } from "node:fs";
 import { Option, type Command } from "commander";
-import { loadGateway } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
 import { explainPolicy } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { toCrlf } from "../mime/entity.ts";
+import { asGateway } from "./service.ts";
 
 interface Options {
   config: string;
@@ -45,7 +45,7 @@ export function addPolicy(program: Command): void {
         assume,
       };
       const log = createLog({ write: () => undefined });
-      const explained = await explainPolicy(loadGateway(config), question, log, new AbortController().signal);
+      const explained = await explainPolicy(asGateway(config), question, log, new AbortController().signal);
       if (json) return console.log(JSON.stringify(explained, null, 2));
       for (const { recipient, action, at, because, ...details } of explained) {
         console.log(`${recipient}: ${action}, decided at ${at}`);

@@ -2,9 +2,9 @@
 import type { Command } from "commander";
 import { setTimeout as pause } from "node:timers/promises";
 import { askReadiness, type HealthPlace, type Readiness } from "../config/health.ts";
-import { loadEither } from "../config/load.ts";
 import { duration } from "../config/units.ts";
 import { Fault } from "../mime/fault.ts";
+import { asEither } from "./service.ts";
 
 const NOT_READY = 3;
 const NO_ANSWER = 4;
@@ -21,7 +21,7 @@ export function addReadyz(program: Command): void {
     .option("--wait <time>", "ask again until it is ready, so long at the most", "0s")
     .option("--json", "what /readyz answers")
     .action(async ({ config: file, wait, json }: { config: string; wait: string; json?: boolean }) => {
-      const { health } = loadEither(file).config;
+      const { health } = asEither(file).config;
       if (!health) {
         const advice = `${file} has no health listener: write health: { listen: "127.0.0.1:9464" } and restart`;
         throw new Fault("malformed", advice, { advice });

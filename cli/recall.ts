@@ -1,10 +1,10 @@
 /** `kakitome recall`: takes a letter back that was sent here. Exit code 0: nobody can open it; 3: it was too late for somebody; 1: not done. */
 import type { Command } from "commander";
-import { loadGateway } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
 import { recallHere, recallWords } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
+import { asGateway } from "./service.ts";
 
 const TOO_LATE = 3;
 
@@ -20,7 +20,7 @@ export function addRecall(program: Command): void {
       const messageId = given.startsWith("<") ? given : `<${given}>`;
       const order = { messageId, to: to === undefined ? undefined : parseMailbox(to) };
       const log = createLog({ write: () => undefined });
-      const outcomes = await recallHere(loadGateway(config), order, log, new AbortController().signal);
+      const outcomes = await recallHere(asGateway(config), order, log, new AbortController().signal);
       if (!outcomes)
         throw new Fault("session-gone", "", { advice: `no letter ${messageId}${to === undefined ? "" : ` to ${to}`} was sent here` });
       if (json) console.log(JSON.stringify(outcomes, null, 2));

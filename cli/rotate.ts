@@ -1,12 +1,12 @@
 /** `kakitome broker rotate root|server|signing|session|master`: new keys and certificates of the broker's own, while it runs (docs/operations.md). */
 import type { Command } from "commander";
 import { announce, retireNow, rotateKey, rotateMasterKey, useNext, type Retirement } from "../broker/main.ts";
-import { loadBroker } from "../config/load.ts";
 import { isLocked } from "../config/lock.ts";
 import { requestReload } from "../config/reload.ts";
 import type { BrokerConfig } from "../config/schema.ts";
 import { Fault } from "../mime/fault.ts";
 import { say } from "./say.ts";
+import { asBroker } from "./service.ts";
 
 const RELOAD_MS = 30_000;
 
@@ -50,7 +50,7 @@ export function addRotate(broker: Command): void {
     .action((options: RootOptions) => root(options));
   for (const [which, what] of Object.entries(PAIRS) as [keyof typeof PAIRS, string][]) {
     add(which, what).action(async ({ config: file, json }: { config: string; json?: true }) => {
-      const config = loadBroker(file);
+      const config = asBroker(file);
       const { fingerprint, notAfter } = await rotateKey(config, which, new Date());
       const until = notAfter.toISOString();
       say(json, { fingerprint, notAfter: until }, [`New ${which} key ${fingerprint}, until ${until}.`, await takenOver(config.data, file)]);
@@ -58,7 +58,7 @@ export function addRotate(broker: Command): void {
   }
   add("master", "make a new master key, which the running broker takes over by itself").action(
     ({ config, json }: { config: string; json?: true }) => {
-      const former = rotateMasterKey(loadBroker(config));
+      const former = rotateMasterKey(asBroker(config));
       say(json, { former }, [
         `The former key is ${former}. Remove it when the last letter that was declared before has ended and its receipt is mailed.`,
         "Other brokers on the same table need master.key and the former one too; copy both to them now.",
@@ -69,7 +69,7 @@ export function addRotate(broker: Command): void {
 
 async function root({ config: file, use, now: atOnce, retire, json }: RootOptions): Promise<void> {
   if ((use && retire) || (atOnce && !use)) throw new Fault("malformed", "name one of --use and --retire; --now goes with --use");
-  const config = loadBroker(file);
+  const config = asBroker(file);
   if (retire) return retireFormer(config, file, json);
   if (use) {
     const { fingerprint, notAfter } = await useNext(config, atOnce === true, new Date());

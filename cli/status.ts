@@ -1,10 +1,10 @@
 /** `kakitome status`: letters that were sent and what came of them, and letters that could not be opened. */
 import type { Command } from "commander";
-import { loadGateway } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
 import { askBroker, readStatus, type Status } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
+import { asGateway } from "./service.ts";
 
 interface Options {
   config: string;
@@ -26,7 +26,7 @@ export function addStatus(program: Command): void {
     .option("--json", "one JSON document")
     .action(async (given: string | undefined, { config: file, to, since, broker, json }: Options) => {
       const messageId = given === undefined || given.startsWith("<") ? given : `<${given}>`;
-      const config = loadGateway(file);
+      const config = asGateway(file);
       const wanted = { messageId, to: to === undefined ? undefined : parseMailbox(to).key, since: timeOf(since) };
       const found = await readStatus(config, wanted);
       if (messageId !== undefined && found.sent.length === 0)
