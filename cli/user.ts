@@ -1,10 +1,10 @@
 /** `kakitome user add`: a user who may submit mail, with a scrypt hash in the gateway's configuration. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline/promises";
 import type { Command } from "commander";
 import { isSeq, parseDocument } from "yaml";
-import { loadGateway } from "../config/load.ts";
-import { hashPassword } from "../gateway/main.ts";
+import { checkGateway, loadGateway } from "../config/load.ts";
+import { hashPassword, replaceDurably } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { say } from "./say.ts";
@@ -43,8 +43,9 @@ export function addUser(program: Command): void {
       if (at >= 0) document.setIn(["users", at], document.createNode(user));
       else if (isSeq(users)) users.add(document.createNode(user));
       else document.set("users", document.createNode([user]));
-      writeFileSync(file, document.toString());
-      loadGateway(file);
+      const text = document.toString();
+      checkGateway(file, text);
+      await replaceDurably(file, Buffer.from(text));
       say(
         json,
         { user: name, identities, isNew: at < 0 },

@@ -1,5 +1,16 @@
 /** The command as an administrator meets it: exit codes, words on the right stream, and files that are changed only when all is well. */
-import { readFileSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { loadGateway } from "../../config/load.ts";
@@ -111,6 +122,23 @@ describe("user add", () => {
     expect(status).toBe(1);
     expect(stderr).toMatch(words);
     expect(readFileSync(gateway, "utf8")).toBe(GATEWAY);
+  });
+
+  test("never leaves half a file: the new one takes the place of the former, behind a symbolic link too, with its mode and owner", () => {
+    const [target, former] = [join(folder, "etc", "real.yaml"), join(folder, "former.yaml")];
+    mkdirSync(join(folder, "etc"));
+    renameSync(gateway, target);
+    symlinkSync(join("etc", "real.yaml"), gateway);
+    linkSync(target, former);
+    const isRoot = process.getuid?.() === 0;
+    if (isRoot) chownSync(target, 12_345, 12_346);
+    expect(add("alice", "alice@a.example", "alice-secret\n").status).toBe(0);
+    expect(readFileSync(former, "utf8")).toBe(GATEWAY); // not a byte was written over it
+    expect(readlinkSync(gateway)).toBe(join("etc", "real.yaml"));
+    expect(loadGateway(target).users.map(({ name }) => name)).toEqual(["alice"]);
+    expect(statSync(target).mode & 0o7777).toBe(0o640);
+    if (isRoot) expect(statSync(target)).toMatchObject({ uid: 12_345, gid: 12_346 });
+    expect(readdirSync(join(folder, "etc"))).toEqual(["real.yaml"]);
   });
 
   test("does not write into a file with mistakes", () => {
