@@ -8,6 +8,7 @@ import { checkGateway } from "../config/load.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { ask } from "./ask.ts";
+import { hostPort, type HostPort } from "./host-port.ts";
 import { serviceSteps, writeUnit } from "./unit.ts";
 
 interface Options {
@@ -90,17 +91,6 @@ async function complete(options: Options): Promise<Order> {
     .filter(Boolean)
     .map((text) => parseMailbox(text).address);
   return { name: host, broker: url, mailboxes, imap: hostPort("--imap", imapAt), relay: hostPort("--relay", relayAt) };
-}
-
-interface HostPort {
-  readonly host: string;
-  readonly port: number;
-}
-
-function hostPort(flag: string, text: string): HostPort {
-  const [, host, port] = /^\[?(.+?)\]?:(\d{1,5})$/u.exec(text) ?? [];
-  if (!host || !port) throw new Fault("malformed", `${flag} ${text}: write host:port`);
-  return { host, port: Number(port) };
 }
 
 /** The example with these answers in it: every other setting stays where it is explained. */

@@ -6,6 +6,7 @@ import { stringify } from "yaml";
 import { initBroker } from "../broker/main.ts";
 import { checkBroker } from "../config/load.ts";
 import { Fault } from "../mime/fault.ts";
+import { hostPort } from "./host-port.ts";
 import { addInitGateway } from "./init-gateway.ts";
 import { say } from "./say.ts";
 import { serviceSteps, writeUnit } from "./unit.ts";
@@ -36,15 +37,14 @@ export function addInit(program: Command): void {
     .action(async (options: Options) => {
       const folder = resolve(options.dir);
       const file = join(folder, "broker.yaml");
-      const [, host, port] = /^(.+):(\d+)$/u.exec(options.relay) ?? [];
-      if (!host || !port) throw new Fault("malformed", `--relay ${options.relay}: write host:port`);
+      const relay = hostPort("--relay", options.relay);
       const url = URL.canParse(options.url) ? new URL(options.url) : undefined;
       const config = {
         url: options.url,
         listen: options.listen ?? `0.0.0.0:${url?.port || 443}`,
         data: "data",
         table: "embedded",
-        receipts: { from: options.receiptsFrom, relay: { host, port: Number(port), tls: options.relayTls } },
+        receipts: { from: options.receiptsFrom, relay: { ...relay, tls: options.relayTls } },
       };
       const head = "# Made by kakitome init broker. Every further setting is explained in config/broker.example.yaml.\n";
       const checked = checkBroker(file, head + stringify(config)); // before anything is made

@@ -66,6 +66,12 @@ test("behind Postfix it stands as the page says", () => {
   expect(said).toContain("docs/install-postfix.md");
 });
 
+test("takes IPv6 servers in brackets", () => {
+  must(["init", "gateway", "--dir", folder, ...FIXED.slice(0, -1), "[2001:db8::1]:993", ...MAILBOXES, "--relay", "[::1]:587"]);
+  const { mailboxes, relay } = loadGateway(join(folder, "gateway.yaml"));
+  expect([mailboxes[0]?.imap?.host, relay?.host]).toEqual(["2001:db8::1", "::1"]);
+});
+
 test("a second time changes nothing", () => {
   must(order("--relay", "mail.a.example:587"));
   const before = readFileSync(join(folder, "door.key.pem"), "utf8");

@@ -5,6 +5,7 @@ import { beforeEach, expect, test } from "@jest/globals";
 import { Command, CommanderError } from "commander";
 import { stringify } from "yaml";
 import { addInit } from "../../cli/init.ts";
+import { loadBroker } from "../../config/load.ts";
 import { Fault } from "../../mime/fault.ts";
 import { freePort } from "../servers/ports.ts";
 import { temporaryFolder } from "../servers/process.ts";
@@ -35,6 +36,11 @@ test("init writes a configuration that loads, and where to go from there", () =>
   expect(status).toBe(0);
   expect(stdout).toMatch(/^Fingerprint: {3}[0-9a-f]{64}$/mu);
   expect(kakitome(["config", "check", join(folder, "broker", "broker.yaml")]).status).toBe(0);
+});
+
+test("init writes the host of a relay without the brackets of IPv6", () => {
+  expect(init(...good().slice(0, -1), "[::1]:587").status).toBe(0);
+  expect(loadBroker(join(folder, "broker", "broker.yaml")).receipts.relay).toMatchObject({ host: "::1", port: 587 });
 });
 
 test("init twice refuses and changes nothing", () => {
