@@ -1,11 +1,11 @@
 /** `kakitome certificate learn|list|approve`: certificates of recipients who are not enrolled, taken from mail that they signed. */
-import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { loadGateway } from "../config/load.ts";
 import { createLog } from "../config/log.ts";
 import { Learned } from "../gateway/main.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { toCrlf } from "../mime/entity.ts";
+import { contentOf } from "./given.ts";
 import { say } from "./say.ts";
 
 const line = ({ fingerprint, mailboxes, notAfter }: Certificate): string =>
@@ -30,7 +30,7 @@ export function addCertificate(program: Command): void {
   add("learn", "take the certificate out of a mail that its owner signed; it waits for approval")
     .argument("<mail>", "the signed mail (.eml)")
     .action(async (file: string, { config, json }: Options) => {
-      const found = await learned(config).learn(toCrlf(readFileSync(file)));
+      const found = await learned(config).learn(toCrlf(contentOf(file)));
       say(json, facts(found), line(found));
     });
   add("list", "what waits for approval").action(async ({ config, json }: Options) => {

@@ -1,5 +1,4 @@
 /** `kakitome enrol`: trades a one-time token for the gateway's channel certificate (S0); `--all` does so for a list of gateways. */
-import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
 import { loadGateway } from "../config/load.ts";
@@ -7,6 +6,7 @@ import { enrol, enrolledAs } from "../gateway/main.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
+import { contentOf } from "./given.ts";
 
 interface Options {
   readonly config: string;
@@ -68,6 +68,8 @@ function enrolled(file: string, { name, broker }: GatewayConfig, { notAfter }: C
 
 async function enrolOne(file: string, token: string, { broker, fingerprint }: Options): Promise<Enrolled> {
   const config = loadGateway(file);
+  if (broker !== undefined && !URL.canParse(broker))
+    throw new Fault("malformed", `--broker ${broker}: write an address such as https://broker.example:8443`);
   if (broker !== undefined && new URL(broker).origin !== config.broker.url) {
     throw new Fault("malformed", `${file} names the broker ${config.broker.url}, not ${broker}`);
   }
@@ -82,19 +84,11 @@ function report(one: Enrolled, { json }: Options): void {
 
 /** Configurations and tokens; paths are counted from the list. @throws Fault `malformed` with the line, or that there is no such file */
 function pairsIn(list: string): [config: string, token: string][] {
-  const lines = textOf(list).split("\n");
+  const lines = contentOf(list).toString().split("\n");
   return lines.flatMap((line, at): [string, string][] => {
     if (/^\s*(?:#|$)/u.test(line)) return [];
     const [, config, token] = /^\s*(\S.*?)\s+([\w-]+)\s*$/u.exec(line) ?? [];
     if (!config || !token) throw new Fault("malformed", `${list}:${at + 1}: write a configuration, a space and its token`);
     return [[resolve(dirname(list), config), token]];
   });
-}
-
-function textOf(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (cause) {
-    throw new Fault("malformed", `${path} cannot be read`, { cause });
-  }
 }

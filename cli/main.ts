@@ -33,7 +33,8 @@ const program = new Command("kakitome")
   .exitOverride()
   .showHelpAfterError("(try: kakitome --help)");
 
-const wanted = SUBCOMMANDS[process.argv[2] ?? ""];
+const [, , named = ""] = process.argv;
+const wanted = Object.hasOwn(SUBCOMMANDS, named) ? SUBCOMMANDS[named] : undefined;
 const loading = wanted ? [wanted()] : Object.values(SUBCOMMANDS).map((load) => load());
 for (const add of new Set(await Promise.all(loading))) add(program);
 addCompletion(program);
@@ -45,7 +46,7 @@ try {
   else {
     const fault = Fault.from(thrown);
     console.error(fault.code === "malformed" ? fault.message : `kakitome: ${fault.advice ?? fault.message}`);
-    if (fault.code === "internal" && thrown instanceof Error) console.error(thrown.stack);
+    if (fault.code === "internal" && thrown instanceof Error && !("syscall" in thrown)) console.error(thrown.stack); // the system's errors say it all
     process.exitCode = 1;
   }
 }
