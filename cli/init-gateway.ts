@@ -90,6 +90,7 @@ async function complete(options: Options): Promise<Order> {
     .split(/[\s,]+/u)
     .filter(Boolean)
     .map((text) => parseMailbox(text).address);
+  if (mailboxes.length === 0) throw new Fault("malformed", "--mailbox: write an address"); // or the example's would be taken
   return { name: host, broker: url, mailboxes, imap: hostPort("--imap", imapAt), relay: hostPort("--relay", relayAt) };
 }
 

@@ -96,6 +96,11 @@ describe("says in one line what is wrong, and makes nothing:", () => {
     ["a next hop without a port", () => order("--relay", "mail.a.example"), /--relay mail\.a\.example: write host:port/u],
     ["a broker without TLS", () => [...without("--broker"), "--broker", "http://b.example", "--relay", "m.a.example:25"], /https/u],
     ["no mail address", () => [...order("--relay", "m.a.example:25"), "--mailbox", "carol"], /carol/u],
+    [
+      "an empty mail address",
+      () => [...without("--mailbox"), "--relay", "m.a.example:25", "--mailbox", ""],
+      /--mailbox: write an address/u,
+    ],
     ["a certificate without its key", () => order("--relay", "m.a.example:25", "--certificate", "x.pem"), /belong together/u],
   ])("%s", (_why, args, words) => {
     const { status, stderr } = kakitome(args());
