@@ -4,15 +4,17 @@ import type { Command } from "commander";
 import { loadGateway } from "../config/load.ts";
 import { enrol, enrolledAs } from "../gateway/main.ts";
 import type { GatewayConfig } from "../config/schema.ts";
+import { readSecret } from "../config/secrets.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
-import { contentOf } from "./given.ts";
+import { contentOf, firstLine } from "./given.ts";
 
 interface Options {
   readonly config: string;
   readonly broker?: string;
   readonly fingerprint: string;
   readonly token?: string;
+  readonly tokenFile?: string;
   readonly all?: string;
   readonly json?: true;
 }
@@ -33,12 +35,17 @@ export function addEnrol(program: Command): void {
     .option("--config <file>", "the gateway's configuration", "gateway.yaml")
     .option("--broker <url>", "must be the broker of the configuration")
     .requiredOption("--fingerprint <hex>", "SHA-256 of the broker's root, from its operator")
-    .option("--token <token>", "one-time token, from the broker's operator")
-    .option("--all <list>", "instead of --config and --token: a file whose lines are a configuration, white space and its token")
+    .option(
+      "--token <token>",
+      "one-time token, from the broker's operator; other users of this machine can read it as long as the command runs",
+    )
+    .option("--token-file <file>", "instead of --token: a file of mode 600 with the token, or - for the first line of standard input")
+    .option("--all <list>", "instead of --config and a token: a file whose lines are a configuration, white space and its token")
     .option("--json", "one JSON line for each gateway")
     .action(async (options: Options) => {
-      if ((options.token === undefined) === (options.all === undefined)) throw new Fault("malformed", "name either --token or --all");
-      if (options.all === undefined) return report(await enrolOne(options.config, options.token ?? "", options), options);
+      const named = [options.token, options.tokenFile, options.all].filter((one) => one !== undefined);
+      if (named.length !== 1) throw new Fault("malformed", "name one of --token, --token-file and --all");
+      if (options.all === undefined) return report(await enrolOne(options.config, await tokenOf(options), options), options);
       let failed = 0;
       for (const [config, token] of pairsIn(options.all)) {
         try {
@@ -53,6 +60,15 @@ export function addEnrol(program: Command): void {
       }
       if (failed > 0) process.exitCode = 1;
     });
+}
+
+/** @throws Fault `malformed`: there is none in the file or on standard input, or the file is open to others */
+async function tokenOf({ token, tokenFile = "" }: Options): Promise<string> {
+  if (token !== undefined) return token;
+  if (tokenFile !== "-") return readSecret(tokenFile).reveal().trim();
+  const line = (await firstLine("Token")).trim();
+  if (line === "") throw new Fault("malformed", "standard input has no token");
+  return line;
 }
 
 /** A list can be given again after its mistakes are mended: what is enrolled stays so. */
