@@ -5,6 +5,7 @@ import { Option, type Command } from "commander";
 import { isMap, parseDocument, type Document, type YAMLMap } from "yaml";
 import { makeDoorCertificate } from "../broker/main.ts";
 import { checkGateway } from "../config/load.ts";
+import { writeDurably } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { ask } from "./ask.ts";
@@ -60,8 +61,8 @@ export function addInitGateway(init: Command): void {
       if (existsSync(file)) throw new Fault("forbidden", `${file} is there already; nothing was changed`);
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       const made = options.certificate === undefined ? await writeDoor(folder, checked.name) : undefined;
-      writeFileSync(file, text, { mode: 0o600, flag: "wx" });
       const unit = writeUnit("gateway", folder, file);
+      await writeDurably(file, [Buffer.from(text)]); // last, and whole: with it the installation is there
       const wanted = secretsOf(order, options).map((name) => join(folder, name));
       if (options.json) console.log(JSON.stringify({ config: file, unit, ...(made && { authority: made }), secrets: wanted }));
       else for (const line of nextSteps({ file, folder, unit, authority: made, secrets: wanted, order, options })) console.log(line);

@@ -1,10 +1,11 @@
 /** `kakitome init broker|gateway`: keys, certificates and a configuration for a new broker; the gateway is in init-gateway.ts. */
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { stringify } from "yaml";
 import { initBroker } from "../broker/main.ts";
 import { checkBroker } from "../config/load.ts";
+import { writeDurably } from "../gateway/main.ts";
 import { Fault } from "../mime/fault.ts";
 import { hostPort } from "./host-port.ts";
 import { addInitGateway } from "./init-gateway.ts";
@@ -51,8 +52,8 @@ export function addInit(program: Command): void {
       if (existsSync(file)) throw new Fault("forbidden", `${file} is there already; nothing was changed`);
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       const root = await initBroker(checked.data, { url: checked.url, receiptsFrom: checked.receipts.from, now: new Date() });
-      writeFileSync(file, head + stringify(config), { mode: 0o600 });
       const unit = writeUnit("broker", folder, file);
+      await writeDurably(file, [Buffer.from(head + stringify(config))]); // last, and whole: with it the installation is there
       say(options.json, { config: file, unit, url: checked.url, fingerprint: root.fingerprint }, [
         `Configuration: ${file}`,
         `Fingerprint:   ${root.fingerprint}`,

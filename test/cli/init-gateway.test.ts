@@ -1,6 +1,6 @@
 /** `kakitome init gateway`: from nothing to a configuration that loads, a door that TLS clients can check, and a unit with these paths. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { loadGateway } from "../../config/load.ts";
@@ -80,6 +80,22 @@ test("a second time changes nothing", () => {
     stderr: expect.stringContaining("is there already"),
   });
   expect(readFileSync(join(folder, "door.key.pem"), "utf8")).toBe(before);
+});
+
+test("cut off before its end it leaves no configuration, and starts over the next time", () => {
+  const unit = join(folder, "kakitome-gateway.service");
+  mkdirSync(unit, { recursive: true }); // it ends here
+  expect(kakitome(order("--relay", "mail.a.example:587"))).toMatchObject({ status: 1, stderr: expect.stringContaining("EISDIR") });
+  expect(existsSync(join(folder, "gateway.yaml"))).toBe(false);
+  rmdirSync(unit);
+  must(order("--relay", "mail.a.example:587"));
+  expect(readdirSync(folder).toSorted()).toEqual([
+    "door-ca.crt.pem",
+    "door.crt.pem",
+    "door.key.pem",
+    "gateway.yaml",
+    "kakitome-gateway.service",
+  ]);
 });
 
 test("takes a certificate that is there", () => {
