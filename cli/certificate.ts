@@ -1,10 +1,10 @@
 /** `kakitome certificate learn|list|approve`: certificates of recipients who are not enrolled, taken from mail that they signed. */
-import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { createLog } from "../config/log.ts";
 import { Learned } from "../gateway/main.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { toCrlf } from "../mime/entity.ts";
+import { contentOf } from "./given.ts";
 import { say } from "./say.ts";
 import { asGateway } from "./service.ts";
 
@@ -30,7 +30,7 @@ export function addCertificate(program: Command): void {
   add("learn", "take the certificate out of a mail that its owner signed; it waits for approval")
     .argument("<mail>", "the signed mail (.eml)")
     .action(async (file: string, { config, json }: Options) => {
-      const mail = toCrlf(readFileSync(file));
+      const mail = toCrlf(contentOf(file));
       const found = await learned(config).learn(mail);
       say(json, facts(found), line(found));
     });

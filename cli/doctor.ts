@@ -2,10 +2,10 @@
 import type { Command } from "commander";
 import { examineBroker } from "../broker/main.ts";
 import { Examination, type Finding } from "../config/findings.ts";
-import { duration } from "../config/units.ts";
 import { examineGateway, sendTest } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
+import { waitOf } from "./given.ts";
 import { asEither } from "./service.ts";
 
 interface Options {
@@ -32,7 +32,7 @@ export function addDoctor(program: Command): void {
       if (loaded?.kind === "broker") await examineBroker({ config: loaded.config, file }, to, now);
       if (loaded?.kind === "gateway") {
         await examineGateway({ config: loaded.config, file }, to, now);
-        if (address !== undefined) await sendTest(loaded.config, parseMailbox(address), to, now, duration(wait));
+        if (address !== undefined) await sendTest(loaded.config, parseMailbox(address), to, now, waitOf(wait));
       } else if (loaded && address !== undefined) {
         throw new Fault("malformed", "--send-test is for gateways: a broker sends no letters");
       }

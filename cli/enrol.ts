@@ -1,11 +1,12 @@
 /** `kakitome enrol`: trades a one-time token for the gateway's channel certificate (S0); `--all` does so for a list of gateways. */
-import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
 import { enrol, enrolledAs } from "../gateway/main.ts";
 import type { GatewayConfig } from "../config/schema.ts";
+import { readSecret } from "../config/secrets.ts";
 import type { Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
+import { contentOf, firstLine } from "./given.ts";
 import { asGateway } from "./service.ts";
 
 interface Options {
@@ -13,6 +14,7 @@ interface Options {
   readonly broker?: string;
   readonly fingerprint: string;
   readonly token?: string;
+  readonly tokenFile?: string;
   readonly all?: string;
   readonly json?: true;
 }
@@ -33,12 +35,17 @@ export function addEnrol(program: Command): void {
     .option("--config <file>", "the gateway's configuration", "gateway.yaml")
     .option("--broker <url>", "must be the broker of the configuration")
     .requiredOption("--fingerprint <hex>", "SHA-256 of the broker's root, from its operator")
-    .option("--token <token>", "one-time token, from the broker's operator")
-    .option("--all <list>", "instead of --config and --token: a file whose lines are a configuration, white space and its token")
+    .option(
+      "--token <token>",
+      "one-time token, from the broker's operator; other users of this machine can read it as long as the command runs",
+    )
+    .option("--token-file <file>", "instead of --token: a file of mode 600 with the token, or - for the first line of standard input")
+    .option("--all <list>", "instead of --config and a token: a file whose lines are a configuration, white space and its token")
     .option("--json", "one JSON line for each gateway")
     .action(async (options: Options) => {
-      if ((options.token === undefined) === (options.all === undefined)) throw new Fault("malformed", "name either --token or --all");
-      if (options.all === undefined) return report(await enrolOne(options.config, options.token ?? "", options), options);
+      const named = [options.token, options.tokenFile, options.all].filter((one) => one !== undefined);
+      if (named.length !== 1) throw new Fault("malformed", "name one of --token, --token-file and --all");
+      if (options.all === undefined) return report(await enrolOne(options.config, await tokenOf(options), options), options);
       let failed = 0;
       for (const [config, token] of pairsIn(options.all)) {
         try {
@@ -55,6 +62,15 @@ export function addEnrol(program: Command): void {
     });
 }
 
+/** @throws Fault `malformed`: there is none in the file or on standard input, or the file is open to others */
+async function tokenOf({ token, tokenFile = "" }: Options): Promise<string> {
+  if (token !== undefined) return token;
+  if (tokenFile !== "-") return readSecret(tokenFile).reveal().trim();
+  const line = (await firstLine("Token")).trim();
+  if (line === "") throw new Fault("malformed", "standard input has no token");
+  return line;
+}
+
 /** A list can be given again after its mistakes are mended: what is enrolled stays so. */
 async function known(file: string): Promise<Enrolled | undefined> {
   const config = asGateway(file);
@@ -68,6 +84,8 @@ function enrolled(file: string, { name, broker }: GatewayConfig, { notAfter }: C
 
 async function enrolOne(file: string, token: string, { broker, fingerprint }: Options): Promise<Enrolled> {
   const config = asGateway(file);
+  if (broker !== undefined && !URL.canParse(broker))
+    throw new Fault("malformed", `--broker ${broker}: write an address such as https://broker.example:8443`);
   if (broker !== undefined && new URL(broker).origin !== config.broker.url) {
     throw new Fault("malformed", `${file} names the broker ${config.broker.url}, not ${broker}`);
   }
@@ -82,19 +100,11 @@ function report(one: Enrolled, { json }: Options): void {
 
 /** Configurations and tokens; paths are counted from the list. @throws Fault `malformed` with the line, or that there is no such file */
 function pairsIn(list: string): [config: string, token: string][] {
-  const lines = textOf(list).split("\n");
+  const lines = contentOf(list).toString().split("\n");
   return lines.flatMap((line, at): [string, string][] => {
     if (/^\s*(?:#|$)/u.test(line)) return [];
     const [, config, token] = /^\s*(\S.*?)\s+([\w-]+)\s*$/u.exec(line) ?? [];
     if (!config || !token) throw new Fault("malformed", `${list}:${at + 1}: write a configuration, a space and its token`);
     return [[resolve(dirname(list), config), token]];
   });
-}
-
-function textOf(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (cause) {
-    throw new Fault("malformed", `${path} cannot be read`, { cause });
-  }
 }

@@ -27,7 +27,7 @@ export function addFilters(program: Command): void {
   program
     .command("seal")
     .description("seal the message on standard input for one recipient; the sealed mail is on standard output")
-    .requiredOption("--from <address>", "a mailbox of this gateway; must be the message's From")
+    .requiredOption("--from <address>", "a mailbox of this gateway, or an alias of one; the message's From must be of the same mailbox")
     .requiredOption("--to <address>", "the recipient")
     .option("--config <file>", "the gateway's configuration", "gateway.yaml")
     .action(async (options: { from: string; to: string; config: string }) => {
@@ -37,7 +37,7 @@ export function addFilters(program: Command): void {
   program
     .command("open")
     .description("open the registered letter on standard input; the letter is on standard output, and its opening is confirmed")
-    .requiredOption("--for <address>", "the mailbox of this gateway that it is for")
+    .requiredOption("--for <address>", "the mailbox of this gateway that it is for, or an alias of it")
     .option("--config <file>", "the gateway's configuration", "gateway.yaml")
     .action(async (options: { for: string; config: string }) => {
       const order = { mail: await readInput(), recipient: parseMailbox(options.for), handOver };

@@ -5,9 +5,11 @@ import { Option, type Command } from "commander";
 import { isMap, parseDocument, type Document, type YAMLMap } from "yaml";
 import { makeDoorCertificate } from "../broker/main.ts";
 import { checkGateway } from "../config/load.ts";
+import { writeDurably } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { ask } from "./ask.ts";
+import { hostPort, type HostPort } from "./host-port.ts";
 import { serviceSteps, writeUnit } from "./unit.ts";
 
 interface Options {
@@ -59,8 +61,8 @@ export function addInitGateway(init: Command): void {
       if (existsSync(file)) throw new Fault("forbidden", `${file} is there already; nothing was changed`);
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       const made = options.certificate === undefined ? await writeDoor(folder, checked.name) : undefined;
-      writeFileSync(file, text, { mode: 0o600, flag: "wx" });
       const unit = writeUnit("gateway", folder, file);
+      await writeDurably(file, [Buffer.from(text)]); // last, and whole: with it the installation is there
       const wanted = secretsOf(order, options).map((name) => join(folder, name));
       if (options.json) console.log(JSON.stringify({ config: file, unit, ...(made && { authority: made }), secrets: wanted }));
       else for (const line of nextSteps({ file, folder, unit, authority: made, secrets: wanted, order, options })) console.log(line);
@@ -89,18 +91,8 @@ async function complete(options: Options): Promise<Order> {
     .split(/[\s,]+/u)
     .filter(Boolean)
     .map((text) => parseMailbox(text).address);
+  if (mailboxes.length === 0) throw new Fault("malformed", "--mailbox: write an address"); // or the example's would be taken
   return { name: host, broker: url, mailboxes, imap: hostPort("--imap", imapAt), relay: hostPort("--relay", relayAt) };
-}
-
-interface HostPort {
-  readonly host: string;
-  readonly port: number;
-}
-
-function hostPort(flag: string, text: string): HostPort {
-  const [, host, port] = /^\[?(.+?)\]?:(\d{1,5})$/u.exec(text) ?? [];
-  if (!host || !port) throw new Fault("malformed", `${flag} ${text}: write host:port`);
-  return { host, port: Number(port) };
 }
 
 /** The example with these answers in it: every other setting stays where it is explained. */

@@ -1,11 +1,13 @@
 /** `kakitome init broker|gateway`: keys, certificates and a configuration for a new broker; the gateway is in init-gateway.ts. */
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { stringify } from "yaml";
 import { initBroker } from "../broker/main.ts";
 import { checkBroker } from "../config/load.ts";
+import { writeDurably } from "../gateway/main.ts";
 import { Fault } from "../mime/fault.ts";
+import { hostPort } from "./host-port.ts";
 import { addInitGateway } from "./init-gateway.ts";
 import { say } from "./say.ts";
 import { serviceSteps, writeUnit } from "./unit.ts";
@@ -36,23 +38,22 @@ export function addInit(program: Command): void {
     .action(async (options: Options) => {
       const folder = resolve(options.dir);
       const file = join(folder, "broker.yaml");
-      const [, host, port] = /^(.+):(\d+)$/u.exec(options.relay) ?? [];
-      if (!host || !port) throw new Fault("malformed", `--relay ${options.relay}: write host:port`);
+      const relay = hostPort("--relay", options.relay);
       const url = URL.canParse(options.url) ? new URL(options.url) : undefined;
       const config = {
         url: options.url,
         listen: options.listen ?? `0.0.0.0:${url?.port || 443}`,
         data: "data",
         table: "embedded",
-        receipts: { from: options.receiptsFrom, relay: { host, port: Number(port), tls: options.relayTls } },
+        receipts: { from: options.receiptsFrom, relay: { ...relay, tls: options.relayTls } },
       };
       const head = "# Made by kakitome init broker. Every further setting is explained in config/broker.example.yaml.\n";
       const checked = checkBroker(file, head + stringify(config)); // before anything is made
       if (existsSync(file)) throw new Fault("forbidden", `${file} is there already; nothing was changed`);
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       const root = await initBroker(checked.data, { url: checked.url, receiptsFrom: checked.receipts.from, now: new Date() });
-      writeFileSync(file, head + stringify(config), { mode: 0o600 });
       const unit = writeUnit("broker", folder, file);
+      await writeDurably(file, [Buffer.from(head + stringify(config))]); // last, and whole: with it the installation is there
       say(options.json, { config: file, unit, url: checked.url, fingerprint: root.fingerprint }, [
         `Configuration: ${file}`,
         `Fingerprint:   ${root.fingerprint}`,

@@ -34,7 +34,8 @@ const program = new Command("kakitome")
   .exitOverride()
   .showHelpAfterError("(try: kakitome --help)");
 
-const wanted = SUBCOMMANDS[process.argv[2] ?? ""];
+const [, , named = ""] = process.argv;
+const wanted = Object.hasOwn(SUBCOMMANDS, named) ? SUBCOMMANDS[named] : undefined;
 const loading = wanted ? [wanted()] : Object.values(SUBCOMMANDS).map((load) => load());
 for (const add of new Set(await Promise.all(loading))) add(program);
 addCompletion(program);
@@ -48,12 +49,12 @@ try {
     console.error(fault.code === "malformed" ? fault.message : `kakitome: ${fault.advice ?? fault.message}`);
     const user = actingAs();
     if (user !== undefined && isOfRights(thrown)) console.error(`kakitome: this command acted as the user ${user}`);
-    else if (fault.code === "internal" && thrown instanceof Error) console.error(thrown.stack);
+    if (fault.code === "internal" && thrown instanceof Error && !("syscall" in thrown)) console.error(thrown.stack); // the system says it all by itself
     process.exitCode = 1;
   }
 }
 
-/** Whether the system's refusal of a file or port is behind what was thrown. */
+/** Whether the system refused a file or a port for want of rights. */
 function isOfRights(thrown: unknown): boolean {
   if (!(thrown instanceof Error)) return false;
   return ("code" in thrown && (thrown.code === "EACCES" || thrown.code === "EPERM")) || isOfRights(thrown.cause);

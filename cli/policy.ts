@@ -1,10 +1,10 @@
 /** `kakitome policy explain`: what the policy does with a mail for each recipient, and why; nothing is sent (docs/policy.md). */
-import { readFileSync } from "node:fs";
 import { Option, type Command } from "commander";
 import { createLog } from "../config/log.ts";
 import { explainPolicy } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { toCrlf } from "../mime/entity.ts";
+import { contentOf } from "./given.ts";
 import { asGateway } from "./service.ts";
 
 interface Options {
@@ -12,7 +12,7 @@ interface Options {
   from: string;
   to: string[];
   notify: string[];
-  mail: string | number;
+  mail: string;
   assume?: "enrolled" | "unenrolled" | "away";
   json?: boolean;
 }
@@ -38,7 +38,7 @@ export function addPolicy(program: Command): void {
     .option("--json", "one JSON document")
     .action(async ({ config, from, to, notify, mail, assume, json }: Options) => {
       const question = {
-        message: toCrlf(readFileSync(mail)),
+        message: toCrlf(contentOf(mail)),
         sender: parseMailbox(from),
         recipients: to.map((address) => parseMailbox(address)),
         notify,

@@ -2,8 +2,8 @@
 import type { Command } from "commander";
 import { setTimeout as pause } from "node:timers/promises";
 import { askReadiness, type HealthPlace, type Readiness } from "../config/health.ts";
-import { duration } from "../config/units.ts";
 import { Fault } from "../mime/fault.ts";
+import { waitOf } from "./given.ts";
 import { asEither } from "./service.ts";
 
 const NOT_READY = 3;
@@ -26,7 +26,7 @@ export function addReadyz(program: Command): void {
         const advice = `${file} has no health listener: write health: { listen: "127.0.0.1:9464" } and restart`;
         throw new Fault("malformed", advice, { advice });
       }
-      const asked = await untilReady(health, duration(wait));
+      const asked = await untilReady(health, waitOf(wait));
       if (json) console.log(JSON.stringify(asked instanceof Fault ? { ready: false, reason: asked.advice } : asked, null, 2));
       else if (asked instanceof Fault) console.error(`kakitome: ${asked.advice}`);
       else

@@ -1,7 +1,7 @@
 /** `kakitome reload`: has a running broker or gateway read its configuration anew. Exit code 0: taken; 3: taken, but some of it needs a restart; 1: not taken. */
 import type { Command } from "commander";
-import { duration } from "../config/units.ts";
 import { requestReload } from "../config/reload.ts";
+import { waitOf } from "./given.ts";
 import { asEither } from "./service.ts";
 
 const NEEDS_RESTART = 3;
@@ -17,7 +17,7 @@ export function addReload(program: Command): void {
     .option("--json", "one JSON document")
     .action(async ({ config: file, wait, json }: { config: string; wait: string; json?: boolean }) => {
       const { config } = asEither(file); // mistakes are named here, before the process is asked
-      const { changed, restart, mistakes } = await requestReload(config.data, AbortSignal.timeout(duration(wait)));
+      const { changed, restart, mistakes } = await requestReload(config.data, AbortSignal.timeout(waitOf(wait)));
       if (json) console.log(JSON.stringify({ changed, restart, mistakes }, null, 2));
       else {
         for (const mistake of mistakes) console.error(mistake);

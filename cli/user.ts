@@ -1,24 +1,13 @@
 /** `kakitome user add`: a user who may submit mail, with a scrypt hash in the gateway's configuration. */
-import { readFileSync, writeFileSync } from "node:fs";
-import { createInterface } from "node:readline/promises";
+import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { isSeq, parseDocument } from "yaml";
-import { loadGateway } from "../config/load.ts";
-import { hashPassword } from "../gateway/main.ts";
+import { checkGateway, loadGateway } from "../config/load.ts";
+import { hashPassword, replaceDurably } from "../gateway/main.ts";
 import { parseMailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
+import { firstLine } from "./given.ts";
 import { say } from "./say.ts";
-
-async function readPassword(): Promise<string> {
-  if (process.stdin.isTTY) process.stderr.write("Password (shown as you type): ");
-  const lines = createInterface({ input: process.stdin });
-  try {
-    for await (const line of lines) return line;
-    return "";
-  } finally {
-    lines.close();
-  }
-}
 
 export function addUser(program: Command): void {
   program
@@ -34,7 +23,7 @@ export function addUser(program: Command): void {
       if (name === "") throw new Fault("malformed", "a user needs a name");
       loadGateway(file); // a file with mistakes is not written to
       const identities = identity.map((text) => parseMailbox(text).address);
-      const password = await readPassword();
+      const password = await firstLine("Password");
       if (password.length < 8) throw new Fault("malformed", "a password needs at least 8 characters");
       const document = parseDocument(readFileSync(file, "utf8"));
       const user = { name, password: await hashPassword(password), identities };
@@ -43,8 +32,9 @@ export function addUser(program: Command): void {
       if (at >= 0) document.setIn(["users", at], document.createNode(user));
       else if (isSeq(users)) users.add(document.createNode(user));
       else document.set("users", document.createNode([user]));
-      writeFileSync(file, document.toString());
-      loadGateway(file);
+      const text = document.toString();
+      checkGateway(file, text);
+      await replaceDurably(file, Buffer.from(text));
       say(
         json,
         { user: name, identities, isNew: at < 0 },

@@ -1,5 +1,4 @@
 /** `kakitome verify`: the whole chain of a receipt, offline; says which link is missing or wrong (docs/verify.md). */
-import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { parseBundle } from "../mime/certificate.ts";
 import { parseRevocationList } from "../mime/crl.ts";
@@ -7,6 +6,7 @@ import { toCrlf } from "../mime/entity.ts";
 import type { ReportEvidence } from "../mime/evidence.ts";
 import { Fault } from "../mime/fault.ts";
 import { verifyProof } from "../mime/proof.ts";
+import { contentOf } from "./given.ts";
 
 interface Options {
   ca: string;
@@ -18,13 +18,7 @@ interface Options {
   json?: boolean;
 }
 
-function bytesOf(path: string | undefined): Buffer | undefined {
-  try {
-    return path === undefined ? undefined : readFileSync(path);
-  } catch (cause) {
-    throw new Fault("malformed", `${path} cannot be read`, { cause });
-  }
-}
+const bytesOf = (path: string | undefined): Buffer | undefined => (path === undefined ? undefined : contentOf(path));
 
 function timeOf(text: string | undefined): Date {
   const time = text === undefined ? new Date() : new Date(text);
@@ -65,9 +59,7 @@ export function addVerify(program: Command): void {
     .option("--crl <file>", "the broker's revocation list (GET /v1/crl), DER")
     .option("--json", "one JSON document")
     .action((file: string, options: Options) => {
-      const ca = bytesOf(options.ca);
-      const receipt = bytesOf(file);
-      if (!ca || !receipt) return;
+      const [ca, receipt] = [contentOf(options.ca), contentOf(file)];
       const roots = parseBundle(ca);
       const crl = bytesOf(options.crl);
       const revoked = crl && { revoked: parseRevocationList(crl, roots).revoked };

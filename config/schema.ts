@@ -9,6 +9,7 @@ import { inbound } from "./schema-inbound.ts";
 import { maildir } from "./schema-maildir.ts";
 import { oauth } from "./schema-oauth.ts";
 import { policySchema } from "./schema-policy.ts";
+import { eachAddressOnce, eachUserOnce } from "./twice.ts";
 import { duration } from "./units.ts";
 
 const mailbox = parsed(parseMailbox);
@@ -254,8 +255,8 @@ export const gatewaySchema = z
         limits: doorLimits.prefault({}),
       })
       .optional(),
-    users: z.array(user).default([]),
-    mailboxes: z.array(ownMailbox).min(1),
+    users: z.array(user).superRefine(eachUserOnce).default([]),
+    mailboxes: z.array(ownMailbox).min(1).superRefine(eachAddressOnce),
     /** What happens to recipients, and how letters travel (schema-policy.ts). */
     policy: policySchema.prefault({}),
     relay: gatewayRelay.optional(),

@@ -7,5 +7,5 @@ for name in a b; do
   [ ! -f "$folder/data/keys/gateway.crt.pem" ] || continue
   invitation=$(kakitome broker invite --config "$place/broker/broker.yaml" --for "$name.example" --json)
   part() { printf '%s' "$invitation" | sed "s/.*\"$1\":\"\([^\"]*\)\".*/\1/"; }
-  kakitome enrol --config "$folder/gateway.yaml" --fingerprint "$(part fingerprint)" --token "$(part token)"
+  part token | kakitome enrol --config "$folder/gateway.yaml" --fingerprint "$(part fingerprint)" --token-file -
 done

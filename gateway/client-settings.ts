@@ -3,6 +3,7 @@ import type { ClientsConfig } from "../config/schema-clients.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import { keyOf, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
+import { hasAddress } from "./identities.ts";
 
 export interface MailServer {
   readonly host: string;
@@ -26,7 +27,7 @@ const ANYONE = "%EMAILADDRESS%";
 
 /** For one mailbox of the configuration. @throws Fault `malformed`: not ours, or no place to submit at, and what to write */
 export function settingsFor(config: GatewayConfig, address: Mailbox): ClientSettings {
-  const own = config.mailboxes.find(({ address: one, aliases }) => [one, ...aliases].some(({ key }) => key === address.key));
+  const own = config.mailboxes.find((one) => hasAddress(one, address));
   if (!own) throw new Fault("malformed", `${address.address} is no mailbox of ${config.name}: write it under mailboxes`);
   const user = config.users.find(({ identities }) => identities.some(({ key }) => key === address.key))?.name;
   return settings(config, own, { address: address.address, user: user ?? address.address, imapUser: own.imap?.user ?? address.address });

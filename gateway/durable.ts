@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
-import { closeSync, openSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { closeSync, fchmodSync, fchownSync, openSync, readFileSync, realpathSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { mkdir, readdir, rename, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -63,6 +63,23 @@ function* together(parts: Iterable<Buffer>): Generator<Buffer> {
     }
   }
   if (octets > 0) yield Buffer.concat(small);
+}
+
+/**
+ * Replaces somebody's file, behind a symbolic link or not: it stays in its place, with its mode and its owner.
+ * @throws as `writeDurably`, and the file is as it was; also where the owner cannot be kept
+ */
+export async function replaceDurably(path: string, content: Buffer): Promise<void> {
+  const place = realpathSync(path);
+  const { mode, uid, gid } = statSync(place);
+  await beside(place, async (file) => {
+    writeFileSync(file, content);
+    fchownSync(file, uid, gid);
+    fchmodSync(file, mode & 0o7777);
+    await sync(file);
+    return undefined;
+  });
+  await syncFolder(dirname(place));
 }
 
 /** Replaces or makes a file whole, for whoever reads it from now on; after a loss of power the former one may be there again. */

@@ -10,7 +10,7 @@ import { readSealed } from "../mime/message.ts";
 import { whole } from "../mime/pieces.ts";
 import { accept } from "./accept.ts";
 import { Elsewhere } from "./elsewhere.ts";
-import { Identities } from "./identities.ts";
+import { Identities, hasAddress } from "./identities.ts";
 import { openChannel } from "./identity.ts";
 import { Letters } from "./letters.ts";
 import { open } from "./opening.ts";
@@ -54,9 +54,10 @@ export async function sealFilter(
     const now = () => new Date();
     const directory = brokerDirectory(config, broker, now);
     const policy = openPolicy(config.policy, directory, now);
+    const own = config.mailboxes.find((one) => hasAddress(one, order.sender));
     const admitted = await policy.decide(order.recipient, signal);
     const submission = {
-      submitter: { name: "seal", identities: [order.sender] },
+      submitter: { name: "seal", identities: own ? [own.address, ...own.aliases] : [order.sender] },
       sender: order.sender,
       recipients: [{ mailbox: order.recipient, ...admitted, notify: [], originalRecipient: undefined }],
       envelopeId: undefined,
@@ -92,7 +93,7 @@ export async function openFilter(
 ): Promise<void> {
   const sealed = readSealed(order.mail);
   if (!sealed) throw new Fault("malformed", "not a registered letter");
-  const own = config.mailboxes.find(({ address }) => address.key === order.recipient.key);
+  const own = config.mailboxes.find((one) => hasAddress(one, order.recipient));
   if (!own) throw new Fault("forbidden", `${order.recipient.address} is not a mailbox of this gateway`);
   await atDesk(config, log, signal, async ({ broker, identities }) => {
     const identity = () => identities.of(own.address);

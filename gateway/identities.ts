@@ -30,6 +30,11 @@ const FORMER = "former-";
 const AT_ONCE = 8;
 const PAIR = [KEY_FILES.signingKey, KEY_FILES.signing, KEY_FILES.encryptionKey, KEY_FILES.encryption] as const;
 
+/** Whether it is the mailbox's own address or one of its aliases. */
+export function hasAddress(own: Pick<OwnMailbox, "address" | "aliases">, { key }: Mailbox): boolean {
+  return [own.address, ...own.aliases].some((one) => one.key === key);
+}
+
 /** The mailboxes of this gateway, enrolled or about to be. */
 export class Identities {
   readonly #own: readonly Own[];
@@ -47,7 +52,7 @@ export class Identities {
 
   /** The identity that speaks for a mailbox. @throws Fault `unavailable`: not enrolled yet; `forbidden`: not a mailbox of this gateway */
   of(mailbox: Mailbox): Identity {
-    const own = this.#own.find(({ mailbox: { address, aliases } }) => [address, ...aliases].some(({ key }) => key === mailbox.key));
+    const own = this.#own.find((one) => hasAddress(one.mailbox, mailbox));
     if (!own) {
       throw new Fault("forbidden", "not a mailbox of this gateway", { advice: `${mailbox.address} is not a mailbox of this gateway.` });
     }

@@ -36,6 +36,7 @@ export { Learned } from "./learned.ts";
 export { readStatus, type Status } from "./status.ts";
 export { askBroker, recallHere, recallWords } from "./commands.ts";
 export { hashPassword } from "./users.ts";
+export { replaceDurably, writeDurably } from "./durable.ts";
 export { runWorker } from "./worker.ts";
 
 export interface RunningGateway extends Running, Reloading<GatewayConfig> {

@@ -1,5 +1,16 @@
 /** The command as an administrator meets it: exit codes, words on the right stream, and files that are changed only when all is well. */
-import { readFileSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { loadGateway } from "../../config/load.ts";
@@ -65,11 +76,45 @@ describe("a command line that cannot be meant exits 2 with a hint", () => {
     expect(stderr).toContain("(try: kakitome --help)");
   });
 
+  test.each(["constructor", "toString", "__proto__"])("the name of what every object has: %s", (name) => {
+    const { status, stderr } = kakitome([name]);
+    expect([status, stderr.split("\n")[0]]).toEqual([2, `error: unknown command '${name}'`]);
+  });
+
   test("--help exits 0 and names every command", () => {
     const { status, stdout } = kakitome(["--help"]);
     expect(status).toBe(0);
     for (const name of ["demo", "init", "broker", "enrol", "gateway", "user", "config", "status"])
       expect(stdout).toMatch(new RegExp(`^ {2}${name}\\b`, "mu"));
+  });
+});
+
+describe("a value that cannot be meant is one line on standard error, without a stack", () => {
+  beforeEach(() => writeFileSync(gateway, GATEWAY));
+  const signed = ["--from", "alice@a.example", "--to", "bob@b.example"];
+  const INIT = ["init", "broker", "--url", "https://b.example", "--receipts-from", "r@b.example", "--relay", "127.0.0.1:25"];
+  test.each([
+    [
+      "a broker's address that is none",
+      ["enrol", "--broker", "foo", "--fingerprint", "f", "--token", "t"],
+      /^--broker foo: write an address/u,
+    ],
+    ["a broker's address that is empty", ["enrol", "--broker", "", "--fingerprint", "f", "--token", "t"], /^--broker : write an address/u],
+    ["a list that is a folder", ["enrol", "--fingerprint", "f", "--all", CONFIG], /config cannot be read$/mu],
+    ["a wait longer than a timer", ["reload", "--wait", "99999d"], /^--wait 99999d: at the most 24d$/mu],
+    ["a mail that is missing", ["certificate", "learn", "none.eml"], /^none\.eml cannot be read$/mu],
+    ["a mail that is a folder", ["certificate", "learn", CONFIG], /config cannot be read$/mu],
+    ["a mail without a name", ["certificate", "learn", ""], /^a file without a name cannot be read$/mu],
+    ["a mail to explain that is missing", ["policy", "explain", ...signed, "--mail", "none.eml"], /^none\.eml cannot be read$/mu],
+  ])("%s", (_why, args, words) => {
+    const { status, stdout, stderr } = kakitome([...args, "--config", gateway]);
+    expect({ status, stdout, lines: stderr.trimEnd().split("\n").length }).toEqual({ status: 1, stdout: "", lines: 1 });
+    expect(stderr).toMatch(words);
+  });
+
+  test("a file where a folder is to be made", () => {
+    const { status, stderr } = kakitome([...INIT, "--dir", gateway]);
+    expect([status, stderr]).toEqual([1, `kakitome: EEXIST: file already exists, mkdir '${gateway}'\n`]);
   });
 });
 
@@ -111,6 +156,23 @@ describe("user add", () => {
     expect(status).toBe(1);
     expect(stderr).toMatch(words);
     expect(readFileSync(gateway, "utf8")).toBe(GATEWAY);
+  });
+
+  test("never leaves half a file: the new one takes the place of the former, behind a symbolic link too, with its mode and owner", () => {
+    const [target, former] = [join(folder, "etc", "real.yaml"), join(folder, "former.yaml")];
+    mkdirSync(join(folder, "etc"));
+    renameSync(gateway, target);
+    symlinkSync(join("etc", "real.yaml"), gateway);
+    linkSync(target, former);
+    const isRoot = process.getuid?.() === 0;
+    if (isRoot) chownSync(target, 12_345, 12_346);
+    expect(add("alice", "alice@a.example", "alice-secret\n").status).toBe(0);
+    expect(readFileSync(former, "utf8")).toBe(GATEWAY); // not a byte was written over it
+    expect(readlinkSync(gateway)).toBe(join("etc", "real.yaml"));
+    expect(loadGateway(target).users.map(({ name }) => name)).toEqual(["alice"]);
+    expect(statSync(target).mode & 0o7777).toBe(0o640);
+    if (isRoot) expect(statSync(target)).toMatchObject({ uid: 12_345, gid: 12_346 });
+    expect(readdirSync(join(folder, "etc"))).toEqual(["real.yaml"]);
   });
 
   test("does not write into a file with mistakes", () => {

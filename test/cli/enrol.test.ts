@@ -1,5 +1,5 @@
 /** `kakitome enrol --all` with a running broker: a list of gateways enrols, a bad line does not keep the others from it, and the list can be given again. */
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "@jest/globals";
 import { stringify } from "yaml";
@@ -73,6 +73,23 @@ test("each line's gateway enrols, paths counted from the list; what fails is nam
     { config: second.config, failed: expect.stringContaining("The invitation is unknown") },
     { config: third.config, gateway: `gateway.${third.domain}`, broker: broker.url, ...until },
   ]);
+}, 60_000);
+
+test("a token that stands in a file or comes on standard input is no argument of the command", () => {
+  const [first, second] = [gateway(), gateway()];
+  const { fingerprint } = invite("x.example");
+  const enrol = ({ config }: Wanted, file: string, input = ""): Outcome =>
+    kakitome(["enrol", "--config", config, "--fingerprint", fingerprint, "--token-file", file], input);
+  const file = join(folder, "token");
+  writeFileSync(file, `${first.token}\n`, { mode: 0o644 });
+  expect(enrol(first, file)).toMatchObject({ status: 1, stderr: expect.stringContaining("chmod 600") });
+  chmodSync(file, 0o600);
+  expect(enrol(first, file)).toMatchObject({ status: 0, stderr: "" });
+  expect(enrol(second, "-", "\n")).toEqual({ status: 1, stdout: "", stderr: "standard input has no token\n" });
+  expect(enrol(second, "-", `${second.token}\nmore\n`)).toMatchObject({ status: 0, stderr: "" });
+  expect([first, second].map(isEnrolled)).toEqual([true, true]);
+  const both = kakitome(["enrol", "--fingerprint", fingerprint, "--token", "t", "--token-file", file]);
+  expect(both).toMatchObject({ status: 1, stderr: "name one of --token, --token-file and --all\n" });
 }, 60_000);
 
 test("given again with its mistake mended, the list enrols what is left and says of the rest that it is there", () => {

@@ -1,6 +1,6 @@
 /** `kakitome init gateway`: from nothing to a configuration that loads, a door that TLS clients can check, and a unit with these paths. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { loadGateway } from "../../config/load.ts";
@@ -66,6 +66,12 @@ test("behind Postfix it stands as the page says", () => {
   expect(said).toContain("docs/install-postfix.md");
 });
 
+test("takes IPv6 servers in brackets", () => {
+  must(["init", "gateway", "--dir", folder, ...FIXED.slice(0, -1), "[2001:db8::1]:993", ...MAILBOXES, "--relay", "[::1]:587"]);
+  const { mailboxes, relay } = loadGateway(join(folder, "gateway.yaml"));
+  expect([mailboxes[0]?.imap?.host, relay?.host]).toEqual(["2001:db8::1", "::1"]);
+});
+
 test("a second time changes nothing", () => {
   must(order("--relay", "mail.a.example:587"));
   const before = readFileSync(join(folder, "door.key.pem"), "utf8");
@@ -74,6 +80,22 @@ test("a second time changes nothing", () => {
     stderr: expect.stringContaining("is there already"),
   });
   expect(readFileSync(join(folder, "door.key.pem"), "utf8")).toBe(before);
+});
+
+test("cut off before its end it leaves no configuration, and starts over the next time", () => {
+  const unit = join(folder, "kakitome-gateway.service");
+  mkdirSync(unit, { recursive: true }); // it ends here
+  expect(kakitome(order("--relay", "mail.a.example:587"))).toMatchObject({ status: 1, stderr: expect.stringContaining("EISDIR") });
+  expect(existsSync(join(folder, "gateway.yaml"))).toBe(false);
+  rmdirSync(unit);
+  must(order("--relay", "mail.a.example:587"));
+  expect(readdirSync(folder).toSorted()).toEqual([
+    "door-ca.crt.pem",
+    "door.crt.pem",
+    "door.key.pem",
+    "gateway.yaml",
+    "kakitome-gateway.service",
+  ]);
 });
 
 test("takes a certificate that is there", () => {
@@ -90,6 +112,11 @@ describe("says in one line what is wrong, and makes nothing:", () => {
     ["a next hop without a port", () => order("--relay", "mail.a.example"), /--relay mail\.a\.example: write host:port/u],
     ["a broker without TLS", () => [...without("--broker"), "--broker", "http://b.example", "--relay", "m.a.example:25"], /https/u],
     ["no mail address", () => [...order("--relay", "m.a.example:25"), "--mailbox", "carol"], /carol/u],
+    [
+      "an empty mail address",
+      () => [...without("--mailbox"), "--relay", "m.a.example:25", "--mailbox", ""],
+      /--mailbox: write an address/u,
+    ],
     ["a certificate without its key", () => order("--relay", "m.a.example:25", "--certificate", "x.pem"), /belong together/u],
   ])("%s", (_why, args, words) => {
     const { status, stderr } = kakitome(args());

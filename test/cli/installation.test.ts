@@ -1,10 +1,11 @@
 /** From nothing to an enrolled gateway: init, invite and enrol, each done once, and a file or key that is wrong named before anything is made. */
-import { chmodSync, existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, expect, test } from "@jest/globals";
 import { Command, CommanderError } from "commander";
 import { stringify } from "yaml";
 import { addInit } from "../../cli/init.ts";
+import { loadBroker } from "../../config/load.ts";
 import { Fault } from "../../mime/fault.ts";
 import { freePort } from "../servers/ports.ts";
 import { temporaryFolder } from "../servers/process.ts";
@@ -37,6 +38,11 @@ test("init writes a configuration that loads, and where to go from there", () =>
   expect(kakitome(["config", "check", join(folder, "broker", "broker.yaml")]).status).toBe(0);
 });
 
+test("init writes the host of a relay without the brackets of IPv6", () => {
+  expect(init(...good().slice(0, -1), "[::1]:587").status).toBe(0);
+  expect(loadBroker(join(folder, "broker", "broker.yaml")).receipts.relay).toMatchObject({ host: "::1", port: 587 });
+});
+
 test("init twice refuses and changes nothing", () => {
   init(...good());
   const files = () =>
@@ -48,6 +54,29 @@ test("init twice refuses and changes nothing", () => {
   expect(status).toBe(1);
   expect(stderr).toMatch(/^kakitome: .* is there already; nothing was changed$/mu);
   expect(files()).toEqual(before);
+});
+
+test("init that was cut off leaves no configuration; the next one says what to remove, and starts over when it is removed", () => {
+  const [home, data, config] = [join(folder, "broker"), join(folder, "broker", "data"), join(folder, "broker", "broker.yaml")];
+  const unit = join(home, "kakitome-broker.service");
+  mkdirSync(unit, { recursive: true }); // it ends here
+  expect(init(...good())).toMatchObject({ status: 1, stderr: expect.stringContaining("EISDIR") });
+  expect(existsSync(config)).toBe(false);
+  rmdirSync(unit);
+  const whole = init(...good());
+  expect(whole.stderr).toBe(
+    `kakitome: ${data} already holds a broker; nothing was changed: bring its configuration back, or remove ${data} if no gateway has enrolled there\n`,
+  );
+  rmSync(join(data, "ca.pem")); // or it ended there
+  const half = readdirSync(data);
+  expect(init(...good()).stderr).toBe(
+    `kakitome: ${data} holds keys and no whole broker, as after an init that was cut off: remove ${data} and run it again\n`,
+  );
+  expect(readdirSync(data)).toEqual(half);
+  rmSync(data, { recursive: true });
+  expect(init(...good())).toMatchObject({ status: 0, stderr: "" });
+  expect(statSync(config).mode & 0o777).toBe(0o600);
+  expect(readdirSync(data).filter((name) => name.startsWith("session-"))).toEqual([]);
 });
 
 test.each([
