@@ -1,7 +1,7 @@
 /** S0: a gateway enrols once with a one-time token, then its mailboxes by itself; private keys stay where they were made. */
 import { createHash, hash, randomBytes, type KeyObject } from "node:crypto";
 import { inScope, parseDomain, parseMailbox, type Mailbox } from "../mime/address.ts";
-import { parseCertificate, serialOf, type Certificate } from "../mime/certificate.ts";
+import { issued, parseCertificate, serialOf, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { requestedKey } from "../mime/request.ts";
 import { issue, type Profile } from "./authority.ts";
@@ -51,7 +51,7 @@ export async function enrolGateway(broker: Broker, body: Buffer): Promise<{ cert
   const certificate = parseCertificate(use.certificate);
   const { fingerprint } = certificate;
   const { scope } = invite;
-  await broker.table.putGateway({ fingerprint, name, scope, serial: serialOf(certificate), enrolledAt: now });
+  await broker.table.putGateway({ ...channelFacts(broker, certificate), name, scope, enrolledAt: now });
   broker.log.info({ event: "gateway.enrolled", step: "S0", gateway: fingerprint.slice(0, 12), scope: scope.join(" ") });
   return { certificate: certificate.pem };
 }
@@ -67,9 +67,16 @@ export async function renewGateway(broker: Broker, gateway: GatewayRecord, body:
   const { fingerprint } = certificate;
   const { name, scope, fingerprint: renews } = gateway;
   const enrolledAt = broker.now().getTime();
-  await broker.table.putGateway({ fingerprint, name, scope, serial: serialOf(certificate), enrolledAt, renews });
+  await broker.table.putGateway({ ...channelFacts(broker, certificate), name, scope, enrolledAt, renews });
   broker.log.info({ event: "gateway.renewed", step: "S0", gateway: renews.slice(0, 12), certificate: fingerprint.slice(0, 12) });
   return { certificate: certificate.pem };
+}
+
+/** What the registry holds of a channel certificate; the root waits for its end. The first answer to a token may be of a former root. */
+function channelFacts({ roots }: Broker, certificate: Certificate): Pick<GatewayRecord, "fingerprint" | "serial" | "root" | "endsAt"> {
+  const { fingerprint, notAfter } = certificate;
+  const root = roots.find((one) => issued(one.certificate, certificate))?.certificate.fingerprint;
+  return { fingerprint, serial: serialOf(certificate), ...(root !== undefined && { root }), endsAt: notAfter.getTime() };
 }
 
 async function offerFor(broker: Broker, publicKey: KeyObject, name: string): Promise<InviteUse> {

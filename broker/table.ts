@@ -161,6 +161,9 @@ export interface GatewayRecord {
   /** Serial number of its channel certificate, lower-case hex. */
   readonly serial: string;
   readonly enrolledAt: number;
+  /** Fingerprint of the root that issued its channel certificate, and when that ends, milliseconds; absent in records of older versions. */
+  readonly root?: string;
+  readonly endsAt?: number;
   /** The fingerprint of its first certificate, by which rows and mailboxes name it, where this one came by renewal. */
   readonly renews?: string;
 }

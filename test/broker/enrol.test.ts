@@ -66,6 +66,15 @@ describe("an invitation", () => {
     expect((await house.table.gateways()).length).toBe(before + 1);
   });
 
+  test("leaves in the registry which root issued the channel's certificate and when that ends; so does a renewal", async () => {
+    const { channel, client } = await house.gateway("ends.example");
+    const renewed = await client.renewChannel(newKey(), "gw", forever);
+    for (const { fingerprint, notAfter } of [channel.certificate, renewed]) {
+      const facts = { root: house.broker.root.certificate.fingerprint, endsAt: notAfter.getTime() };
+      expect(await house.table.findGateway(fingerprint)).toMatchObject(facts);
+    }
+  });
+
   test("taken by ten gateways at once enrols one of them", async () => {
     const token = await house.invite("race.example");
     const answers = await Promise.all(Array.from({ length: 10 }, () => enrol({ token, name: "gw", request: csr() })));

@@ -28,6 +28,9 @@ const gateway: GatewayRecord = {
   scope: ["a.example", "böb@b.例え.example"],
   serial: "5a",
   enrolledAt: NOW,
+  root: "cc",
+  endsAt: NOW + DAY,
+  renews: OTHER_GATEWAY,
 };
 const mailbox: MailboxRecord = {
   address: "böb@b.例え.example",
