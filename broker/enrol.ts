@@ -106,7 +106,8 @@ export async function enrolMailbox(
   if (given) return given;
   const signingCertificate = await certify(broker, "mailbox-signing", signingKey, address.address, mailboxes);
   const encryptionCertificate = await certify(broker, "mailbox-encryption", encryptionKey, address.address, mailboxes);
-  for (const mailbox of mailboxes) {
+  for (const mailbox of mailboxes.toReversed()) {
+    // The address comes last: once it has these certificates (`givenBefore`), its aliases have them too.
     const former = await formerOf(broker, gateway, mailbox);
     await broker.table.putMailbox({
       ...(former.length > 0 && { former }),

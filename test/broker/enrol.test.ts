@@ -3,8 +3,10 @@ import { generateKeyPairSync, sign } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { enrolGateway } from "../../broker/client.ts";
 import { invite } from "../../broker/enrol.ts";
+import type { MailboxRecord } from "../../broker/table.ts";
 import { parseMailbox } from "../../mime/address.ts";
 import { parseCertificate } from "../../mime/certificate.ts";
+import { Fault } from "../../mime/fault.ts";
 import { OID } from "../../mime/oids.ts";
 import { certificationRequest, newKey } from "../../mime/request.ts";
 import { DAY, RECEIPTS, call, faceOf, forever, openHouse, wordOf, type Gateway, type House } from "./house.ts";
@@ -214,6 +216,21 @@ describe("a mailbox", () => {
     const second = await b.enrol("again@b.example");
     const known = await b.client.lookUp(first.mailbox, forever);
     expect(known?.fingerprint).toBe(second.identity.openers[0]?.certificate.fingerprint);
+  });
+
+  test("that failed half-way is whole once it is asked for again with the same keys: each address has the certificates", async () => {
+    const [address, alias] = ["half@b.example", "alias@b.example"];
+    const body = { address, aliases: [alias], signing: csr(), encryption: csr() };
+    let left = 1;
+    const putMailbox = async (record: MailboxRecord): Promise<void> => {
+      if (left-- === 0) throw new Fault("unavailable", "the table is away");
+      return Object.getPrototypeOf(house.table).putMailbox.call(house.table, record) as Promise<void>;
+    };
+    Object.assign(house.table, { putMailbox });
+    expect((await mailbox(body)).status).toBe(503);
+    Reflect.deleteProperty(house.table, "putMailbox");
+    const given = JSON.parse(String((await mailbox(body)).body)) as Pick<MailboxRecord, "signingCertificate" | "encryptionCertificate">;
+    for (const one of [address, alias]) expect(await house.table.findMailbox(one)).toMatchObject(given);
   });
 
   test("never outlives the root", async () => {
