@@ -229,7 +229,8 @@ export interface Registry {
   putGateway(gateway: GatewayRecord): Promise<void>;
   findGateway(fingerprint: string): Promise<GatewayRecord | undefined>;
   gateways(): Promise<GatewayRecord[]>;
-  putMailbox(mailbox: MailboxRecord): Promise<void>;
+  /** @param before as it was read; undefined where there was none @returns false where it has other certificates by now: nothing is written then */
+  putMailbox(mailbox: MailboxRecord, before?: MailboxRecord): Promise<boolean>;
   findMailbox(address: string): Promise<MailboxRecord | undefined>;
   mailboxes(): Promise<MailboxRecord[]>;
   /** @param who says so, for the audit @returns the revocation that counts: the first one of this name */

@@ -1,9 +1,10 @@
 /** S0: one token enrols one gateway once; a gateway enrols the mailboxes its invitation names; private keys stay where they were made. */
 import { generateKeyPairSync, sign } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { enrolGateway } from "../../broker/client.ts";
 import { invite } from "../../broker/enrol.ts";
-import type { MailboxRecord } from "../../broker/table.ts";
+import { pairsOf } from "../../broker/revoke.ts";
+import type { MailboxRecord, Table } from "../../broker/table.ts";
 import { parseMailbox } from "../../mime/address.ts";
 import { parseCertificate } from "../../mime/certificate.ts";
 import { Fault } from "../../mime/fault.ts";
@@ -222,9 +223,9 @@ describe("a mailbox", () => {
     const [address, alias] = ["half@b.example", "alias@b.example"];
     const body = { address, aliases: [alias], signing: csr(), encryption: csr() };
     let left = 1;
-    const putMailbox = async (record: MailboxRecord): Promise<void> => {
+    const putMailbox = async (...given: Parameters<typeof house.table.putMailbox>): Promise<boolean> => {
       if (left-- === 0) throw new Fault("unavailable", "the table is away");
-      return Object.getPrototypeOf(house.table).putMailbox.call(house.table, record) as Promise<void>;
+      return Object.getPrototypeOf(house.table).putMailbox.apply(house.table, given) as Promise<boolean>;
     };
     Object.assign(house.table, { putMailbox });
     expect((await mailbox(body)).status).toBe(503);
@@ -237,5 +238,39 @@ describe("a mailbox", () => {
     const record = await house.table.findMailbox("bob@b.example");
     const { notAfter } = parseCertificate(record?.signingCertificate ?? "");
     expect(notAfter.getTime()).toBeLessThanOrEqual(house.broker.root.certificate.notAfter.getTime());
+  });
+});
+
+describe("a mailbox of which several gateways have read the record before one of them writes it", () => {
+  /** Holds the first so many writes until all of them have come. */
+  function gather(count: number): void {
+    let open = (): void => undefined;
+    const all = new Promise<void>((resolve) => (open = resolve));
+    let come = 0;
+    const putMailbox = async (...given: Parameters<Table["putMailbox"]>): Promise<boolean> => {
+      if (++come === count) open();
+      await all;
+      return (Object.getPrototypeOf(house.table) as Table).putMailbox.apply(house.table, given);
+    };
+    Object.assign(house.table, { putMailbox });
+  }
+  afterEach(() => void Reflect.deleteProperty(house.table, "putMailbox"));
+
+  test("has the certificates of all of them where they have one enrolment and renew to keys of their own", async () => {
+    gather(4);
+    const members = await Promise.all(Array.from({ length: 4 }, () => b.enrol("shared@b.example")));
+    const record = await house.table.findMailbox("shared@b.example");
+    const known = record && pairsOf(record).map(({ signingCertificate }) => parseCertificate(signingCertificate).fingerprint);
+    expect(known?.toSorted()).toEqual(members.map(({ identity }) => identity.signer.certificate.fingerprint).toSorted());
+  });
+
+  test("is the first one's, and the other one is told so", async () => {
+    const gateways = await Promise.all(["one", "two"].map(() => house.gateway("contested.example")));
+    gather(2);
+    const enrolled = await Promise.allSettled(gateways.map((gateway) => gateway.enrol("x@contested.example")));
+    expect(enrolled.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
+    const record = await house.table.findMailbox("x@contested.example");
+    const owner = gateways[enrolled.findIndex(({ status }) => status === "fulfilled")];
+    expect(record?.gateway).toBe(owner?.channel.certificate.fingerprint);
   });
 });
