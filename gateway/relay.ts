@@ -131,8 +131,9 @@ export class Relay {
 
   /** What waits here: how many submissions, and since when the oldest one, in milliseconds since the epoch. */
   get waiting(): { readonly letters: number; readonly oldest: number | undefined } {
-    const times = [...this.#taken].map(({ entry }) => Date.parse(entry.acceptedAt));
-    return { letters: times.length, oldest: times.length === 0 ? undefined : Math.min(...times) };
+    let oldest = Number.POSITIVE_INFINITY;
+    for (const { entry } of this.#taken) oldest = Math.min(oldest, Date.parse(entry.acceptedAt));
+    return { letters: this.#taken.size, oldest: this.#taken.size === 0 ? undefined : oldest };
   }
 
   /** Waits for the transactions that run. */

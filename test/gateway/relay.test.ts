@@ -147,6 +147,17 @@ test("a letter whose key is gone while it waits for its next attempt is not hand
   expect(await record(opened)).toEqual(["failed"]);
 });
 
+test("how many letters wait, and since when the oldest one, is told of a hundred and thirty thousand too", async () => {
+  const opened = await desk(await freePort());
+  const spooled = await opened.put();
+  await opened.stop();
+  expect(opened.relay.waiting).toEqual({ letters: 0, oldest: undefined });
+  const { acceptedAt } = spooled.entry;
+  for (let count = 0; count < 130_000; count++) opened.relay.take({ ...spooled });
+  expect(opened.relay.waiting).toEqual({ letters: 130_000, oldest: Date.parse(acceptedAt) });
+  await opened.relay.close();
+});
+
 test("a stop while a letter waits keeps it, and the next life hands it over, served recipients left out", async () => {
   let away = true;
   const onRecipient = (address: string) => (away && address.startsWith("bob") ? "450 4.2.1 Busy" : undefined);
