@@ -73,8 +73,8 @@ export class DayKeys {
     if (known) return known;
     const file = readIfPresent(this.#path(day));
     if (!file) return undefined;
-    const key = this.#opened(day, file);
-    this.#known.set(day, key);
+    const key = this.#openedBy(day, file) ?? this.#openedAnew(day);
+    if (key) this.#known.set(day, key);
     return key;
   }
 
@@ -155,13 +155,12 @@ export class DayKeys {
     return made;
   }
 
-  #opened(day: number, file: Buffer): Buffer {
-    let key = this.#openedBy(day, file);
-    if (!key) {
-      this.#masters.reload();
-      key = this.#openedBy(day, file);
-    }
-    if (!key) throw new Fault("internal", `${this.#path(day)} was altered, or belongs to another master key`);
+  /** With what is there now: a rotation puts another file into the place of one that was opened, and overwrites that. */
+  #openedAnew(day: number): Buffer | undefined {
+    this.#masters.reload();
+    const file = readIfPresent(this.#path(day));
+    const key = file && this.#openedBy(day, file);
+    if (file && !key) throw new Fault("internal", `${this.#path(day)} was altered, or belongs to another master key`);
     return key;
   }
 

@@ -1,7 +1,7 @@
 /** S0: a gateway enrols once with a one-time token, then its mailboxes by itself; private keys stay where they were made. */
 import { createHash, hash, randomBytes, type KeyObject } from "node:crypto";
 import { inScope, parseDomain, parseMailbox, type Mailbox } from "../mime/address.ts";
-import { parseCertificate, serialOf, type Certificate } from "../mime/certificate.ts";
+import { issued, parseCertificate, serialOf, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { requestedKey } from "../mime/request.ts";
 import { issue, type Profile } from "./authority.ts";
@@ -51,7 +51,7 @@ export async function enrolGateway(broker: Broker, body: Buffer): Promise<{ cert
   const certificate = parseCertificate(use.certificate);
   const { fingerprint } = certificate;
   const { scope } = invite;
-  await broker.table.putGateway({ fingerprint, name, scope, serial: serialOf(certificate), enrolledAt: now });
+  await broker.table.putGateway({ ...channelFacts(broker, certificate), name, scope, enrolledAt: now });
   broker.log.info({ event: "gateway.enrolled", step: "S0", gateway: fingerprint.slice(0, 12), scope: scope.join(" ") });
   return { certificate: certificate.pem };
 }
@@ -67,9 +67,16 @@ export async function renewGateway(broker: Broker, gateway: GatewayRecord, body:
   const { fingerprint } = certificate;
   const { name, scope, fingerprint: renews } = gateway;
   const enrolledAt = broker.now().getTime();
-  await broker.table.putGateway({ fingerprint, name, scope, serial: serialOf(certificate), enrolledAt, renews });
+  await broker.table.putGateway({ ...channelFacts(broker, certificate), name, scope, enrolledAt, renews });
   broker.log.info({ event: "gateway.renewed", step: "S0", gateway: renews.slice(0, 12), certificate: fingerprint.slice(0, 12) });
   return { certificate: certificate.pem };
+}
+
+/** What the registry holds of a channel certificate; the root waits for its end. The first answer to a token may be of a former root. */
+function channelFacts({ roots }: Broker, certificate: Certificate): Pick<GatewayRecord, "fingerprint" | "serial" | "root" | "endsAt"> {
+  const { fingerprint, notAfter } = certificate;
+  const root = roots.find((one) => issued(one.certificate, certificate))?.certificate.fingerprint;
+  return { fingerprint, serial: serialOf(certificate), ...(root !== undefined && { root }), endsAt: notAfter.getTime() };
 }
 
 async function offerFor(broker: Broker, publicKey: KeyObject, name: string): Promise<InviteUse> {
@@ -94,24 +101,35 @@ export async function enrolMailbox(
   const { address, aliases, signing, encryption } = parseBody(mailboxBody, body);
   const mailboxes = [address, ...aliases];
   const [signingKey, encryptionKey] = [requestedKey(signing), requestedKey(encryption)];
-  for (const mailbox of mailboxes) await demandOwnership(broker, gateway, mailbox, [signingKey, encryptionKey]);
+  for (const mailbox of mailboxes) await ownedBefore(broker, gateway, mailbox, [signingKey, encryptionKey]);
   const given = await givenBefore(broker, mailboxes, [signingKey, encryptionKey]);
   if (given) return given;
   const signingCertificate = await certify(broker, "mailbox-signing", signingKey, address.address, mailboxes);
   const encryptionCertificate = await certify(broker, "mailbox-encryption", encryptionKey, address.address, mailboxes);
-  for (const mailbox of mailboxes) {
-    const former = await formerOf(broker, gateway, mailbox);
-    await broker.table.putMailbox({
-      ...(former.length > 0 && { former }),
-      address: mailbox.key,
-      gateway: gateway.fingerprint,
-      signingCertificate: signingCertificate.pem,
-      encryptionCertificate: encryptionCertificate.pem,
-      enrolledAt: broker.now().getTime(),
-    });
+  const pair = { signingCertificate: signingCertificate.pem, encryptionCertificate: encryptionCertificate.pem };
+  // The address comes last: once it has these certificates (`givenBefore`), its aliases have them too.
+  for (const mailbox of mailboxes.toReversed()) {
+    let isPut = false;
+    while (!isPut) {
+      const before = await ownedBefore(broker, gateway, mailbox, [signingKey, encryptionKey]); // or somebody was first meanwhile
+      isPut = await broker.table.putMailbox(recordFor(broker, gateway, mailbox, pair, before), before);
+    }
   }
   broker.log.info({ event: "mailbox.enrolled", step: "S0", domain: address.domain });
-  return { signingCertificate: signingCertificate.pem, encryptionCertificate: encryptionCertificate.pem };
+  return pair;
+}
+
+function recordFor(
+  broker: Broker,
+  gateway: GatewayRecord,
+  mailbox: Mailbox,
+  pair: CertificatePair,
+  before: MailboxRecord | undefined,
+): MailboxRecord {
+  const now = broker.now();
+  const former = before?.gateway === gateway.fingerprint ? formerOf(before, now) : [];
+  const enrolledAt = now.getTime();
+  return { ...(former.length > 0 && { former }), address: mailbox.key, gateway: gateway.fingerprint, ...pair, enrolledAt };
 }
 
 /**
@@ -135,20 +153,26 @@ async function givenBefore(
   return isSame && isForThem && isFresh ? { signingCertificate, encryptionCertificate } : undefined;
 }
 
-/** Pairs of the address that this gateway got before and that have not ended: steps that were begun with them are ended with them. */
-async function formerOf(broker: Broker, gateway: GatewayRecord, mailbox: Mailbox): Promise<CertificatePair[]> {
-  const known = await broker.table.findMailbox(mailbox.key);
-  if (known?.gateway !== gateway.fingerprint) return [];
-  const now = broker.now();
+/** Pairs that a gateway got before for its address and that have not ended: steps that were begun with them are ended with them. */
+function formerOf(before: MailboxRecord, now: Date): CertificatePair[] {
   const isOver = ({ signingCertificate }: CertificatePair): boolean => parseCertificate(signingCertificate).notAfter < now;
-  return pairsOf(known)
+  return pairsOf(before)
     .filter((pair) => !isOver(pair))
     .slice(0, MOST_FORMER)
     .map(({ signingCertificate, encryptionCertificate }) => ({ signingCertificate, encryptionCertificate }));
 }
 
-/** @param keys of which none may be one that was revoked with the address's present certificates */
-async function demandOwnership(broker: Broker, gateway: GatewayRecord, mailbox: Mailbox, keys: readonly KeyObject[]): Promise<void> {
+/**
+ * The address's record where the gateway may enrol it.
+ * @param keys of which none may be one that was revoked with the address's present certificates
+ * @throws Fault `forbidden`
+ */
+async function ownedBefore(
+  broker: Broker,
+  gateway: GatewayRecord,
+  mailbox: Mailbox,
+  keys: readonly KeyObject[],
+): Promise<MailboxRecord | undefined> {
   const known = await broker.table.findMailbox(mailbox.key);
   const isFree = known === undefined || (await broker.table.isRevoked([known.gateway])); // whose gateway was revoked can go to another one
   const foreign = !isFree && known.gateway !== gateway.fingerprint;
@@ -162,6 +186,7 @@ async function demandOwnership(broker: Broker, gateway: GatewayRecord, mailbox: 
       advice: `The keys of ${mailbox.address} were revoked: remove them from the gateway's data folder (keys/${mailbox.key}) and restart it.`,
     });
   }
+  return known;
 }
 
 function hasKey(record: MailboxRecord, key: KeyObject): boolean {

@@ -143,7 +143,8 @@ export class Outbox {
           .finally(() => underWay.delete(delivery));
         underWay.add(delivery);
       }
-      const next = Math.min(this.#nextLook, ...[...this.#attempts.values()].map(({ notBefore }) => notBefore));
+      let next = this.#nextLook;
+      for (const { notBefore } of this.#attempts.values()) next = Math.min(next, notBefore);
       await pause(Math.max(next - performance.now(), 10), signal, this.#news.signal);
     }
     await Promise.all(underWay);

@@ -25,7 +25,7 @@ const ROOT_DAYS = 3_650;
 
 /** A root that does not issue any more. */
 export interface FormerRoot extends Signer {
-  /** When the last certificate that it issued to others ends. */
+  /** When the last certificate ends that it issued to others with the lifetime of the day it stopped; others may last longer. */
   readonly until: Date;
 }
 
@@ -90,7 +90,7 @@ export async function announceRoot(folder: string, url: string, now: Date): Prom
 
 /**
  * Lets the announced root issue from now on; the one before it counts on.
- * @param lifetime of certificates, milliseconds: nothing that the former root issued counts for longer
+ * @param lifetime of certificates, milliseconds: what the former root issued with it counts no longer
  * @throws Fault `forbidden`: none is announced
  */
 export function useNextRoot(folder: string, lifetime: number, now: Date): void {

@@ -10,7 +10,7 @@ import { confirm } from "./confirm.ts";
 import { declare, markDispatched, withdraw } from "./declare.ts";
 import { enrolGateway, enrolMailbox, lookUp, renewGateway } from "./enrol.ts";
 import { answerFaults, bodyOf, openListener, type Listening, type ServerLimits, type Tls } from "./listener.ts";
-import { Buckets, networkOf } from "./rate.ts";
+import { Buckets, networkOf, type Rate } from "./rate.ts";
 import { recall, status } from "./recall.ts";
 import { release } from "./release.ts";
 import { isGatewayRevoked, RevocationLists } from "./revoke.ts";
@@ -22,6 +22,7 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
   const app = new Hono<{ Bindings: HttpBindings }>();
   const lists = new RevocationLists(broker.table, () => broker.limits.crlLifetime);
   const [perGateway, perAddress] = [new Buckets(limits.perGateway), new Buckets(limits.perAddress)];
+  const renewals = new Buckets(renewalRate(broker));
   const caller = (certificate: Certificate): Promise<Caller> => callerOf(broker, certificate, perGateway);
   const channel = (call: Call): Promise<Caller> => caller(channelOf(broker, call, { perGateway, perAddress }));
   /** Whoever shows no certificate is known by its address only. */
@@ -49,7 +50,12 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
     anyone(call);
     return call.json(await enrolGateway(broker, await bodyOf(call)));
   });
-  app.post("/v1/renewals", async (call) => call.json(await renewGateway(broker, (await channel(call)).gateway, await bodyOf(call))));
+  app.post("/v1/renewals", async (call) => {
+    const { gateway } = await channel(call);
+    const body = await bodyOf(call);
+    renewals.take(gateway.fingerprint);
+    return call.json(await renewGateway(broker, gateway, body));
+  });
   app.post("/v1/mailboxes", async (call) => call.json(await enrolMailbox(broker, (await channel(call)).gateway, await bodyOf(call))));
   app.get("/v1/directory/:address", async (call) => {
     await channel(call);
@@ -76,6 +82,19 @@ function routes(broker: Broker, limits: ServerLimits): Hono<{ Bindings: HttpBind
   });
   answerFaults(app, broker.log);
   return app;
+}
+
+/** More than a gateway needs whose answers get lost for most of a day, or of which several run. */
+const RENEWALS = 24;
+
+/** Each renewal stays in the registry for good, and in the revocation list once its gateway is revoked: so many at once, and in a lifetime. */
+function renewalRate(broker: Broker): Rate {
+  return {
+    burst: RENEWALS,
+    get perSecond() {
+      return (RENEWALS * 1_000) / broker.limits.certificateLifetime;
+    },
+  };
 }
 
 /** The certificate behind the connection: its validity is checked at every request, not only when it connects. @throws Fault */

@@ -50,8 +50,11 @@ export interface Retirement {
   readonly waiting: readonly { readonly certificate: Certificate; readonly until: Date }[];
 }
 
+/** Who has certificates of others than the broker's own. */
+type Issued = Pick<Registry, "gateways" | "mailboxes">;
+
 /** Retires the former roots under which nothing counts any more. */
-export async function retire(config: BrokerConfig, registry: Pick<Registry, "mailboxes">, now: Date): Promise<Retirement> {
+export async function retire(config: BrokerConfig, registry: Issued, now: Date): Promise<Retirement> {
   const { former } = rootsAt(config.data);
   const retired: Certificate[] = [];
   const waiting: { certificate: Certificate; until: Date }[] = [];
@@ -71,16 +74,18 @@ export async function retireNow(config: BrokerConfig, now: Date): Promise<Retire
   return atTable(config, (table) => retire(config, table, now));
 }
 
-/** When nothing under the root counts any more: what it was written down for, mailboxes as the table has them, and the broker's own. */
-async function lastEnd(
-  config: BrokerConfig,
-  registry: Pick<Registry, "mailboxes">,
-  { certificate: root, until }: FormerRoot,
-): Promise<Date> {
+/**
+ * When nothing under the root counts any more: what it was written down for, channels and mailboxes as the table has them, and the broker's
+ * own. What was issued may last longer than was written down: the lifetime was longer then, or a broker beside this one issued after it.
+ */
+async function lastEnd(config: BrokerConfig, registry: Issued, { certificate: root, until }: FormerRoot): Promise<Date> {
+  const channels = (await registry.gateways()).filter((gateway) => gateway.root === root.fingerprint).map(({ endsAt = 0 }) => endsAt);
   const mailboxes = (await registry.mailboxes()).flatMap((record) => pairsOf(record));
   const pems = mailboxes.flatMap(({ signingCertificate, encryptionCertificate }) => [signingCertificate, encryptionCertificate]);
   const own = OWN.map((name) => readCertificate(fileIn(config, FILES[name])));
-  const ends = [...pems.map((pem) => parseCertificate(pem)), ...own].filter((one) => issued(root, one)).map(({ notAfter }) => notAfter);
-  const last = Math.max(until.getTime(), ...ends.map((end) => end.getTime()));
+  const ends = [...pems.map((pem) => parseCertificate(pem)), ...own]
+    .filter((one) => issued(root, one))
+    .map(({ notAfter }) => notAfter.getTime());
+  const last = [...channels, ...ends].reduce((latest, end) => Math.max(latest, end), until.getTime());
   return new Date(Math.min(last, root.notAfter.getTime()));
 }

@@ -105,6 +105,16 @@ local function revoke(keys, args)
   return redis.call('HGET', keys[1], args[3])
 end
 
+--- KEYS 1 a mailbox's record, JSON. ARGV 1 the signing certificate that the present record has, '' where there is none; 2 the new record.
+-- Returns whether it was written.
+local function put_mailbox(keys, args)
+  written = ''
+  local known = redis.call('GET', keys[1])
+  if (known and cjson.decode(known).signingCertificate or '') ~= args[1] then return 0 end
+  redis.call('SET', keys[1], args[2])
+  return 1
+end
+
 --- Writes an entry of a restored audit log: ARGV 2 at, 3 event, 4 who. It gets its place in this table's chain.
 local function record(keys, args)
   begin(keys)
@@ -127,3 +137,4 @@ register('declare', declare); register('dispatched', dispatched); register('with
 register('release', release); register('given_out', given_out); register('confirm', confirm); register('sweep', sweep, true)
 register('sent', sent); register('recall', recall, true); register('record', record)
 register('keep_receipt', keep_receipt); register('claim', claim); register('done', done, true); register('revoke', revoke)
+register('put_mailbox', put_mailbox)

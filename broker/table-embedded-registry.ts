@@ -44,8 +44,14 @@ export class EmbeddedRegistry extends EmbeddedSteps implements Registry {
     return this.#every("gateway").map(gatewayOf);
   }
 
-  async putMailbox(mailbox: MailboxRecord): Promise<void> {
-    this.#put("mailbox", mailbox.address, mailbox);
+  async putMailbox(mailbox: MailboxRecord, before?: MailboxRecord): Promise<boolean> {
+    return this.step(() => {
+      const known = this.record("mailbox", mailbox.address);
+      if (known && mailboxOf(known).signingCertificate !== before?.signingCertificate) return false;
+      if (!known && before) return false;
+      this.#put("mailbox", mailbox.address, mailbox);
+      return true;
+    });
   }
 
   async findMailbox(address: string): Promise<MailboxRecord | undefined> {

@@ -12,6 +12,8 @@ export function gatewayOf(json: string): GatewayRecord {
     scope: record.texts("scope"),
     serial: record.text("serial"),
     enrolledAt: record.time("enrolledAt"),
+    ...(record.has("root") && { root: record.text("root") }),
+    ...(record.has("endsAt") && { endsAt: record.time("endsAt") }),
     ...(record.has("renews") && { renews: record.text("renews") }),
   };
 }

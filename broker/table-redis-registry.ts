@@ -56,7 +56,8 @@ export class RedisRegistry implements Registry {
   }
 
   async putGateway(gateway: GatewayRecord): Promise<void> {
-    await this.#put("gateway", gateway.fingerprint, gateway);
+    await this.#link.write((pipeline) => pipeline.set(this.#key("gateway", gateway.fingerprint), JSON.stringify(gateway)));
+    await this.#tellChange();
   }
 
   async findGateway(fingerprint: string): Promise<GatewayRecord | undefined> {
@@ -68,8 +69,12 @@ export class RedisRegistry implements Registry {
     return (await this.#every("gateway")).map(gatewayOf);
   }
 
-  async putMailbox(mailbox: MailboxRecord): Promise<void> {
-    await this.#put("mailbox", mailbox.address, mailbox);
+  async putMailbox(mailbox: MailboxRecord, before?: MailboxRecord): Promise<boolean> {
+    const given = [before?.signingCertificate ?? "", JSON.stringify(mailbox)];
+    const { answer } = await this.#link.call("put_mailbox", [this.#key("mailbox", mailbox.address)], given);
+    if (answer !== 1) return false;
+    await this.#tellChange();
+    return true;
   }
 
   async findMailbox(address: string): Promise<MailboxRecord | undefined> {
@@ -101,11 +106,6 @@ export class RedisRegistry implements Registry {
   async revocations(): Promise<Revocation[]> {
     const buckets = await this.#link.ask((redis) => Promise.all(BUCKETS.map((bucket) => redis.hgetall(revokedKey(this.#prefix, bucket)))));
     return buckets.flatMap((bucket) => Object.values(bucket)).map(revocationOf);
-  }
-
-  async #put(kind: string, name: string, record: GatewayRecord | MailboxRecord): Promise<void> {
-    await this.#link.write((pipeline) => pipeline.set(this.#key(kind, name), JSON.stringify(record)));
-    await this.#tellChange();
   }
 
   /** After the change: who meets the new value here meets the new record, too. */

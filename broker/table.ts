@@ -161,6 +161,9 @@ export interface GatewayRecord {
   /** Serial number of its channel certificate, lower-case hex. */
   readonly serial: string;
   readonly enrolledAt: number;
+  /** Fingerprint of the root that issued its channel certificate, and when that ends, milliseconds; absent in records of older versions. */
+  readonly root?: string;
+  readonly endsAt?: number;
   /** The fingerprint of its first certificate, by which rows and mailboxes name it, where this one came by renewal. */
   readonly renews?: string;
 }
@@ -226,7 +229,8 @@ export interface Registry {
   putGateway(gateway: GatewayRecord): Promise<void>;
   findGateway(fingerprint: string): Promise<GatewayRecord | undefined>;
   gateways(): Promise<GatewayRecord[]>;
-  putMailbox(mailbox: MailboxRecord): Promise<void>;
+  /** @param before as it was read; undefined where there was none @returns false where it has other certificates by now: nothing is written then */
+  putMailbox(mailbox: MailboxRecord, before?: MailboxRecord): Promise<boolean>;
   findMailbox(address: string): Promise<MailboxRecord | undefined>;
   mailboxes(): Promise<MailboxRecord[]>;
   /** @param who says so, for the audit @returns the revocation that counts: the first one of this name */

@@ -14,6 +14,7 @@ import { Fault } from "../mime/fault.ts";
 import type { Opener } from "../mime/open.ts";
 import { makeFolder, readIfPresent, removeDurably, renameDurably, unlessMissing, writeDurably } from "./durable.ts";
 import { KEY_FILES, KEYS, keptKey, put } from "./identity.ts";
+import { demandPair, readRenewed } from "./pairs.ts";
 
 /** Keeps what was learned about one mailbox's keys. */
 interface Own {
@@ -101,7 +102,7 @@ export class Identities {
     const wanted = new Set(addresses);
     const slots = new Slots(AT_ONCE);
     const load = async (own: Own): Promise<void> => {
-      own.identity = (await this.#load(own.mailbox)) ?? own.identity;
+      own.identity = (await readRenewed(() => this.#loadWhole(own.mailbox))) ?? own.identity;
     };
     const some = this.#own.filter(({ mailbox }) => wanted.has(mailbox.address.address));
     await Promise.all(some.map((own) => slots.run(() => load(own).catch((thrown) => this.#complain("mailbox.not-read", own, thrown)))));
@@ -141,6 +142,16 @@ export class Identities {
     return join(this.#folder, encodeURIComponent(mailbox.address.key), ...names);
   }
 
+  /** The same beside the process that renews: signing and encryption of one pair. @throws Fault `unavailable`: it is being replaced */
+  async #loadWhole(mailbox: OwnMailbox): Promise<Identity | undefined> {
+    const isComplete = () => readIfPresent(this.#path(mailbox, NEXT, COMPLETE));
+    const before = await isComplete();
+    const identity = await this.#load(mailbox);
+    if (!before && !(await isComplete())) return identity;
+    throw new Fault("unavailable", `the keys in ${this.#path(mailbox)} are being renewed: "kakitome gateway run" ends it`);
+  }
+
+  /** @throws Fault `unavailable`: a key is another certificate's */
   async #load(mailbox: OwnMailbox): Promise<Identity | undefined> {
     const [signing, encryption] = await Promise.all(
       [KEY_FILES.signing, KEY_FILES.encryption].map((name) => readIfPresent(this.#path(mailbox, name))),
@@ -149,11 +160,11 @@ export class Identities {
     const certificate = parseCertificate(signing);
     const wanted = [mailbox.address, ...mailbox.aliases].map(({ key }) => key).sort();
     if ([...certificate.mailboxes].sort().join() !== wanted.join()) return undefined; // aliases changed: new certificates
-    const current = { key: readPrivateKey(this.#path(mailbox, KEY_FILES.encryptionKey)), certificate: parseCertificate(encryption) };
-    return {
-      signer: { key: readPrivateKey(this.#path(mailbox, KEY_FILES.signingKey)), certificate },
-      openers: [current, ...(await this.#former(mailbox))],
-    };
+    const keyIn = (name: string) => readPrivateKey(this.#path(mailbox, name));
+    const current = { key: keyIn(KEY_FILES.encryptionKey), certificate: parseCertificate(encryption) };
+    const signer = { key: keyIn(KEY_FILES.signingKey), certificate };
+    for (const pair of [signer, current]) demandPair(pair, this.#path(mailbox));
+    return { signer, openers: [current, ...(await this.#former(mailbox))] };
   }
 
   async #enrol(mailbox: OwnMailbox, broker: BrokerClient, signal: AbortSignal): Promise<Identity> {

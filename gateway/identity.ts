@@ -9,9 +9,11 @@ import { readPrivateKey } from "../config/secrets.ts";
 import { parseCertificate, type Certificate } from "../mime/certificate.ts";
 import { Fault } from "../mime/fault.ts";
 import { newKey } from "../mime/request.ts";
+import type { Signer } from "../mime/sign.ts";
 import { Revocations } from "./revocations.ts";
 import { Roots } from "./roots.ts";
 import { makeFolder, readIfPresent, renameDurably, unlessMissing, writeDurably } from "./durable.ts";
+import { demandPair, readRenewed } from "./pairs.ts";
 
 /** Below the data folder's `keys`. */
 export const KEY_FILES = {
@@ -92,25 +94,33 @@ async function finishChannel(folder: string): Promise<void> {
   await unlessMissing(renameDurably(certificate, join(folder, KEY_FILES.channel)));
 }
 
-/** Opens the channel to the broker. @throws Fault `malformed`: the gateway was not enrolled yet */
+/** The channel's pair; undefined where the gateway has not enrolled. @throws Fault `unavailable`: it stays half replaced */
+function readChannel(folder: string): Promise<Signer | undefined> {
+  return readRenewed(async () => {
+    const pem = await readIfPresent(join(folder, KEY_FILES.channel));
+    if (!pem) return undefined;
+    return demandPair({ key: readPrivateKey(join(folder, KEY_FILES.channelKey)), certificate: parseCertificate(pem) }, folder);
+  });
+}
+
+/** Opens the channel to the broker. @throws Fault `malformed`: the gateway was not enrolled yet; `unavailable`: its key is another certificate's */
 export async function openChannel(config: GatewayConfig, log: Log, now: () => Date): Promise<OpenChannel> {
   const folder = join(config.data, KEYS);
   await finishChannel(folder);
-  const [roots, certificate] = [await Roots.open(join(folder, KEY_FILES.roots), log), await readIfPresent(join(folder, KEY_FILES.channel))];
-  if (!roots || !certificate) {
+  const [roots, pair] = [await Roots.open(join(folder, KEY_FILES.roots), log), await readChannel(folder)];
+  if (!roots || !pair) {
     throw new Fault("malformed", `${config.name} is not enrolled: ask the broker's operator for a token and run "kakitome enrol"`);
   }
   const revocations = new Revocations({ folder: config.data, roots: () => roots.trusted, log, now });
   await revocations.load();
-  let shown = parseCertificate(certificate);
+  let shown = pair.certificate;
   const gateway = (await readIfPresent(join(folder, KEY_FILES.name)))?.toString().trim() ?? shown.fingerprint;
   const broker = new BrokerClient({
     url: config.broker.url,
     roots: roots.trusted,
     learn,
     revoked: () => revocations.revoked,
-    certificate: shown,
-    key: readPrivateKey(join(folder, KEY_FILES.channelKey)),
+    ...pair,
     gateway,
     timeout: config.broker.timeout,
     holder: holderOf(config.data),
@@ -127,10 +137,10 @@ export async function openChannel(config: GatewayConfig, log: Log, now: () => Da
     learn,
     channel: () => shown,
     async follow() {
-      const renewed = await readIfPresent(join(folder, KEY_FILES.channel));
+      const renewed = await readChannel(folder);
       if (!renewed) return;
-      shown = parseCertificate(renewed);
-      broker.use(shown, readPrivateKey(join(folder, KEY_FILES.channelKey)));
+      shown = renewed.certificate;
+      broker.use(shown, renewed.key);
     },
     async renew(signal) {
       const key = await keptKey(join(folder, NEXT_CHANNEL.key));

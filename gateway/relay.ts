@@ -131,8 +131,9 @@ export class Relay {
 
   /** What waits here: how many submissions, and since when the oldest one, in milliseconds since the epoch. */
   get waiting(): { readonly letters: number; readonly oldest: number | undefined } {
-    const times = [...this.#taken].map(({ entry }) => Date.parse(entry.acceptedAt));
-    return { letters: times.length, oldest: times.length === 0 ? undefined : Math.min(...times) };
+    let oldest = Number.POSITIVE_INFINITY;
+    for (const { entry } of this.#taken) oldest = Math.min(oldest, Date.parse(entry.acceptedAt));
+    return { letters: this.#taken.size, oldest: this.#taken.size === 0 ? undefined : oldest };
   }
 
   /** Waits for the transactions that run. */
@@ -188,7 +189,11 @@ export class Relay {
       return this.#advance(spooled, at, DAMAGED);
     }
     const age = now().getTime() - Date.parse(entry.acceptedAt);
-    if (age > FRESH_MS && (await this.#announce(spooled, consignment, at)) === "lost") return this.#advance(spooled, at, LOST);
+    const isFirst = age <= FRESH_MS && !spooled.announced.has(at);
+    if (!isFirst && (await this.#announce(spooled, consignment, at, "again")) === "lost") {
+      const isRecalled = await this.#isRecalled(spooled, consignment); // its sender knows
+      return this.#advance(spooled, at, isRecalled ? { stage: "failed" } : LOST);
+    }
     if (spooled.progress[at]?.stage !== "waiting") return; // it was recalled meanwhile
     spooled.sending.add(at);
     try {
@@ -217,14 +222,22 @@ export class Relay {
     await this.#advance(spooled, at, outcome === "lost" ? LOST : { stage: "reported" });
   }
 
-  /** Tells the broker once that a letter is on its way: without that its row would vanish, and with it the key. */
-  async #announce({ entry, announced }: Spooled, consignment: Consignment, at: number): Promise<"known" | "lost" | "later"> {
+  /**
+   * Tells the broker once that a letter is on its way: without that its row would vanish, and with it the key.
+   * @param again asks whether it can be opened still, for it may have expired, or been recalled by another process
+   */
+  async #announce(
+    { entry, announced }: Spooled,
+    consignment: Consignment,
+    at: number,
+    again?: "again",
+  ): Promise<"known" | "lost" | "later"> {
     const { ticket } = consignment;
-    if (ticket === undefined || announced.has(at)) return "known";
+    if (ticket === undefined || (announced.has(at) && !again)) return "known";
     try {
       if (await this.#announcer.announce(Buffer.from(ticket, "base64"))) return "lost";
+      if (!announced.has(at)) this.#logOf(entry, consignment).info({ event: "letter.announced" });
       announced.add(at);
-      this.#logOf(entry, consignment).info({ event: "letter.announced" });
       return "known";
     } catch (thrown) {
       if (Fault.from(thrown).retry === "later") return "later";
@@ -287,6 +300,13 @@ export class Relay {
       const own = { id, sender: "", messageId: entry.messageId, acceptedAt: now().toISOString() };
       this.take(await spool.put(own, [{ recipient: entry.sender, notify: [], message: notice }]));
     });
+  }
+
+  /** What cannot be read says nothing. */
+  async #isRecalled({ entry: { register } }: Spooled, { ticket = "" }: Consignment): Promise<boolean> {
+    const letter = register && (await this.#parts.letters.find(register).catch(() => undefined));
+    const session = ticketHash(Buffer.from(ticket, "base64"));
+    return letter?.recipients.some((one) => one.session === session && one.state === "recalled") ?? false;
   }
 
   async #changeLetter({ entry }: Spooled, { ticket }: Consignment, change: { state: "failed"; reason: string }): Promise<void> {

@@ -1,6 +1,6 @@
 /** The days' wrapping keys: one for all brokers of a table, readable with the master key only, and gone when they are destroyed. */
 import { randomBytes } from "node:crypto";
-import { copyFileSync, readFileSync, readdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { beforeEach, expect, test } from "@jest/globals";
 import { DayKeys, dayOf } from "../../broker/day-keys.ts";
@@ -38,6 +38,18 @@ test("its file is its owner's, holds the key only encrypted, and is refused unde
   file[20] = (file[20] ?? 0) ^ 1;
   writeFileSync(path, file);
   expect(() => daysUnder(master).find(TODAY)).toThrow(expect.objectContaining({ code: "internal" }));
+});
+
+test("a file that a rotation overwrites while it is read is read again, and one that is destroyed then is gone", () => {
+  const key = daysUnder(master).make(TODAY);
+  const path = join(folder, `${TODAY}.key`);
+  const file = readFileSync(path);
+  const whileReading = (then: () => void): DayKeys => {
+    writeFileSync(path, randomBytes(file.length));
+    return new DayKeys(folder, { current: () => [master], reload: then });
+  };
+  expect(whileReading(() => writeFileSync(path, file)).find(TODAY)).toEqual(key);
+  expect(whileReading(() => rmSync(path)).find(TODAY)).toBeUndefined();
 });
 
 test("only past days on which no letter waits are destroyed, in the file, in memory, and in every broker", () => {

@@ -1,10 +1,13 @@
 /** S0: one token enrols one gateway once; a gateway enrols the mailboxes its invitation names; private keys stay where they were made. */
 import { generateKeyPairSync, sign } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { enrolGateway } from "../../broker/client.ts";
 import { invite } from "../../broker/enrol.ts";
+import { pairsOf } from "../../broker/revoke.ts";
+import type { MailboxRecord, Table } from "../../broker/table.ts";
 import { parseMailbox } from "../../mime/address.ts";
 import { parseCertificate } from "../../mime/certificate.ts";
+import { Fault } from "../../mime/fault.ts";
 import { OID } from "../../mime/oids.ts";
 import { certificationRequest, newKey } from "../../mime/request.ts";
 import { DAY, RECEIPTS, call, faceOf, forever, openHouse, wordOf, type Gateway, type House } from "./house.ts";
@@ -64,6 +67,15 @@ describe("an invitation", () => {
     const answers = await Promise.all(Array.from({ length: 8 }, () => enrol({ token, name: "gw", request })));
     expect(new Set(answers.map(({ body }) => body.toString())).size).toBe(1);
     expect((await house.table.gateways()).length).toBe(before + 1);
+  });
+
+  test("leaves in the registry which root issued the channel's certificate and when that ends; so does a renewal", async () => {
+    const { channel, client } = await house.gateway("ends.example");
+    const renewed = await client.renewChannel(newKey(), "gw", forever);
+    for (const { fingerprint, notAfter } of [channel.certificate, renewed]) {
+      const facts = { root: house.broker.root.certificate.fingerprint, endsAt: notAfter.getTime() };
+      expect(await house.table.findGateway(fingerprint)).toMatchObject(facts);
+    }
   });
 
   test("taken by ten gateways at once enrols one of them", async () => {
@@ -207,9 +219,58 @@ describe("a mailbox", () => {
     expect(known?.fingerprint).toBe(second.identity.openers[0]?.certificate.fingerprint);
   });
 
+  test("that failed half-way is whole once it is asked for again with the same keys: each address has the certificates", async () => {
+    const [address, alias] = ["half@b.example", "alias@b.example"];
+    const body = { address, aliases: [alias], signing: csr(), encryption: csr() };
+    let left = 1;
+    const putMailbox = async (...given: Parameters<typeof house.table.putMailbox>): Promise<boolean> => {
+      if (left-- === 0) throw new Fault("unavailable", "the table is away");
+      return Object.getPrototypeOf(house.table).putMailbox.apply(house.table, given) as Promise<boolean>;
+    };
+    Object.assign(house.table, { putMailbox });
+    expect((await mailbox(body)).status).toBe(503);
+    Reflect.deleteProperty(house.table, "putMailbox");
+    const given = JSON.parse(String((await mailbox(body)).body)) as Pick<MailboxRecord, "signingCertificate" | "encryptionCertificate">;
+    for (const one of [address, alias]) expect(await house.table.findMailbox(one)).toMatchObject(given);
+  });
+
   test("never outlives the root", async () => {
     const record = await house.table.findMailbox("bob@b.example");
     const { notAfter } = parseCertificate(record?.signingCertificate ?? "");
     expect(notAfter.getTime()).toBeLessThanOrEqual(house.broker.root.certificate.notAfter.getTime());
+  });
+});
+
+describe("a mailbox of which several gateways have read the record before one of them writes it", () => {
+  /** Holds the first so many writes until all of them have come. */
+  function gather(count: number): void {
+    let open = (): void => undefined;
+    const all = new Promise<void>((resolve) => (open = resolve));
+    let come = 0;
+    const putMailbox = async (...given: Parameters<Table["putMailbox"]>): Promise<boolean> => {
+      if (++come === count) open();
+      await all;
+      return (Object.getPrototypeOf(house.table) as Table).putMailbox.apply(house.table, given);
+    };
+    Object.assign(house.table, { putMailbox });
+  }
+  afterEach(() => void Reflect.deleteProperty(house.table, "putMailbox"));
+
+  test("has the certificates of all of them where they have one enrolment and renew to keys of their own", async () => {
+    gather(4);
+    const members = await Promise.all(Array.from({ length: 4 }, () => b.enrol("shared@b.example")));
+    const record = await house.table.findMailbox("shared@b.example");
+    const known = record && pairsOf(record).map(({ signingCertificate }) => parseCertificate(signingCertificate).fingerprint);
+    expect(known?.toSorted()).toEqual(members.map(({ identity }) => identity.signer.certificate.fingerprint).toSorted());
+  });
+
+  test("is the first one's, and the other one is told so", async () => {
+    const gateways = await Promise.all(["one", "two"].map(() => house.gateway("contested.example")));
+    gather(2);
+    const enrolled = await Promise.allSettled(gateways.map((gateway) => gateway.enrol("x@contested.example")));
+    expect(enrolled.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
+    const record = await house.table.findMailbox("x@contested.example");
+    const owner = gateways[enrolled.findIndex(({ status }) => status === "fulfilled")];
+    expect(record?.gateway).toBe(owner?.channel.certificate.fingerprint);
   });
 });

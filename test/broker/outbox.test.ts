@@ -105,6 +105,22 @@ test("an outbox that is told of an entry mails it at once", async () => {
   mailer.close();
 });
 
+test("a hundred and thirty thousand receipts that wait at once do not end the outbox", async () => {
+  let open = (): void => undefined;
+  const opened = new Promise<void>((resolve) => (open = resolve));
+  const claim = async (): Promise<boolean> => opened.then(() => false);
+  const table = Object.assign(Object.create(house.table) as typeof house.table, { claim });
+  const mailer = mailerTo(1);
+  const outbox = new Outbox({ ...house.broker, table }, mailer, { retryFirst: duration("1h"), retryLongest: duration("1h") });
+  for (let count = 0; count < 130_000; count++) outbox.wake({ evidence: `evidence ${count}`, session: "0".repeat(64) });
+  const stopping = new AbortController();
+  const done = outbox.run(stopping.signal);
+  stopping.abort();
+  open();
+  await expect(done).resolves.toBeUndefined();
+  mailer.close();
+});
+
 test("a next hop that answers 451 twice and then 250 gets the same octets each time", async () => {
   const { port, attempts } = await hop({ onMail: (_mail, attempt) => (attempt <= 2 ? "451 4.2.1 Later" : undefined) });
   start(mailerTo(port));

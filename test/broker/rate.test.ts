@@ -197,6 +197,21 @@ test("a renewed channel certificate does not make another gateway of it, with re
   expect(statuses).toEqual([422, 422, 422, 422, 429]);
 });
 
+test("a gateway renews its channel so often and no more until a part of a certificate's lifetime is over, whichever it shows; another one may", async () => {
+  house = await openHouse();
+  const [a, b] = [await house.gateway("a.example"), await house.gateway("b.example")];
+  const before = (await house.table.gateways()).length;
+  const key = newKey(); // as who did not hear the answer asks again
+  const renewed = { key, certificate: await a.client.renewChannel(key, "gateway", forever) };
+  a.client.use(renewed.certificate, key);
+  for (let count = 1; count < 24; count++) await a.client.renewChannel(key, "gateway", forever);
+  await expect(a.client.renewChannel(key, "gateway", forever)).rejects.toMatchObject({ code: "unavailable", retry: "later" });
+  expect((await house.table.gateways()).length).toBe(before + 24);
+  await expect(b.client.renewChannel(newKey(), "gateway", forever)).resolves.toBeDefined();
+  Object.assign(house.broker, { limits: { ...house.broker.limits, certificateLifetime: duration("24ms") } }); // as a reload does
+  await expect(a.client.renewChannel(key, "gateway", forever)).resolves.toBeDefined();
+});
+
 test("a recall counts as many requests as it names letters: each that is refused makes the audit log longer, for good", async () => {
   house = await openHouse(undefined, undefined, { perGateway: { burst: 20, perSecond: 0.01 } });
   const member = await (await house.gateway("a.example")).enrol("someone@a.example");

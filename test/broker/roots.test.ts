@@ -11,8 +11,9 @@ import { finishOwn, makeOwn } from "../../broker/own.ts";
 import { countingIn, rootsAt } from "../../broker/roots.ts";
 import { forgetSessionKeys, sessionKeysAt } from "../../broker/session-keys.ts";
 import { announce, retire, useNext } from "../../broker/succession.ts";
-import type { MailboxRecord } from "../../broker/table.ts";
+import type { GatewayRecord, MailboxRecord } from "../../broker/table.ts";
 import { loadBroker } from "../../config/load.ts";
+import { duration } from "../../config/units.ts";
 import type { BrokerConfig } from "../../config/schema.ts";
 import { issued, parseBundle, parseCertificate } from "../../mime/certificate.ts";
 import { newKey } from "../../mime/request.ts";
@@ -21,7 +22,7 @@ import { DAY } from "./house.ts";
 
 const START = new Date("2026-06-01T12:00:00Z");
 const later = (days: number): Date => new Date(START.getTime() + days * DAY);
-const nobody = { mailboxes: async () => [] };
+const nobody = { gateways: async () => [], mailboxes: async () => [] };
 
 let config: BrokerConfig;
 let data: string;
@@ -69,9 +70,22 @@ test("a former root waits for a mailbox's certificate that lives longer than it 
   const times = { notBefore: later(0), notAfter: later(500) };
   const { pem } = await issue(issuing, { profile: "mailbox-signing", publicKey: createPublicKey(newKey()), commonName: "a", ...times });
   const record: MailboxRecord = { address: "a", gateway: "g", signingCertificate: pem, encryptionCertificate: pem, enrolledAt: 0 };
-  const one = { mailboxes: async () => [record] };
+  const one = { ...nobody, mailboxes: async () => [record] };
   expect((await retire(config, one, later(400))).waiting).toEqual([{ certificate: issuing.certificate, until: later(500) }]);
   expect((await retire(config, one, later(501))).retired).toEqual([issuing.certificate]);
+});
+
+test("a former root waits for a channel's certificate from before the lifetime of certificates was lowered", async () => {
+  const { issuing } = rootsAt(data);
+  await announce(config, later(1));
+  await useNext({ ...config, certificates: { lifetime: duration("30d") } }, true, later(1));
+  const channel = { name: "gw", scope: [], serial: "5a", enrolledAt: 0, endsAt: later(365).getTime() };
+  const enrolled = { ...channel, fingerprint: "1", root: issuing.certificate.fingerprint };
+  const ofAnother = { ...channel, fingerprint: "2", root: rootsAt(data).issuing.certificate.fingerprint, endsAt: later(900).getTime() };
+  const gateways: GatewayRecord[] = [enrolled, ofAnother, { name: "gw", scope: [], serial: "5b", enrolledAt: 0, fingerprint: "3" }];
+  const two = { ...nobody, gateways: async () => gateways };
+  expect((await retire(config, two, later(364))).waiting).toEqual([{ certificate: issuing.certificate, until: later(365) }]);
+  expect((await retire(config, two, later(366))).retired).toEqual([issuing.certificate]);
 });
 
 test("a broker shows its server's certificate with the way to the former root, for gateways that were away", async () => {

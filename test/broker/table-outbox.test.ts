@@ -28,6 +28,9 @@ const gateway: GatewayRecord = {
   scope: ["a.example", "böb@b.例え.example"],
   serial: "5a",
   enrolledAt: NOW,
+  root: "cc",
+  endsAt: NOW + DAY,
+  renews: OTHER_GATEWAY,
 };
 const mailbox: MailboxRecord = {
   address: "böb@b.例え.example",
@@ -163,11 +166,26 @@ describe.each(HOMES)("%s", (name, startHome) => {
       await table.putGateway({ ...gateway, name: "before" });
       await table.putGateway(gateway);
       await table.putMailbox({ ...mailbox, gateway: OTHER_GATEWAY });
-      await table.putMailbox(mailbox);
+      await table.putMailbox(mailbox, mailbox);
       expect(await table.findGateway(gateway.fingerprint)).toEqual(gateway);
       expect(await table.findMailbox(mailbox.address)).toEqual(mailbox);
       expect(await table.gateways()).toEqual([gateway]);
       expect(await table.mailboxes()).toEqual([mailbox]);
+    });
+
+    test("of ten that follow the same record of a mailbox one is kept, and the others learn that it was not theirs", async () => {
+      const [one, other] = [await place.open(), await place.open()];
+      const following = (at: number): MailboxRecord => ({ ...mailbox, signingCertificate: `signing ${at}` });
+      for (const before of [undefined, following(0)]) {
+        const records = Array.from({ length: 10 }, (_none, at) => following(before ? at + 10 : at));
+        if (!before) expect(await one.putMailbox(mailbox, following(1))).toBe(false);
+        const put = await Promise.all(records.map((record, at) => (at % 2 ? one : other).putMailbox(record, before)));
+        expect(put.filter(Boolean)).toHaveLength(1);
+        expect(await table.findMailbox(mailbox.address)).toEqual(records[put.indexOf(true)]);
+        const kept = await table.findMailbox(mailbox.address);
+        if (!before) expect(await one.putMailbox(following(0), kept)).toBe(true);
+      }
+      await Promise.all([one.close(), other.close()]);
     });
 
     test("a revocation counts from its first word on, is seen by everyone, and is in the audit once", async () => {

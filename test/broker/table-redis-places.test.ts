@@ -55,6 +55,9 @@ async function expectWorks(table: Table): Promise<void> {
     NOW,
   );
   await table.putGateway({ fingerprint: GATEWAY, name: "a", scope: ["a.example"], serial: "5a", enrolledAt: NOW });
+  const mailbox = { address: BOB, gateway: GATEWAY, signingCertificate: "s", encryptionCertificate: "e", enrolledAt: NOW };
+  expect(await table.putMailbox(mailbox)).toBe(true);
+  expect(await table.putMailbox(mailbox)).toBe(false);
   await table.revoke({ name: "5a", reason: "superseded", subject: "a", at: NOW }, "operator");
   expect(await table.isRevoked(["5a"])).toBe(true);
   expect(await table.gateways()).toHaveLength(1);
@@ -72,7 +75,7 @@ async function expectWorks(table: Table): Promise<void> {
   await table.compact(); // one that runs already is as good
   let stored = 0;
   for await (const { kind } of table.stored()) if (kind !== "head") stored++; // as many as there are buckets
-  expect(stored).toBe(41 + 1 + 3 + 40 * 3 + 1 + 2); // rows, a receipt, audit entries, a gateway, a revocation and its audit entry
+  expect(stored).toBe(41 + 1 + 3 + 40 * 3 + 1 + 1 + 2); // rows, a receipt, audit entries, a gateway, a mailbox, a revocation and its audit entry
 }
 
 test("a server behind TLS, under a certificate of one's own authority", async () => {

@@ -48,7 +48,7 @@ test("what another broker changes counts for the next request, and nothing is as
   expect(await look()).toEqual({ gateway: GATEWAY.name, mailbox: undefined, revoked: false });
   await other.putMailbox(MAILBOX);
   expect(await look()).toEqual({ gateway: GATEWAY.name, mailbox: 1, revoked: false });
-  await other.putMailbox({ ...MAILBOX, enrolledAt: 2 });
+  await other.putMailbox({ ...MAILBOX, enrolledAt: 2 }, MAILBOX);
   expect((await look()).mailbox).toBe(2);
   const before = questions();
   await look();
@@ -70,7 +70,7 @@ test("a change whose writer died before it said so counts five seconds later", a
 test("a request that began before a change ends with what it met", async () => {
   const view = await one.view();
   const before = await view.findMailbox(MAILBOX.address);
-  await other.putMailbox({ ...MAILBOX, enrolledAt: 4 });
+  await other.putMailbox({ ...MAILBOX, enrolledAt: 4 }, MAILBOX);
   expect(await view.findMailbox(MAILBOX.address)).toEqual(before);
   expect((await look()).mailbox).toBe(4);
 });

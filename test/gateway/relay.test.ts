@@ -1,13 +1,15 @@
 /** S5: a real next hop that takes, puts off, refuses or is away; what the broker and the sender's record learn of it. */
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
-import { BrokerClient } from "../../broker/client.ts";
+import { BrokerClient, ticketHash } from "../../broker/client.ts";
 import { sessionHash } from "../../broker/session.ts";
 import { openTicket } from "../../broker/ticket.ts";
 import { duration } from "../../config/units.ts";
+import { Letters } from "../../gateway/letters.ts";
 import type { RelayParts } from "../../gateway/relay.ts";
 import type { Spooled } from "../../gateway/spool.ts";
 import { Fault } from "../../mime/fault.ts";
-import { DAY, openHouse, type House, type Member } from "../broker/house.ts";
+import { DAY, forever, openHouse, type House, type Member } from "../broker/house.ts";
 import { freePort } from "../servers/ports.ts";
 import { startHop, type Hop, type HopOptions } from "./hop.ts";
 import { MESSAGE, MESSAGE_ID, openDesk, type Desk } from "./relay-place.ts";
@@ -107,6 +109,53 @@ test("a next hop that is not there is tried until it is", async () => {
   await attempts.until(() => true);
   await opened.relay.close();
   expect(await rows(spooled)).toEqual(["dispatched"]);
+});
+
+test("what another process recalls while it waits for its next attempt is not handed over, and nobody is told so a second time", async () => {
+  let isBusy = true;
+  const { port, attempts } = await hop({ onRecipient: () => (isBusy ? "450 4.2.1 Busy" : undefined) });
+  const opened = await desk(port);
+  const spooled = await opened.put({ recipients: ["bob@b.example", "carol@b.example"] });
+  opened.relay.take(spooled);
+  await house.heard.lines.until(({ event, ...line }) => event === "letter.announced" && line["accepted"] === spooled.entry.id, 2);
+  const [bob] = spooled.entry.consignments;
+  const ticket = Buffer.from(bob?.ticket ?? "", "base64");
+  const elsewhere = new Letters(join(opened.folder, "letters"));
+  const change = { state: "recalled", at: house.now().toISOString() } as const;
+  await elsewhere.change({ sender: "alice@a.example", messageId: MESSAGE_ID }, ticketHash(ticket), change);
+  await alice.gateway.client.recall([ticket], alice.identity, forever);
+  isBusy = false;
+  await opened.relay.close();
+  expect(attempts.all.map(({ to }) => to[0])).toEqual(["carol@b.example"]);
+  expect(await record(opened)).toEqual(["recalled", "accepted"]);
+  expect(await opened.spool.all()).toEqual([]);
+});
+
+test("a letter whose key is gone while it waits for its next attempt is not handed over, and its sender is told", async () => {
+  let isBusy = true;
+  const { port, attempts } = await hop({ onRecipient: () => (isBusy ? "450 4.2.1 Busy" : undefined) });
+  const opened = await desk(port);
+  const spooled = await opened.put();
+  opened.relay.take(spooled);
+  await house.heard.lines.until(({ event, ...line }) => event === "letter.announced" && line["accepted"] === spooled.entry.id);
+  const { sessionId } = openTicket(Buffer.from(spooled.entry.consignments[0]?.ticket ?? "", "base64"), house.broker.sessionKeys);
+  await house.table.withdraw(sessionHash(sessionId), alice.gateway.channel.certificate.fingerprint, house.now().getTime());
+  isBusy = false;
+  await attempts.until(() => true);
+  await opened.relay.close();
+  expect(attempts.all.map(({ from, to }) => [from, to[0]])).toEqual([["", "alice@a.example"]]);
+  expect(await record(opened)).toEqual(["failed"]);
+});
+
+test("how many letters wait, and since when the oldest one, is told of a hundred and thirty thousand too", async () => {
+  const opened = await desk(await freePort());
+  const spooled = await opened.put();
+  await opened.stop();
+  expect(opened.relay.waiting).toEqual({ letters: 0, oldest: undefined });
+  const { acceptedAt } = spooled.entry;
+  for (let count = 0; count < 130_000; count++) opened.relay.take({ ...spooled });
+  expect(opened.relay.waiting).toEqual({ letters: 130_000, oldest: Date.parse(acceptedAt) });
+  await opened.relay.close();
 });
 
 test("a stop while a letter waits keeps it, and the next life hands it over, served recipients left out", async () => {

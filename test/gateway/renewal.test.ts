@@ -1,8 +1,8 @@
 /** Certificates over years: renewed while letters travel, on one side only; nothing fails, and what was sealed before still opens. */
 import { createPublicKey } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { parse, stringify } from "yaml";
 import { revoke } from "../../broker/revoke.ts";
 import { duration } from "../../config/units.ts";
@@ -55,6 +55,7 @@ async function live(file: string) {
     channel,
     broker,
     identities,
+    log,
     lines,
     renew,
     member,
@@ -195,6 +196,77 @@ test("a renewal that failed half-way through moving the pair is ended by the nex
   expect(now?.certificate.publicKey.equals(createPublicKey(now.key))).toBe(true);
   expect(String((await openAs(house, bob.member(), old)).payload.body)).toContain("Sealed before the failure.");
   await Promise.all([bob.broker.close(), other.broker.close()]);
+});
+
+describe("another process reads while a renewed pair is being moved into its place", () => {
+  const PAIR = ["signing.key.pem", "signing.crt.pem", "encryption.key.pem", "encryption.crt.pem"] as const;
+  /** Long enough for whoever does not read again. */
+  const turns = async (): Promise<void> => {
+    for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
+  };
+
+  /** The gateway has renewed; its folder is then as it was when so many files of the mailbox were moved. */
+  async function halfMoved(moved: number) {
+    const bob = await live(file);
+    const former = bob.member().identity.openers[0]?.certificate.fingerprint ?? "";
+    house.pass(21 * DAY);
+    expect(await bob.renew()).toBe(true);
+    await bob.broker.close();
+    const next = join(bob.own, "next");
+    mkdirSync(next, { mode: 0o700 });
+    for (const name of PAIR.slice(moved)) {
+      renameSync(join(bob.own, name), join(next, name));
+      copyFileSync(join(bob.own, `former-${former.slice(0, 16)}`, name), join(bob.own, name));
+    }
+    writeFileSync(join(next, "complete"), "");
+    const finish = (): void => {
+      for (const name of PAIR.slice(moved)) renameSync(join(next, name), join(bob.own, name));
+      rmSync(next, { recursive: true });
+    };
+    return { ...bob, former, renewed: bob.member().identity, finish };
+  }
+
+  test.each([1, 2, 3])("with %i of four files moved, a mailbox's: it waits for all of them", async (moved) => {
+    const { config, log, renewed, finish } = await halfMoved(moved);
+    const other = new Identities(config, log);
+    const following = other.follow();
+    await turns();
+    expect(() => other.of(BOB)).toThrow(expect.objectContaining({ code: "unavailable" }));
+    finish();
+    await following;
+    const { signer, openers } = other.of(BOB);
+    for (const { key, certificate } of [signer, ...openers]) expect(certificate.publicKey.equals(createPublicKey(key))).toBe(true);
+    expect(openers[0]?.certificate.fingerprint).toBe(renewed.openers[0]?.certificate.fingerprint);
+    expect(signer.certificate.fingerprint).toBe(renewed.signer.certificate.fingerprint);
+  });
+
+  test("and nobody ends it: it takes none of them, and says so", async () => {
+    const { config, log, lines, finish } = await halfMoved(1);
+    const other = new Identities(config, log);
+    await other.follow();
+    expect(() => other.of(BOB)).toThrow(expect.objectContaining({ code: "unavailable" }));
+    expect(lines.all.find(({ event }) => event === "mailbox.not-read")?.["reason"]).toMatch(
+      /do not belong together, or are being renewed/u,
+    );
+    finish();
+  });
+
+  test("the channel's: it shows no certificate with the key of another one", async () => {
+    const bob = await live(file);
+    const [key, certificate] = [join(bob.keys, "gateway.key.pem"), join(bob.keys, "gateway.crt.pem")];
+    const before = readFileSync(certificate);
+    house.pass(21 * DAY);
+    expect(await bob.renew()).toBe(true);
+    const after = readFileSync(certificate);
+    writeFileSync(certificate, before); // of the key that is there already
+    const opening = openChannel(bob.config, bob.log, house.now);
+    await turns();
+    writeFileSync(certificate, after);
+    const other = await opening;
+    expect(other.channel().publicKey.equals(createPublicKey(readFileSync(key)))).toBe(true);
+    expect(await other.broker.lookUp(BOB, forever)).toBeDefined();
+    await Promise.all([bob.broker.close(), other.broker.close()]);
+  });
 });
 
 test("with other aliases come other certificates, and what was sealed to the former ones opens", async () => {
