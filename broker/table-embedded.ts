@@ -169,6 +169,7 @@ class EmbeddedTable extends EmbeddedOutbox implements Table {
       if (due.length < BATCH) break;
       await yieldToOthers();
     }
+    this.clearInvites(at);
     this.file.scrub();
     if (failure !== undefined) throw failure;
     return changed;
