@@ -7,7 +7,7 @@ import { requestedKey } from "../mime/request.ts";
 import { issue, type Profile } from "./authority.ts";
 import type { Broker } from "./broker.ts";
 import { BACKDATED_MS } from "./own.ts";
-import { isMailboxRevoked, pairsOf } from "./revoke.ts";
+import { channelOf, isMailboxRevoked, pairNames, pairsOf, revokeIssued, serialsOf } from "./revoke.ts";
 import type { CertificatePair, GatewayRecord, InviteUse, MailboxRecord, Registry, RegistryView } from "./table.ts";
 import { enrolBody, mailboxBody, parseBody, renewBody } from "./wire.ts";
 
@@ -60,14 +60,17 @@ export async function enrolGateway(broker: Broker, body: Buffer): Promise<{ cert
  * Gives a gateway another channel certificate before the present one ends; both count, and it stays the same gateway: rows and mailboxes
  * name it by its first one.
  * @param gateway as the channel showed it, under its first name
+ * @throws Fault `unauthenticated`: it was revoked meanwhile
  */
 export async function renewGateway(broker: Broker, gateway: GatewayRecord, body: Buffer): Promise<{ certificate: string }> {
   const { request } = parseBody(renewBody, body);
   const certificate = await certify(broker, "channel", requestedKey(request), gateway.name, []);
   const { fingerprint } = certificate;
   const { name, scope, fingerprint: renews } = gateway;
-  const enrolledAt = broker.now().getTime();
-  await broker.table.putGateway({ ...channelFacts(broker, certificate), name, scope, enrolledAt, renews });
+  const now = broker.now();
+  const renewed = { ...channelFacts(broker, certificate), name, scope, enrolledAt: now.getTime(), renews };
+  await broker.table.putGateway(renewed);
+  if (await revokeIssued(broker.table, channelOf(renewed), [renews], now)) throw new Fault("unauthenticated", "the gateway is revoked");
   broker.log.info({ event: "gateway.renewed", step: "S0", gateway: renews.slice(0, 12), certificate: fingerprint.slice(0, 12) });
   return { certificate: certificate.pem };
 }
@@ -91,7 +94,7 @@ const keyHash = (key: KeyObject): string =>
 
 /**
  * Gives a mailbox of the gateway its two certificates.
- * @throws Fault `forbidden`: the invitation did not name the address, or another gateway has it
+ * @throws Fault `forbidden`: the invitation did not name the address, another gateway has it, or it or its gateway was revoked meanwhile
  */
 export async function enrolMailbox(
   broker: Broker,
@@ -101,7 +104,11 @@ export async function enrolMailbox(
   const { address, aliases, signing, encryption } = parseBody(mailboxBody, body);
   const mailboxes = [address, ...aliases];
   const [signingKey, encryptionKey] = [requestedKey(signing), requestedKey(encryption)];
-  for (const mailbox of mailboxes) await ownedBefore(broker, gateway, mailbox, [signingKey, encryptionKey]);
+  const counting = [gateway.fingerprint]; // what is not revoked now, and is looked at again
+  for (const mailbox of mailboxes) {
+    const known = await ownedBefore(broker, gateway, mailbox, [signingKey, encryptionKey]);
+    if (known && !(await isMailboxRevoked(broker.table, known))) counting.push(...serialsOf(known));
+  }
   const given = await givenBefore(broker, mailboxes, [signingKey, encryptionKey]);
   if (given) return given;
   const signingCertificate = await certify(broker, "mailbox-signing", signingKey, address.address, mailboxes);
@@ -115,6 +122,7 @@ export async function enrolMailbox(
       isPut = await broker.table.putMailbox(recordFor(broker, gateway, mailbox, pair, before), before);
     }
   }
+  if (await revokeIssued(broker.table, pairNames(pair, address.key), counting, broker.now())) throw revokedKeys(address);
   broker.log.info({ event: "mailbox.enrolled", step: "S0", domain: address.domain });
   return pair;
 }
@@ -182,11 +190,15 @@ async function ownedBefore(
     });
   }
   if (known && (await isMailboxRevoked(broker.table, known)) && keys.some((key) => hasKey(known, key))) {
-    throw new Fault("forbidden", "a revoked key", {
-      advice: `The keys of ${mailbox.address} were revoked: remove them from the gateway's data folder (keys/${mailbox.key}) and restart it.`,
-    });
+    throw revokedKeys(mailbox);
   }
   return known;
+}
+
+function revokedKeys({ address, key }: Mailbox): Fault {
+  return new Fault("forbidden", "a revoked key", {
+    advice: `The keys of ${address} were revoked: remove them from the gateway's data folder (keys/${key}) and restart it.`,
+  });
 }
 
 function hasKey(record: MailboxRecord, key: KeyObject): boolean {

@@ -16,10 +16,25 @@ export type Revocable = { readonly gateway: string } | { readonly mailbox: strin
  * @throws Fault `malformed`: no such gateway or mailbox, or not a serial number
  */
 export async function revoke(registry: Registry, what: Revocable, reason: RevocationReason, now: Date, who: string): Promise<Revocation[]> {
-  const named = await namesOf(registry, what);
-  const revoked: Revocation[] = [];
-  for (const { name, subject } of named) revoked.push(await registry.revoke({ name, subject, reason, at: now.getTime() }, who));
-  return revoked;
+  const revoked = new Map<string, Revocation>();
+  for (;;) {
+    // Read again after what was written: what is issued meanwhile is found here, or its issuer finds this (`revokeIssued`).
+    const named = (await namesOf(registry, what)).filter(({ name }) => !revoked.has(name));
+    if (named.length === 0) return [...revoked.values()];
+    for (const { name, subject } of named) revoked.set(name, await registry.revoke({ name, subject, reason, at: now.getTime() }, who));
+  }
+}
+
+/**
+ * For whoever has put into the registry what it issued: revokes that, too, where one of these names was revoked meanwhile.
+ * @returns whether it did
+ */
+export async function revokeIssued(registry: Registry, issued: readonly Named[], names: readonly string[], now: Date): Promise<boolean> {
+  if (!(await registry.isRevoked(names))) return false;
+  const because = (await registry.revocations()).find(({ name }) => names.includes(name));
+  const reason = because?.reason ?? "unspecified";
+  for (const { name, subject } of issued) await registry.revoke({ name, subject, reason, at: now.getTime() }, "broker");
+  return true;
 }
 
 type Named = Pick<Revocation, "name" | "subject">;
@@ -42,7 +57,8 @@ async function namesOf(registry: Registry, what: Revocable): Promise<Named[]> {
   return [...new Map(named.map((one) => [one.name, one])).values()]; // aliases share certificates
 }
 
-function channelOf({ fingerprint, serial, name }: GatewayRecord): Named[] {
+/** By what a channel certificate is revoked. */
+export function channelOf({ fingerprint, serial, name }: GatewayRecord): Named[] {
   const subject = `gateway ${name}`;
   return [
     { name: fingerprint, subject },
@@ -51,7 +67,12 @@ function channelOf({ fingerprint, serial, name }: GatewayRecord): Named[] {
 }
 
 function certificatesOf(record: MailboxRecord): Named[] {
-  return pairsOf(record).flatMap((pair) => serialsOf(pair).map((name) => ({ name, subject: record.address })));
+  return pairsOf(record).flatMap((pair) => pairNames(pair, record.address));
+}
+
+/** By what one pair of a mailbox is revoked. */
+export function pairNames(pair: CertificatePair, subject: string): Named[] {
+  return serialsOf(pair).map((name) => ({ name, subject }));
 }
 
 /** The pair that counts for what is new, and those before it. */
@@ -59,7 +80,7 @@ export function pairsOf(record: MailboxRecord): CertificatePair[] {
   return [record, ...(record.former ?? [])];
 }
 
-function serialsOf({ signingCertificate, encryptionCertificate }: CertificatePair): string[] {
+export function serialsOf({ signingCertificate, encryptionCertificate }: CertificatePair): string[] {
   return [signingCertificate, encryptionCertificate].map((pem) => serialOf(parseCertificate(pem)));
 }
 

@@ -23,8 +23,14 @@ export function outcomesAt(masterKey: MacKey, at: number): Outcomes {
 export async function sweep(broker: Broker): Promise<void> {
   const { table, masterKey, log } = broker;
   const at = broker.now().getTime();
-  const changed = await table.sweep(at, outcomesAt(masterKey, at));
+  const tell = async (): Promise<void> => {
+    for (const entry of await table.pending()) broker.receiptWaits(entry);
+  };
+  const changed = await table.sweep(at, outcomesAt(masterKey, at)).catch(async (thrown: unknown) => {
+    await tell(); // of the rows beside the broken one
+    throw thrown;
+  });
   if (changed === 0) return;
   log.info({ event: "table.swept", rows: changed });
-  for (const entry of await table.pending()) broker.receiptWaits(entry);
+  await tell();
 }

@@ -1,7 +1,7 @@
 /** Who may take part, kept in the embedded table: gateways, mailboxes and one-time invites (enrolment, before S1); and what is revoked. */
 import { hash } from "node:crypto";
 import { EmbeddedSteps } from "./table-embedded-step.ts";
-import { gatewayOf, mailboxOf, revocationOf, usableInvite, useOf } from "./table-record.ts";
+import { CLEAR_AFTER, gatewayOf, mailboxOf, revocationOf, usableInvite, useOf } from "./table-record.ts";
 import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Registry, RegistryView, Revocation } from "./table.ts";
 
 export class EmbeddedRegistry extends EmbeddedSteps implements Registry {
@@ -29,6 +29,13 @@ export class EmbeddedRegistry extends EmbeddedSteps implements Registry {
       const first = useOf(used);
       return first.key === key ? { invite, use: first } : undefined;
     });
+  }
+
+  /** Invites that expired a while ago, and what they were used for. */
+  protected clearInvites(at: number): void {
+    const gone = `DELETE FROM registry WHERE kind IN ('invite', 'enrolment') AND name IN (SELECT name FROM registry
+      WHERE kind = 'invite' AND CASE WHEN json_valid(record) THEN json_extract(record, '$.expiresAt') <= ? END)`;
+    this.file.step(() => this.file.run(gone, at - CLEAR_AFTER));
   }
 
   async putGateway(gateway: GatewayRecord): Promise<void> {

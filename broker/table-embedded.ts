@@ -6,7 +6,7 @@ import { EmbeddedFile } from "./table-embedded-file.ts";
 import { EmbeddedOutbox } from "./table-embedded-outbox.ts";
 import { restoreInto, storedIn } from "./table-embedded-copy.ts";
 import type { Stored } from "./table-copy.ts";
-import { checkedHash, confirmedOf, releasedOf, sessionOf, waitingOf } from "./table-row.ts";
+import { BROKEN_AGAIN_MS, checkedHash, confirmedOf, releasedOf, sessionOf, waitingOf } from "./table-row.ts";
 import type { Claim, ConfirmOrder, Outcome, Outcomes, RecallOrder, ReleaseOrder, Table, TableOptions } from "./table.ts";
 
 /** @throws Fault `unavailable`: the file cannot be opened, or another version of Kakitome wrote it. */
@@ -16,7 +16,6 @@ export async function openEmbeddedTable(path: string, options: TableOptions): Pr
 
 /** How many due rows the sweep settles in one transaction. */
 const BATCH = 100;
-const BROKEN_AGAIN_MS = 60 * 60_000;
 
 const INSERT = `INSERT INTO session (session, state, gateway, sender, recipient, messageId, "commit", ticketHash, terms, declaredAt, expiresAt,
   vanishAt, wrappedKey, ticket, declaredMac, due) VALUES (?, 'declared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
@@ -170,6 +169,7 @@ class EmbeddedTable extends EmbeddedOutbox implements Table {
       if (due.length < BATCH) break;
       await yieldToOthers();
     }
+    this.clearInvites(at);
     this.file.scrub();
     if (failure !== undefined) throw failure;
     return changed;

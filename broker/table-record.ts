@@ -3,6 +3,9 @@ import { Fault } from "../mime/fault.ts";
 import { isRevocationReason } from "../mime/crl.ts";
 import type { CertificatePair, GatewayRecord, Invite, InviteUse, MailboxRecord, Revocation } from "./table.ts";
 
+/** Milliseconds from an invite's expiry by the broker's clock until it is cleared away: Redis does so by its own clock, which may be ahead. */
+export const CLEAR_AFTER = 86_400_000;
+
 /** @throws Fault `internal` when the stored record is broken. */
 export function gatewayOf(json: string): GatewayRecord {
   const record = new StoredRecord("gateway", json);

@@ -2,13 +2,10 @@
 import { hash, randomUUID } from "node:crypto";
 import { BUCKETS, mastersOf } from "./table-redis-address.ts";
 import type { RedisLink } from "./table-redis-link.ts";
-import { gatewayOf, mailboxOf, revocationOf, usableInvite, useOf } from "./table-record.ts";
+import { CLEAR_AFTER, gatewayOf, mailboxOf, revocationOf, usableInvite, useOf } from "./table-record.ts";
 import { RememberedRegistry } from "./table-redis-view.ts";
 import type { GatewayRecord, Invite, InviteUse, MailboxRecord, Registry, RegistryView, Revocation } from "./table.ts";
 import type { TableWitness } from "./witness.ts";
-
-/** The broker's clock decides whether an invite has expired; Redis only clears it away, and its clock may be ahead. */
-const CLEAR_AFTER = 86_400_000;
 
 /** A change whose writer died before it said so counts after this time at the latest. */
 const REMEMBERED_MS = 5_000;

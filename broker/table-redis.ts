@@ -11,7 +11,7 @@ import { type Argument, RedisLink } from "./table-redis-link.ts";
 import { auditLogIn, restoring, storedIn } from "./table-redis-copy.ts";
 import { BUCKETS } from "./table-redis-address.ts";
 import { RedisRegistry } from "./table-redis-registry.ts";
-import { checkedHash, confirmedOf, givenOutOf, releasedOf, sessionOf, waitingOf, type StoredRow } from "./table-row.ts";
+import { BROKEN_AGAIN_MS, checkedHash, confirmedOf, givenOutOf, releasedOf, sessionOf, waitingOf, type StoredRow } from "./table-row.ts";
 import type { Claim, ConfirmOrder, OutboxEntry, Outcomes, RecallOrder, ReleaseOrder, Table, TableOptions } from "./table.ts";
 import type { Mark, TableWitness } from "./witness.ts";
 
@@ -142,7 +142,9 @@ class RedisTable extends RedisRegistry implements Table {
   }
 
   async sweep(at: number, outcomes: Outcomes): Promise<number> {
-    const changed = await all(BUCKETS.map((bucket) => this.#sweepBucket(bucket, at, outcomes)));
+    const broken: unknown[] = [];
+    const changed = await all(BUCKETS.map((bucket) => this.#sweepBucket(bucket, at, outcomes, broken)));
+    if (broken.length > 0) throw broken[0];
     return sum(changed);
   }
 
@@ -212,22 +214,34 @@ class RedisTable extends RedisRegistry implements Table {
     return waitingOf(kept);
   }
 
-  /** Until nothing is due; each call leaves its session in `due` only for a later time, so this ends. */
-  async #sweepBucket(bucket: string, at: number, outcomes: Outcomes): Promise<number> {
+  /**
+   * Until nothing is due; each call leaves its session in `due` only for a later time, so this ends.
+   * @param broken gets what is wrong with rows
+   */
+  async #sweepBucket(bucket: string, at: number, outcomes: Outcomes, broken: unknown[]): Promise<number> {
     const due = this.#bucketKey("due", bucket);
     const receipts = this.#bucketKey("receipt", bucket) + ":";
-    const sweep = async (session: SessionHash): Promise<unknown> => {
+    const sweep = async (session: SessionHash): Promise<number> => {
       const ticketHash = await this.#link.ask((redis) => redis.hget(this.#key("row", session), "ticketHash"));
       const outcome = outcomes({ session, ticketHash: ticketHash ?? "" });
       const { expired, delayed, expiredMac, expiredReleasedMac, delayedMac } = outcome;
       const made = [expired, delayed, expiredMac, expiredReleasedMac, delayedMac];
-      return this.#step("sweep", session, at, this.#retention, receipts, ...made);
+      return (await this.#step("sweep", session, at, this.#retention, receipts, ...made)) as number;
+    };
+    const sweepOrPutAside = async (session: SessionHash): Promise<number> => {
+      try {
+        return await sweep(session);
+      } catch (thrown) {
+        if (Fault.from(thrown).code !== "internal") throw thrown;
+        broken.push(thrown);
+        await this.#link.write((pipeline) => pipeline.zadd(due, "XX", at + BROKEN_AGAIN_MS, session)); // where it is still due
+        return 0;
+      }
     };
     let changed = 0;
     for (;;) {
       const sessions = await this.#link.ask((redis) => redis.zrangebyscore(due, "-inf", at, "LIMIT", 0, BATCH));
-      const swept = await all(sessions.map(sweep));
-      changed += sum(swept as number[]);
+      changed += sum(await all(sessions.map(sweepOrPutAside)));
       if (sessions.length < BATCH) return changed;
     }
   }

@@ -8,6 +8,9 @@ type StoredValue = string | number | Buffer | null | undefined;
 /** The fields carry the names of the Session union, plus `state`. */
 export type StoredRow = Readonly<Record<string, StoredValue>>;
 
+/** After this the sweep looks again at a row that is broken; until then it is put aside, so that it holds up itself only. */
+export const BROKEN_AGAIN_MS = 60 * 60_000;
+
 const SESSION_HASH = /^[0-9a-f]{64}$/;
 
 /**

@@ -67,6 +67,7 @@ interface SessionTable {
    * Erases the keys of rows past their expiry (state `expired`) and queues the report in the same step, queues once the notice of rows
    * that are on their way and not confirmed by T1, removes rows that were never dispatched and rows that ended longer than the
    * retention ago, but none whose receipt or report is not mailed. @returns how many rows changed
+   * @throws Fault `internal`: a row is broken, which is put aside for an hour; all others are swept
    */
   sweep(at: number, outcomes: Outcomes): Promise<number>;
 }

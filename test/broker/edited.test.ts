@@ -5,8 +5,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/gl
 import { Outbox } from "../../broker/outbox.ts";
 import { FILES } from "../../broker/files.ts";
 import { sessionHash } from "../../broker/session.ts";
-import { outcomesAt } from "../../broker/sweep.ts";
+import { outcomesAt, sweep } from "../../broker/sweep.ts";
 import { openRedisTable } from "../../broker/table-redis.ts";
+import type { OutboxEntry } from "../../broker/table.ts";
 import { openTicket } from "../../broker/ticket.ts";
 import { duration } from "../../config/units.ts";
 import { Fault } from "../../mime/fault.ts";
@@ -145,7 +146,11 @@ describe.each([
     const state = lab.read(broken, "state");
     lab.edit(broken, "state", "nonsense");
     const later = Number(lab.read(broken, "expiresAt"));
-    await expect(sweepOf(house, later)).rejects.toMatchObject({ code: "internal" });
+    const told: string[] = [];
+    const broker = { ...house.broker, now: () => new Date(later), receiptWaits: (entry: OutboxEntry) => void told.push(entry.session) };
+    await expect(sweep(broker)).rejects.toMatchObject({ code: "internal" });
+    expect(told.toSorted()).toEqual(others.toSorted());
+    expect(await sweepOf(house, later)).toBe(0); // it was put aside, and said once
     lab.edit(broken, "state", state);
     for (const session of others) expect(lab.read(session, "state")).toBe("expired");
     expect(await sweepOf(house, later + 2 * 60 * MINUTE)).toBeGreaterThan(0);

@@ -10,6 +10,7 @@ import {
   confirmationOf,
   DAY,
   embeddedPlace,
+  freshHash,
   GATEWAY,
   HOUR,
   letter,
@@ -84,6 +85,29 @@ test("a declaration of several rows is written as a whole or not at all", async 
   await table.declare([known], NOW + DAY);
   await expect(table.declare([fresh, { ...known, recipient: "m@m.example" }], NOW + DAY)).rejects.toMatchObject({ code: "forbidden" });
   expect(await table.find(fresh.session)).toBeUndefined();
+  await table.close();
+});
+
+test("the sweep clears away an invite, and what it was used for, a day after its expiry, and nothing else of the registry", async () => {
+  const table = await open();
+  const [old, fresh, broken] = [freshHash(), freshHash(), freshHash()];
+  const use = { key: freshHash(), certificate: "the certificate that was issued" };
+  for (const [token, expiresAt] of [[old, NOW] as const, [fresh, NOW + 1] as const, [broken, NOW] as const])
+    await table.addInvite({ token, scope: ["a.example"], expiresAt });
+  await table.takeInvite(old, NOW - 1, use);
+  await table.putGateway({ fingerprint: GATEWAY, name: "a", scope: ["a.example"], serial: "5a", enrolledAt: NOW });
+  const db = new Database(path);
+  db.prepare("UPDATE registry SET record = 'no JSON' WHERE kind = 'invite' AND name = ?").run([broken]);
+  db.close();
+  await table.sweep(NOW + DAY - 1, OUTCOMES);
+  expect(stored()).toContain(old);
+  expect(stored()).toContain(use.certificate);
+  await table.sweep(NOW + DAY, OUTCOMES);
+  expect(stored()).not.toContain(old);
+  expect(stored()).not.toContain(use.certificate);
+  expect(stored()).toContain(broken);
+  expect(await table.findInvite(fresh, NOW)).toBeDefined();
+  expect(await table.findGateway(GATEWAY)).toBeDefined();
   await table.close();
 });
 

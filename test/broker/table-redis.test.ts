@@ -209,6 +209,21 @@ describe("a Redis that does not answer", () => {
   });
 });
 
+test("a hundred rows of a bucket that cannot be read hold up none behind them, and are looked at again after an hour", async () => {
+  const inOneBucket = (count: number) => Array.from({ length: count }, () => letter({ session: `00${freshHash().slice(2)}` }));
+  const [broken, [whole]] = [inOneBucket(100), inOneBucket(1)];
+  await table.declare(broken, NOW + HOUR);
+  await table.declare([whole!], NOW + 2 * HOUR);
+  redis.cli("ZADD", keyOf("due", whole!.session), String(NOW), "no session"); // what names no row at all is put aside, too
+  for (const { session } of broken) redis.cli("HSET", rowKey(session), "state", "nonsense");
+  await expect(table.sweep(NOW + DAY, OUTCOMES)).rejects.toMatchObject({ code: "internal" });
+  expect(await table.find(whole!.session)).toBeUndefined();
+  expect(await table.sweep(NOW + DAY + HOUR - 1, OUTCOMES)).toBe(0);
+  for (const { session } of broken) redis.cli("HSET", rowKey(session), "state", "declared");
+  redis.cli("ZREM", keyOf("due", whole!.session), "no session");
+  expect(await table.sweep(NOW + DAY + HOUR, OUTCOMES)).toBe(100);
+});
+
 test("a Redis at the limit of its memory refuses letters as unavailable, writes no half of one, and still erases keys", async () => {
   const [kept, refused] = [letter(), letter()];
   await table.declare([kept], NOW + DAY);
