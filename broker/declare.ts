@@ -26,6 +26,7 @@ export async function declare(broker: Broker, asking: Promise<Caller>, signed: B
   const actor = await authenticate(broker, asking, declareBody, signed);
   demandSender(actor);
   demandEachOnce(actor.body);
+  actor.more(actor.body.recipients.length - 1); // each gets a row and stands in the audit log
   const grants = await Promise.all(actor.body.recipients.map((recipient) => grantFor(broker, actor, recipient)));
   const keys = grants.map(({ key }) => key);
   try {

@@ -8,7 +8,7 @@ import { Buckets, networkOf, shareOf } from "../../broker/rate.ts";
 import { duration } from "../../config/units.ts";
 import { Fault } from "../../mime/fault.ts";
 import { newKey } from "../../mime/request.ts";
-import { call, forever, openHouse, wordOf, type House } from "./house.ts";
+import { call, forever, letterFrom, openHouse, wordOf, type House } from "./house.ts";
 
 let house: House | undefined;
 const sockets: Socket[] = [];
@@ -218,4 +218,18 @@ test("a recall counts as many requests as it names letters: each that is refused
   const recall = () => member.gateway.client.recall(Array<Buffer>(10).fill(randomBytes(80)), member.identity, forever);
   await expect(recall()).resolves.toHaveLength(10);
   await expect(recall()).rejects.toMatchObject({ code: "unavailable" });
+});
+
+test("a declaration counts as many requests as it names recipients", async () => {
+  house = await openHouse(undefined, undefined, { perGateway: { burst: 20, perSecond: 0.01 } });
+  const a = await house.gateway("a.example");
+  const [sender, ...members] = [await a.enrol("a@a.example"), await a.enrol("b@a.example"), await a.enrol("c@a.example")];
+  const recipients = members.map(({ mailbox }) => mailbox.address);
+  let grants = 0;
+  const declareUntilRefused = async (): Promise<never> => {
+    for (;;)
+      grants += (await sender.gateway.client.declare(letterFrom(house as House, sender, recipients), sender.identity, forever)).length;
+  };
+  await expect(declareUntilRefused()).rejects.toMatchObject({ code: "unavailable", retry: "later" });
+  expect(grants).toBe(16); // of 20 requests, three enrolled
 });
