@@ -131,6 +131,27 @@ test("what another process recalls while it waits for its next attempt is not ha
   expect(await opened.spool.all()).toEqual([]);
 });
 
+test("what is recalled while the next hop holds its answer is not said to have failed", async () => {
+  const { port, attempts } = await hop();
+  class Recalling extends BrokerClient {
+    override async dispatched(tickets: readonly Buffer[], signal: AbortSignal): Promise<readonly number[]> {
+      const change = { state: "recalled", at: house.now().toISOString() } as const;
+      for (const ticket of tickets)
+        await opened.letters.change({ sender: "alice@a.example", messageId: MESSAGE_ID }, ticketHash(ticket), change);
+      await this.recall(tickets, alice.identity, signal);
+      return super.dispatched(tickets, signal);
+    }
+  }
+  const broker = new Recalling(alice.gateway.channel);
+  const opened = await desk(port, { broker });
+  opened.relay.take(await opened.put());
+  await opened.relay.close();
+  await broker.close();
+  expect(attempts.all.map(({ to }) => to[0])).toEqual(["bob@b.example"]);
+  expect(await record(opened)).toEqual(["recalled"]);
+  expect(await opened.spool.all()).toEqual([]);
+});
+
 test("a letter whose key is gone while it waits for its next attempt is not handed over, and its sender is told", async () => {
   let isBusy = true;
   const { port, attempts } = await hop({ onRecipient: () => (isBusy ? "450 4.2.1 Busy" : undefined) });
