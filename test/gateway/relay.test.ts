@@ -4,11 +4,14 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/gl
 import { BrokerClient, ticketHash } from "../../broker/client.ts";
 import { sessionHash } from "../../broker/session.ts";
 import { openTicket } from "../../broker/ticket.ts";
+import type { GatewayConfig } from "../../config/schema.ts";
 import { duration } from "../../config/units.ts";
 import { Letters } from "../../gateway/letters.ts";
 import type { RelayParts } from "../../gateway/relay.ts";
 import type { Spooled } from "../../gateway/spool.ts";
+import { readStatus } from "../../gateway/status.ts";
 import { Fault } from "../../mime/fault.ts";
+import { Happenings } from "../broker/happenings.ts";
 import { DAY, forever, openHouse, type House, type Member } from "../broker/house.ts";
 import { freePort } from "../servers/ports.ts";
 import { startHop, type Hop, type HopOptions } from "./hop.ts";
@@ -286,6 +289,25 @@ describe("a letter is given up", () => {
       reason: MAIL_GONE,
     });
     expect(await opened.spool.all()).toEqual([]);
+  });
+
+  test("and is not said to be handed over while the broker is away, which is to be told first", async () => {
+    const { port } = await hop({ onRecipient: () => MAIL_GONE });
+    const asked = new Happenings<number>();
+    class Away extends BrokerClient {
+      override async withdraw(tickets: readonly Buffer[]): Promise<never> {
+        asked.add(tickets.length);
+        throw new Fault("unavailable", "the broker is away");
+      }
+    }
+    const broker = new Away(alice.gateway.channel);
+    const opened = await desk(port, { broker });
+    opened.relay.take(await opened.put());
+    await asked.until(() => true);
+    const { sent } = await readStatus({ data: opened.folder } as GatewayConfig);
+    expect(sent[0]?.recipients.map(({ state }) => state)).toEqual(["accepted"]);
+    await opened.stop();
+    await broker.close();
   });
 
   test("when it has waited too long", async () => {
