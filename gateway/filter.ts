@@ -7,6 +7,7 @@ import type { Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { joinMessage } from "../mime/headers.ts";
 import { readSealed } from "../mime/message.ts";
+import { NOT_FOR_RECIPIENTS } from "../mime/payload.ts";
 import { whole } from "../mime/pieces.ts";
 import { accept } from "./accept.ts";
 import { Elsewhere } from "./elsewhere.ts";
@@ -70,7 +71,10 @@ export async function sealFilter(
     const settled = settle(policy, submission, accepted);
     const { message } = accepted;
     if (accepted.isSealed) return order.handOver(order.message); // never twice
-    if (settled.sealed.length === 0) return order.handOver(joinMessage(message.fields, message.body));
+    if (settled.sealed.length === 0) {
+      const fields = message.fields.filter(({ name }) => !NOT_FOR_RECIPIENTS.includes(name));
+      return order.handOver(joinMessage(fields, message.body));
+    }
     const sealed = await sealFor(parts, accepted, settled.sealed, received(parts, submission, "filter"), "filter", signal);
     const [copy] = sealed.copies;
     if (!copy) throw new Fault("internal", "no copy was sealed");

@@ -68,6 +68,19 @@ test("the other one is named with where to look, at once, and nothing is made fo
   });
 });
 
+test("what the policy lets pass names no blind recipient", async () => {
+  const taken: string[] = [];
+  const order = {
+    message: Buffer.from(`From: ${ALICE.address}\r\nTo: dave@c.example\r\nBcc: erin@c.example\r\nSubject: open\r\n\r\nText.\r\n`),
+    sender: ALICE,
+    recipient: parseMailbox("dave@c.example"),
+    handOver: async (mail: Buffer): Promise<void> => void taken.push(String(mail)),
+  };
+  await sealFilter({ ...config, policy: { ...config.policy, unenrolled: "pass" } }, order, heardLog().log, forever);
+  expect(taken).toEqual([expect.stringMatching(/^Subject: open\r$/mu)]);
+  expect(taken[0]).not.toContain("erin");
+});
+
 test("a mailbox that was added meanwhile is left for the running gateway to enrol", async () => {
   const added = parseMailbox("dave@a.example");
   const [first, ...others] = config.mailboxes;
