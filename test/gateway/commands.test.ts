@@ -59,6 +59,21 @@ test("a letter of a mailbox that is enrolled is sealed, asked after and recalled
   expect(outcomes).toMatchObject([{ recipient: ALICE.key, outcome: { word: "recalled" } }]);
 });
 
+test("a letter of a mailbox that was taken out of the configuration does not keep the others' from being asked after", async () => {
+  const [own, other] = [
+    { ...config, mailboxes: config.mailboxes.slice(0, 1) },
+    { ...config, mailboxes: config.mailboxes.slice(1) },
+  ];
+  await seal(ALICE, "three");
+  const { log } = heardLog();
+  const statesIn = async (from: GatewayConfig) =>
+    (await askBroker(from, await readStatus(from, { messageId: "<three@a.example>" }), log, forever)).sent.map(({ recipients }) =>
+      recipients.map(({ state, atBroker }) => [state, atBroker?.state]),
+    );
+  expect(await statesIn(own)).toEqual([[["handed-over", "dispatched"]]]);
+  expect(await statesIn(other)).toEqual([[["handed-over", undefined]]]);
+});
+
 test("the other one is named with where to look, at once, and nothing is made for it", async () => {
   await expect(seal(CAROL, "two")).rejects.toMatchObject({
     code: "unavailable",
