@@ -189,7 +189,7 @@ export class Relay {
       return this.#advance(spooled, at, DAMAGED);
     }
     const age = now().getTime() - Date.parse(entry.acceptedAt);
-    const isFirst = age <= FRESH_MS && !spooled.announced.has(at);
+    const isFirst = Math.abs(age) <= FRESH_MS && !spooled.announced.has(at); // or our clock was set back meanwhile
     if (!isFirst && (await this.#announce(spooled, consignment, at, "again")) === "lost") return this.#lose(spooled, consignment, at);
     if (spooled.progress[at]?.stage !== "waiting") return; // it was recalled meanwhile
     spooled.sending.add(at);

@@ -171,6 +171,18 @@ test("a letter whose key is gone while it waits for its next attempt is not hand
   expect(await record(opened)).toEqual(["failed"]);
 });
 
+test("nor where the clock was set back since it was accepted", async () => {
+  const { port, attempts } = await hop();
+  const opened = await desk(port);
+  const spooled = await opened.put({ acceptedAt: new Date(house.now().getTime() + DAY).toISOString() });
+  const { sessionId } = openTicket(Buffer.from(spooled.entry.consignments[0]?.ticket ?? "", "base64"), house.broker.sessionKeys);
+  await house.table.withdraw(sessionHash(sessionId), alice.gateway.channel.certificate.fingerprint, house.now().getTime());
+  opened.relay.take(spooled);
+  await attempts.until(() => true);
+  await opened.relay.close();
+  expect(attempts.all.map(({ from, to }) => [from, to[0]])).toEqual([["", "alice@a.example"]]);
+});
+
 test("how many letters wait, and since when the oldest one, is told of a hundred and thirty thousand too", async () => {
   const opened = await desk(await freePort());
   const spooled = await opened.put();
