@@ -52,6 +52,12 @@ export function leastQuoted(mailbox: Mailbox): Mailbox {
   return parseMailbox(`${DOT_ATOM.test(bare) ? bare : `"${bare.replaceAll(/["\\]/gu, "\\$&")}"`}@${domain}`);
 }
 
+/** As a delivery status names it: with its type, in ASCII also where it is none (RFC 3464 §2.1.2, RFC 6533 §3). */
+export function typedAddress(address: string): string {
+  if (/^[\x20-\x7E]*$/u.test(address)) return `rfc822; ${address}`;
+  return `utf-8; ${address.replaceAll(/[^!-~]|[+=\\]/gu, (sign) => `\\x{${(sign.codePointAt(0) ?? 0).toString(16).toUpperCase()}}`)}`;
+}
+
 /** A domain in lower case and A-labels, or an address literal; "" for what is neither. */
 function inAsciiLabels(domain: string): string {
   if (ADDRESS_LITERAL.test(domain)) return domain.toLowerCase();
