@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { ticketHash, type BrokerClient } from "../broker/client.ts";
 import type { Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
-import type { Mailbox } from "../mime/address.ts";
+import { leastQuoted, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { joinMessage } from "../mime/headers.ts";
 import { readSealed } from "../mime/message.ts";
@@ -56,11 +56,12 @@ export async function sealFilter(
     const directory = brokerDirectory(config, broker, now);
     const policy = openPolicy(config.policy, directory, now);
     const own = config.mailboxes.find((one) => hasAddress(one, order.sender));
-    const admitted = await policy.decide(order.recipient, signal);
+    const mailbox = leastQuoted(order.recipient);
+    const admitted = await policy.decide(mailbox, signal);
     const submission = {
       submitter: { name: "seal", identities: own ? [own.address, ...own.aliases] : [order.sender] },
       sender: order.sender,
-      recipients: [{ mailbox: order.recipient, ...admitted, notify: [], originalRecipient: undefined }],
+      recipients: [{ mailbox, ...admitted, notify: [], originalRecipient: undefined }],
       envelopeId: undefined,
       returns: undefined,
       message: order.message,

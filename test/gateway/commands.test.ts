@@ -96,6 +96,18 @@ test("what the policy lets pass names no blind recipient", async () => {
   expect(taken[0]).not.toContain("erin");
 });
 
+test("a recipient in quotes that are not needed is the one without them, and the letter is sealed", async () => {
+  const taken: string[] = [];
+  const order = {
+    message: Buffer.from(`From: ${ALICE.address}\r\nTo: ${ALICE.address}\r\nSubject: secret\r\n\r\nText.\r\n`),
+    sender: ALICE,
+    recipient: parseMailbox('"alice"@a.example'),
+    handOver: async (mail: Buffer): Promise<void> => void taken.push(String(mail)),
+  };
+  await sealFilter({ ...config, policy: { ...config.policy, unenrolled: "pass" } }, order, heardLog().log, forever);
+  expect(taken).toEqual([expect.stringContaining("registered.p7m")]);
+});
+
 test("a mailbox that was added meanwhile is left for the running gateway to enrol", async () => {
   const added = parseMailbox("dave@a.example");
   const [first, ...others] = config.mailboxes;
