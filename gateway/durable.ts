@@ -202,7 +202,8 @@ export async function namesIn(folder: string, ending: string): Promise<string[]>
   return names.filter((name) => name.endsWith(ending)).map((name) => basename(name, ending));
 }
 
-function codeOf(thrown: unknown): unknown {
+/** What the system calls its error; undefined where it is none of the system's. */
+export function codeOf(thrown: unknown): unknown {
   return typeof thrown === "object" && thrown !== null && "code" in thrown ? thrown.code : undefined;
 }
 

@@ -3,10 +3,11 @@ import { join } from "node:path";
 import { ticketHash, type BrokerClient } from "../broker/client.ts";
 import type { Log } from "../config/log.ts";
 import type { GatewayConfig } from "../config/schema.ts";
-import type { Mailbox } from "../mime/address.ts";
+import { leastQuoted, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import { joinMessage } from "../mime/headers.ts";
 import { readSealed } from "../mime/message.ts";
+import { NOT_FOR_RECIPIENTS } from "../mime/payload.ts";
 import { whole } from "../mime/pieces.ts";
 import { accept } from "./accept.ts";
 import { Elsewhere } from "./elsewhere.ts";
@@ -55,11 +56,12 @@ export async function sealFilter(
     const directory = brokerDirectory(config, broker, now);
     const policy = openPolicy(config.policy, directory, now);
     const own = config.mailboxes.find((one) => hasAddress(one, order.sender));
-    const admitted = await policy.decide(order.recipient, signal);
+    const mailbox = leastQuoted(order.recipient);
+    const admitted = await policy.decide(mailbox, signal);
     const submission = {
       submitter: { name: "seal", identities: own ? [own.address, ...own.aliases] : [order.sender] },
       sender: order.sender,
-      recipients: [{ mailbox: order.recipient, ...admitted, notify: [], originalRecipient: undefined }],
+      recipients: [{ mailbox, ...admitted, notify: [], originalRecipient: undefined }],
       envelopeId: undefined,
       returns: undefined,
       message: order.message,
@@ -70,7 +72,10 @@ export async function sealFilter(
     const settled = settle(policy, submission, accepted);
     const { message } = accepted;
     if (accepted.isSealed) return order.handOver(order.message); // never twice
-    if (settled.sealed.length === 0) return order.handOver(joinMessage(message.fields, message.body));
+    if (settled.sealed.length === 0) {
+      const fields = message.fields.filter(({ name }) => !NOT_FOR_RECIPIENTS.includes(name));
+      return order.handOver(joinMessage(fields, message.body));
+    }
     const sealed = await sealFor(parts, accepted, settled.sealed, received(parts, submission, "filter"), "filter", signal);
     const [copy] = sealed.copies;
     if (!copy) throw new Fault("internal", "no copy was sealed");

@@ -81,11 +81,14 @@ export class ImapMailbox {
   /** Folders that are there, as far as this connection knows. */
   readonly #made = new Set<string>();
   #wasAway = false;
+  /** Of the watched folder; for all of this connection. */
+  readonly uidValidity: string;
 
   private constructor(client: ImapFlow, config: ImapConfig, listing: Listing) {
     this.#client = client;
     this.#config = config;
     this.#listing = listing;
+    this.uidValidity = uidValidityOf(client);
   }
 
   /**
@@ -140,11 +143,6 @@ export class ImapMailbox {
 
   get canIdle(): boolean {
     return this.#client.capabilities.has("IDLE");
-  }
-
-  get uidValidity(): string {
-    const { mailbox } = this.#client;
-    return mailbox === false ? "" : String(mailbox.uidValidity);
   }
 
   /** Whether something may have come, unannounced, since messages were listed: the watched folder was left for a step. */
@@ -273,10 +271,11 @@ export class ImapMailbox {
     });
   }
 
-  /** No step may go on in the other folder, where the same UIDs are other messages. */
+  /** No step may go on in the other folder, nor in one that was made anew meanwhile: there the same UIDs are other messages. */
   async #backToWatched(): Promise<void> {
     try {
       await this.#client.mailboxOpen(this.#config.watch);
+      if (uidValidityOf(this.#client) !== this.uidValidity) throw new Fault("unavailable", "the watched folder is another one now");
       this.#wasAway = true;
     } catch (cause) {
       this.#client.close();
@@ -303,6 +302,10 @@ export class ImapMailbox {
   #try<T>(what: string, step: () => Promise<T>): Promise<T> {
     return unavailableWhere(what, () => this.#line.run(step));
   }
+}
+
+function uidValidityOf({ mailbox }: ImapFlow): string {
+  return mailbox === false ? "" : String(mailbox.uidValidity);
 }
 
 async function unavailableWhere<T>(what: string, step: () => Promise<T>): Promise<T> {

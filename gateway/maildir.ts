@@ -8,7 +8,7 @@ import type { MaildirConfig } from "../config/schema-maildir.ts";
 import { toCrlf } from "../mime/entity.ts";
 import { Fault } from "../mime/fault.ts";
 import { fieldsNamed, splitMessage, valueOf } from "../mime/headers.ts";
-import { removeDurably, renameDurably, unlessMissing } from "./durable.ts";
+import { codeOf, removeDurably, renameDurably, unlessMissing } from "./durable.ts";
 import type { Mailbox, Seen } from "./mailbox.ts";
 import { structureOf, UNREADABLE } from "./structure.ts";
 
@@ -196,7 +196,7 @@ export class Maildir implements Mailbox {
     const key = path && keyOf(path);
     let at = path;
     for (let names = 0; at !== undefined; names++) {
-      if (names === MOST_NAMES) throw new Error(`${at} cannot be reached by its name`);
+      if (names === MOST_NAMES) throw Object.assign(new Error(`${at} cannot be reached by its name`), { code: "ENOENT" });
       const done = await step(at);
       if (done !== undefined) return done;
       at = (await this.#files(folder)).find((one) => keyOf(one) === key);
@@ -224,7 +224,9 @@ export class Maildir implements Mailbox {
       return await step();
     } catch (cause) {
       if (cause instanceof Fault) throw cause;
-      const isFull = cause instanceof Error && Reflect.get(cause, "code") === "ENOSPC";
+      const code = codeOf(cause);
+      if (code === "ENOENT") this.usable = false; // somebody deleted a folder, which is made when the Maildir is opened again
+      const isFull = code === "ENOSPC";
       throw new Fault("unavailable", `the Maildir ${this.#config.path} did not let us ${what}${isFull ? ": the disk is full" : ""}`, {
         cause,
       });

@@ -120,8 +120,9 @@ export function addGauges(metrics: Metrics, parts: Gauged): void {
     ];
   });
   one("kakitome_watcher_disconnected_seconds", "How long the mailbox that is disconnected longest is so; 0 where none is.", () => {
-    const since = [...standing.watchers.values()].filter(({ ready }) => !ready).map((line) => line.since);
-    return since.length === 0 ? 0 : Math.max(0, (now().getTime() - Math.min(...since)) / 1_000);
+    let first = Number.POSITIVE_INFINITY;
+    for (const { ready, since } of standing.watchers.values()) if (!ready) first = Math.min(first, since);
+    return Math.max(0, (now().getTime() - first) / 1_000);
   });
   const ending = (name: string, help: string, value: (certificate: Certificate) => number): void =>
     metrics.gauge(name, help, ["certificate"], async () => {

@@ -1,5 +1,6 @@
 /** A mail of the gateway itself to one of its people: threaded below what it speaks of, marked as automatic, with a delivery status where there is one (RFC 3464, RFC 3834 §5). */
-import { multipart, textEntity } from "../mime/entity.ts";
+import { typedAddress } from "../mime/address.ts";
+import { headersEntity, multipart, textEntity } from "../mime/entity.ts";
 import { field, joinMessage, splitMessage, type HeaderField } from "../mime/headers.ts";
 import { encodedWords } from "./subject.ts";
 import { WORDS, type Language, type Text } from "./words.ts";
@@ -64,8 +65,7 @@ export function noticeMail(notice: Notice): Buffer {
     const { fields, body } = splitMessage(entity);
     return joinMessage([...top, ...fields], body);
   }
-  const original = joinMessage([field("Content-Type", "text/rfc822-headers")], joinMessage(failures.header, NOTHING));
-  const parts = [entity, statusEntity(host, failures), original];
+  const parts = [entity, statusEntity(host, failures), headersEntity(failures.header)];
   return multipart("report", parts, { fields: top, parameters: "report-type=delivery-status" });
 }
 
@@ -77,7 +77,7 @@ function statusEntity(host: string, { acceptedAt, envelopeId, recipients }: NonN
   ];
   const groups = recipients.map(({ recipient, originalRecipient, status, answer }) => [
     ...(originalRecipient === undefined ? [] : [field("Original-Recipient", printable(originalRecipient))]),
-    field("Final-Recipient", `rfc822; ${recipient}`),
+    field("Final-Recipient", typedAddress(recipient)),
     field("Action", "failed"),
     field("Status", status),
     field("Diagnostic-Code", `smtp; ${printable(answer)}`),

@@ -189,11 +189,8 @@ export class Relay {
       return this.#advance(spooled, at, DAMAGED);
     }
     const age = now().getTime() - Date.parse(entry.acceptedAt);
-    const isFirst = age <= FRESH_MS && !spooled.announced.has(at);
-    if (!isFirst && (await this.#announce(spooled, consignment, at, "again")) === "lost") {
-      const isRecalled = await this.#isRecalled(spooled, consignment); // its sender knows
-      return this.#advance(spooled, at, isRecalled ? { stage: "failed" } : LOST);
-    }
+    const isFirst = Math.abs(age) <= FRESH_MS && !spooled.announced.has(at); // or our clock was set back meanwhile
+    if (!isFirst && (await this.#announce(spooled, consignment, at, "again")) === "lost") return this.#lose(spooled, consignment, at);
     if (spooled.progress[at]?.stage !== "waiting") return; // it was recalled meanwhile
     spooled.sending.add(at);
     try {
@@ -219,7 +216,14 @@ export class Relay {
     haltAt("a9");
     if (outcome === "later") return;
     haltAt("a10");
-    await this.#advance(spooled, at, outcome === "lost" ? LOST : { stage: "reported" });
+    if (outcome === "lost") return this.#lose(spooled, consignment, at); // while the next hop had it in hand
+    await this.#advance(spooled, at, { stage: "reported" });
+  }
+
+  /** Nobody can open it any more: its sender is told so, unless it was recalled. */
+  async #lose(spooled: Spooled, consignment: Consignment, at: number): Promise<void> {
+    const isRecalled = (await this.#isRecalled(spooled, consignment)) || spooled.progress[at]?.stage === "failed"; // held back meanwhile
+    await this.#advance(spooled, at, isRecalled ? { stage: "failed" } : LOST);
   }
 
   /**

@@ -69,6 +69,6 @@ export class Renewal {
   #untilDue(): number {
     const { channel, identities, now } = this.#parts;
     const all = [channel.channel(), ...identities.all().flatMap(({ certificates }) => certificates ?? [])];
-    return Math.min(...all.map((one) => dueAt(one))) - now().getTime();
+    return all.reduce((first, one) => Math.min(first, dueAt(one)), Number.POSITIVE_INFINITY) - now().getTime();
   }
 }

@@ -215,7 +215,7 @@ export class Spool {
   /** Sessions of copies that no next hop took yet; of another process's spool, as it was written last. */
   async sessionsWaiting(): Promise<ReadonlySet<string>> {
     const waiting = (await this.all(() => undefined)).flatMap(({ entry, progress }) =>
-      entry.consignments.filter((_, at) => progress[at]?.stage === "waiting"),
+      entry.consignments.filter((_, at) => ["waiting", "refused"].includes(progress[at]?.stage ?? "")),
     );
     return new Set(waiting.flatMap(({ ticket }) => (ticket === undefined ? [] : [ticketHash(Buffer.from(ticket, "base64"))])));
   }

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { Identity } from "../broker/client.ts";
 import type { GatewayConfig } from "../config/schema.ts";
 import { parseMailbox, type Mailbox } from "../mime/address.ts";
+import { Fault } from "../mime/fault.ts";
 import type { Hand, SessionStatus } from "./hand.ts";
 import { Journal, type JournalEntry } from "./journal.ts";
 import { Letters, type Letter, type LetterRecipient } from "./letters.ts";
@@ -57,7 +58,10 @@ export async function readStatus(config: GatewayConfig, { messageId, to, since }
   return { sent, notOpened: failed };
 }
 
-/** Adds what the broker says of each letter's sessions. @throws Fault `unavailable`, `forbidden` */
+/**
+ * Adds what the broker says of each letter's sessions; nothing of letters of a mailbox that is not the gateway's any more, for which nobody can ask.
+ * @throws Fault `unavailable`, `forbidden`
+ */
 export async function withBroker(
   status: Status,
   { hand, identityOf }: { hand: Pick<Hand, "status">; identityOf(mailbox: Mailbox): Identity },
@@ -67,7 +71,8 @@ export async function withBroker(
   for (const letter of status.sent) {
     const asked = letter.recipients.filter(({ ticket }) => ticket !== undefined);
     const tickets = asked.map(({ ticket }) => Buffer.from(ticket ?? "", "base64"));
-    const answers = tickets.length === 0 ? [] : await hand.status(tickets, identityOf(parseMailbox(letter.sender)), signal);
+    const identity = tickets.length === 0 ? undefined : unlessForbidden(() => identityOf(parseMailbox(letter.sender)));
+    const answers = identity ? await hand.status(tickets, identity, signal) : [];
     const recipients = letter.recipients.map((one) => {
       const atBroker = answers[asked.indexOf(one)];
       return atBroker ? { ...one, atBroker } : one;
@@ -75,4 +80,13 @@ export async function withBroker(
     sent.push({ ...letter, recipients });
   }
   return { ...status, sent };
+}
+
+function unlessForbidden<T>(step: () => T): T | undefined {
+  try {
+    return step();
+  } catch (thrown) {
+    if (Fault.from(thrown).code === "forbidden") return undefined;
+    throw thrown;
+  }
 }

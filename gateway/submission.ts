@@ -3,7 +3,7 @@ import type { SMTPServerAddress, SMTPServerSession } from "smtp-server";
 import type { Log } from "../config/log.ts";
 import type { Running } from "../config/lifecycle.ts";
 import type { DoorLimits } from "../config/schema.ts";
-import { parseMailbox, type Mailbox } from "../mime/address.ts";
+import { leastQuoted, parseMailbox, type Mailbox } from "../mime/address.ts";
 import { Fault } from "../mime/fault.ts";
 import type { Attempts } from "./attempts.ts";
 import { demandIdentity } from "./author.ts";
@@ -206,7 +206,7 @@ async function addRecipient(
   signal: AbortSignal,
 ): Promise<void> {
   if (!transaction) throw new Fault("internal", "RCPT without MAIL");
-  const mailbox = mailboxOf(address);
+  const mailbox = transaction.sender ? leastQuoted(mailboxOf(address)) : mailboxOf(address); // what only passes through stays as it came
   const admitted = transaction.sender ? await parts.policy.decide(mailbox, signal) : UNASKED;
   transaction.recipients.set(mailbox.key, { mailbox, ...admitted, notify: dsn?.notify ?? [], originalRecipient: dsn?.orcpt });
 }

@@ -44,6 +44,20 @@ export function parseMailbox(text: string): Mailbox {
   return { local, domain, address, key: `${local.toLowerCase()}@${domain}` };
 }
 
+/** The mailbox in as few quotes as it can be written with: all forms with quotes are the same one as that (RFC 5321 §4.1.2). */
+export function leastQuoted(mailbox: Mailbox): Mailbox {
+  const { local, domain } = mailbox;
+  if (!local.startsWith('"')) return mailbox;
+  const bare = local.slice(1, -1).replaceAll(/\\(.)/gu, "$1");
+  return parseMailbox(`${DOT_ATOM.test(bare) ? bare : `"${bare.replaceAll(/["\\]/gu, "\\$&")}"`}@${domain}`);
+}
+
+/** As a delivery status names it: with its type, in ASCII also where it is none (RFC 3464 §2.1.2, RFC 6533 §3). */
+export function typedAddress(address: string): string {
+  if (/^[\x20-\x7E]*$/u.test(address)) return `rfc822; ${address}`;
+  return `utf-8; ${address.replaceAll(/[^!-~]|[+=\\]/gu, (sign) => `\\x{${(sign.codePointAt(0) ?? 0).toString(16).toUpperCase()}}`)}`;
+}
+
 /** A domain in lower case and A-labels, or an address literal; "" for what is neither. */
 function inAsciiLabels(domain: string): string {
   if (ADDRESS_LITERAL.test(domain)) return domain.toLowerCase();

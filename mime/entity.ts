@@ -268,3 +268,10 @@ export function textEntity(text: string): Buffer {
   if (/[^\x09\x0A\x0D\x20-\x7E]/u.test(text)) return base64Entity("text/plain; charset=utf-8", bytes, "inline");
   return joinMessage([field("Content-Type", "text/plain; charset=us-ascii"), field("Content-Disposition", "inline")], bytes);
 }
+
+/** Fields of a mail as a part of a report; in ASCII whatever they are, for what is signed must not be changed on its way (RFC 8551 §3.1.1, RFC 6533 §6). */
+export function headersEntity(fields: readonly HeaderField[]): Buffer {
+  const octets = joinMessage(fields, Buffer.alloc(0));
+  const isAscii = octets.every((octet) => octet < 0x80);
+  return isAscii ? joinMessage([field("Content-Type", "text/rfc822-headers")], octets) : base64Entity("message/global-headers", octets);
+}

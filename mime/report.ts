@@ -1,5 +1,6 @@
 /** The broker's mails to a sender: signed multipart/reports that any client threads under the letter and stock OpenSSL verifies (S11, T1, T2; RFC 6522, RFC 3464). */
-import { base64Entity, decodedBody, multipart, parseEntity, splitMultipart, textEntity, type Entity } from "./entity.ts";
+import { typedAddress } from "./address.ts";
+import { base64Entity, decodedBody, headersEntity, multipart, parseEntity, splitMultipart, textEntity, type Entity } from "./entity.ts";
 import { signEvidence, verifyAsBroker, verifyEvidence, type AccessEvidence, type BrokerTrust, type ReportEvidence } from "./evidence.ts";
 import { Fault } from "./fault.ts";
 import { encodedWords, field, joinMessage, type HeaderField } from "./headers.ts";
@@ -58,7 +59,7 @@ export function buildReceipt(order: ReceiptOrder, signer: Signer): Buffer {
   const parts = [
     multipart("mixed", [textEntity(reportText(evidence, language)), ...files]),
     joinMessage([field("Content-Type", "message/delivery-status")], statusOf(evidence, kind, host)),
-    joinMessage([field("Content-Type", "text/rfc822-headers")], joinMessage(original, Buffer.alloc(0))),
+    headersEntity(original),
   ];
   const report = multipart("report", parts, { parameters: "report-type=delivery-status" });
   const { der } = sign(report, signer, { time, detached: true });
@@ -91,7 +92,7 @@ function statusOf(evidence: ReportEvidence, kind: ReportKind, host: string): Buf
   const [action, status, diagnostic] = statusFor(evidence, kind);
   const message = [field("Reporting-MTA", `dns; ${host}`), field("Arrival-Date", RFC822_DATE(new Date(evidence.declaredAt)))];
   const recipient = [
-    field("Final-Recipient", `rfc822; ${evidence.recipient}`),
+    field("Final-Recipient", typedAddress(evidence.recipient)),
     field("Action", action),
     field("Status", status),
     field("Last-Attempt-Date", RFC822_DATE(new Date(happenedAt(evidence)))),

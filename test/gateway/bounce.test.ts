@@ -86,10 +86,6 @@ describe("words of others cannot write fields", () => {
   });
 });
 
-test("an address outside ASCII is told as it is", () => {
-  expect(read({ recipient: "böb@b.example" }).status).toContain("böb@b.example");
-});
-
 describe("the status is the one at the head of the answer", () => {
   test.each([
     ["550 5.1.1 no such mailbox", 550, "5.1.1"],
@@ -115,4 +111,9 @@ test.each([
   [600, false],
 ])("a reply of %s is final: %s", (code, final) => {
   expect(isPermanent(code)).toBe(final);
+});
+
+test("an address outside ASCII is written in ASCII in the status part, as one of its own type (RFC 6533)", () => {
+  const { status } = read({ recipient: "b\u00F6b+x@b.example" });
+  expect(status).toMatch(/^Final-Recipient: utf-8; b\\x\{F6\}b\\x\{2B\}x@b\.example\r$/mu);
 });

@@ -59,6 +59,21 @@ test("a letter of a mailbox that is enrolled is sealed, asked after and recalled
   expect(outcomes).toMatchObject([{ recipient: ALICE.key, outcome: { word: "recalled" } }]);
 });
 
+test("a letter of a mailbox that was taken out of the configuration does not keep the others' from being asked after", async () => {
+  const [own, other] = [
+    { ...config, mailboxes: config.mailboxes.slice(0, 1) },
+    { ...config, mailboxes: config.mailboxes.slice(1) },
+  ];
+  await seal(ALICE, "three");
+  const { log } = heardLog();
+  const statesIn = async (from: GatewayConfig) =>
+    (await askBroker(from, await readStatus(from, { messageId: "<three@a.example>" }), log, forever)).sent.map(({ recipients }) =>
+      recipients.map(({ state, atBroker }) => [state, atBroker?.state]),
+    );
+  expect(await statesIn(own)).toEqual([[["handed-over", "dispatched"]]]);
+  expect(await statesIn(other)).toEqual([[["handed-over", undefined]]]);
+});
+
 test("the other one is named with where to look, at once, and nothing is made for it", async () => {
   await expect(seal(CAROL, "two")).rejects.toMatchObject({
     code: "unavailable",
@@ -66,6 +81,31 @@ test("the other one is named with where to look, at once, and nothing is made fo
       /^carol@out-of-scope\.example is not enrolled: "kakitome gateway run" enrols it.*mailbox\.not-enrolled/u,
     ),
   });
+});
+
+test("what the policy lets pass names no blind recipient", async () => {
+  const taken: string[] = [];
+  const order = {
+    message: Buffer.from(`From: ${ALICE.address}\r\nTo: dave@c.example\r\nBcc: erin@c.example\r\nSubject: open\r\n\r\nText.\r\n`),
+    sender: ALICE,
+    recipient: parseMailbox("dave@c.example"),
+    handOver: async (mail: Buffer): Promise<void> => void taken.push(String(mail)),
+  };
+  await sealFilter({ ...config, policy: { ...config.policy, unenrolled: "pass" } }, order, heardLog().log, forever);
+  expect(taken).toEqual([expect.stringMatching(/^Subject: open\r$/mu)]);
+  expect(taken[0]).not.toContain("erin");
+});
+
+test("a recipient in quotes that are not needed is the one without them, and the letter is sealed", async () => {
+  const taken: string[] = [];
+  const order = {
+    message: Buffer.from(`From: ${ALICE.address}\r\nTo: ${ALICE.address}\r\nSubject: secret\r\n\r\nText.\r\n`),
+    sender: ALICE,
+    recipient: parseMailbox('"alice"@a.example'),
+    handOver: async (mail: Buffer): Promise<void> => void taken.push(String(mail)),
+  };
+  await sealFilter({ ...config, policy: { ...config.policy, unenrolled: "pass" } }, order, heardLog().log, forever);
+  expect(taken).toEqual([expect.stringContaining("registered.p7m")]);
 });
 
 test("a mailbox that was added meanwhile is left for the running gateway to enrol", async () => {

@@ -105,3 +105,30 @@ test("a letter whose claim runs out while it waits for the connection is not fil
   await expect(filing).rejects.toMatchObject({ code: "unavailable", message: expect.stringContaining("another gateway") });
   expect(await desk.mails()).toEqual([]);
 });
+
+test("a watched folder that is made anew while a step is in another one ends the connection: what has the same UID there is not put away", async () => {
+  const [selected, opened] = [new Happenings<() => void>(), "Elsewhere"];
+  const desk = await open(
+    {
+      fromClient(chunk, { server }) {
+        if (!chunk.includes(" SELECT ")) return chunk;
+        const pass = (): void => void server.write(chunk);
+        selected.add(pass);
+        if (selected.all.length !== 3) pass(); // at the beginning, there, and back
+        return undefined;
+      },
+    },
+    { opened },
+  );
+  const mailbox = await mailboxOf(desk);
+  await desk.deliver(LETTER);
+  const searching = Promise.allSettled([mailbox.hasOpened({ name: "Kakitome-Filing", value: "none" })]);
+  const [, , back] = await selected.until(() => true, 3);
+  const watched = desk.parts.own.imap?.watch ?? "";
+  for (const step of ["delete", "create"]) dovecot.doveadm("mailbox", step, "-u", BOB, watched);
+  await desk.deliver(Buffer.from("Subject: another one\r\n\r\nunread\r\n"));
+  back?.();
+  await searching;
+  await expect(mailbox.retire(1)).rejects.toMatchObject({ code: "unavailable" });
+  expect(await desk.mails()).toEqual([expect.objectContaining({ text: expect.stringContaining("unread") })]);
+});

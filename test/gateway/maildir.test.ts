@@ -1,6 +1,6 @@
 /** The inbound walk in a Maildir: the same guarantees as by IMAP, with files that other programs rename meanwhile. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, readdirSync, renameSync, rmdirSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
@@ -271,6 +271,33 @@ test.each(CUTS)("with the power cut $when $stage the letter is there once afterw
   expect(await look()).toEqual([]);
   expect(texts()).toEqual([expect.stringContaining("The secret text.")]);
   expect(await row()).toMatchObject({ state: "confirmed" });
+});
+
+describe("a folder that somebody deletes meanwhile is made again:", () => {
+  test("the letter that waits for it is filed", async () => {
+    config = { ...config, opened: "Opened" };
+    const isConfirmed = ({ event }: LogLine): boolean => event === "letter.confirmed";
+    const before = house.heard.lines.all.filter(isConfirmed).length;
+    const stop = await startWatching((changed) => Maildir.open(config, changed));
+    rmSync(join(config.path, ".Opened"), { recursive: true });
+    deliver(copy.mail);
+    await house.heard.lines.until(isConfirmed, before + 1);
+    await stop();
+    expect(texts(".Opened")).toEqual([expect.stringContaining("The secret text.")]);
+  });
+
+  test("so that the sealed original can be put away", async () => {
+    config = { ...config, sealed: "Sealed" };
+    deliver(copy.mail);
+    const mailbox = await Maildir.open(config, () => undefined);
+    const [seen] = await mailbox.seenAbove(0);
+    rmSync(join(config.path, ".Sealed"), { recursive: true });
+    await expect(mailbox.retire(seen?.uid ?? 0)).rejects.toMatchObject({ code: "unavailable" });
+    expect(mailbox.usable).toBe(false); // the watcher opens it again
+    await mailbox.close();
+    expect(await look()).toEqual([]);
+    expect(texts(".Sealed")).toEqual([expect.stringContaining("registered.p7m")]);
+  });
 });
 
 describe("a folder that is none", () => {

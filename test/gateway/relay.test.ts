@@ -4,11 +4,14 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/gl
 import { BrokerClient, ticketHash } from "../../broker/client.ts";
 import { sessionHash } from "../../broker/session.ts";
 import { openTicket } from "../../broker/ticket.ts";
+import type { GatewayConfig } from "../../config/schema.ts";
 import { duration } from "../../config/units.ts";
 import { Letters } from "../../gateway/letters.ts";
 import type { RelayParts } from "../../gateway/relay.ts";
 import type { Spooled } from "../../gateway/spool.ts";
+import { readStatus } from "../../gateway/status.ts";
 import { Fault } from "../../mime/fault.ts";
+import { Happenings } from "../broker/happenings.ts";
 import { DAY, forever, openHouse, type House, type Member } from "../broker/house.ts";
 import { freePort } from "../servers/ports.ts";
 import { startHop, type Hop, type HopOptions } from "./hop.ts";
@@ -131,6 +134,27 @@ test("what another process recalls while it waits for its next attempt is not ha
   expect(await opened.spool.all()).toEqual([]);
 });
 
+test("what is recalled while the next hop holds its answer is not said to have failed", async () => {
+  const { port, attempts } = await hop();
+  class Recalling extends BrokerClient {
+    override async dispatched(tickets: readonly Buffer[], signal: AbortSignal): Promise<readonly number[]> {
+      const change = { state: "recalled", at: house.now().toISOString() } as const;
+      for (const ticket of tickets)
+        await opened.letters.change({ sender: "alice@a.example", messageId: MESSAGE_ID }, ticketHash(ticket), change);
+      await this.recall(tickets, alice.identity, signal);
+      return super.dispatched(tickets, signal);
+    }
+  }
+  const broker = new Recalling(alice.gateway.channel);
+  const opened = await desk(port, { broker });
+  opened.relay.take(await opened.put());
+  await opened.relay.close();
+  await broker.close();
+  expect(attempts.all.map(({ to }) => to[0])).toEqual(["bob@b.example"]);
+  expect(await record(opened)).toEqual(["recalled"]);
+  expect(await opened.spool.all()).toEqual([]);
+});
+
 test("a letter whose key is gone while it waits for its next attempt is not handed over, and its sender is told", async () => {
   let isBusy = true;
   const { port, attempts } = await hop({ onRecipient: () => (isBusy ? "450 4.2.1 Busy" : undefined) });
@@ -145,6 +169,18 @@ test("a letter whose key is gone while it waits for its next attempt is not hand
   await opened.relay.close();
   expect(attempts.all.map(({ from, to }) => [from, to[0]])).toEqual([["", "alice@a.example"]]);
   expect(await record(opened)).toEqual(["failed"]);
+});
+
+test("nor where the clock was set back since it was accepted", async () => {
+  const { port, attempts } = await hop();
+  const opened = await desk(port);
+  const spooled = await opened.put({ acceptedAt: new Date(house.now().getTime() + DAY).toISOString() });
+  const { sessionId } = openTicket(Buffer.from(spooled.entry.consignments[0]?.ticket ?? "", "base64"), house.broker.sessionKeys);
+  await house.table.withdraw(sessionHash(sessionId), alice.gateway.channel.certificate.fingerprint, house.now().getTime());
+  opened.relay.take(spooled);
+  await attempts.until(() => true);
+  await opened.relay.close();
+  expect(attempts.all.map(({ from, to }) => [from, to[0]])).toEqual([["", "alice@a.example"]]);
 });
 
 test("how many letters wait, and since when the oldest one, is told of a hundred and thirty thousand too", async () => {
@@ -265,6 +301,25 @@ describe("a letter is given up", () => {
       reason: MAIL_GONE,
     });
     expect(await opened.spool.all()).toEqual([]);
+  });
+
+  test("and is not said to be handed over while the broker is away, which is to be told first", async () => {
+    const { port } = await hop({ onRecipient: () => MAIL_GONE });
+    const asked = new Happenings<number>();
+    class Away extends BrokerClient {
+      override async withdraw(tickets: readonly Buffer[]): Promise<never> {
+        asked.add(tickets.length);
+        throw new Fault("unavailable", "the broker is away");
+      }
+    }
+    const broker = new Away(alice.gateway.channel);
+    const opened = await desk(port, { broker });
+    opened.relay.take(await opened.put());
+    await asked.until(() => true);
+    const { sent } = await readStatus({ data: opened.folder } as GatewayConfig);
+    expect(sent[0]?.recipients.map(({ state }) => state)).toEqual(["accepted"]);
+    await opened.stop();
+    await broker.close();
   });
 
   test("when it has waited too long", async () => {

@@ -195,6 +195,16 @@ describe("inside", () => {
     expect(door.taken[0]?.recipients).toHaveLength(1);
   });
 
+  test.each(['"bob"', '"b\\ob"'])(
+    "a recipient in quotes, %s, is the one without them: the policy decides, and nothing passes by it",
+    async (local) => {
+      await inside.say(`MAIL FROM:<${ALICE}>`);
+      expect(await inside.say(`RCPT TO:<${local}@b.example>`)).toMatch(/^250 /u);
+      await inside.data(MESSAGE);
+      expect(door.taken[0]?.recipients.map(({ mailbox, decision }) => [mailbox.address, decision])).toEqual([["bob@b.example", "seal"]]);
+    },
+  );
+
   test("a recipient outside ASCII is taken with SMTPUTF8", async () => {
     await inside.say(`MAIL FROM:<${ALICE}> SMTPUTF8`);
     expect(await inside.say("RCPT TO:<böb@b.example>")).toMatch(/^250 /u);

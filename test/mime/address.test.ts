@@ -1,6 +1,6 @@
 /** Mailboxes: what parses is safe in an SMTP command and a header field, and parses again to itself. */
 import { describe, expect, test } from "@jest/globals";
-import { inScope, parseDomain, parseMailbox } from "../../mime/address.ts";
+import { inScope, leastQuoted, parseDomain, parseMailbox } from "../../mime/address.ts";
 import { faultOf } from "./faults.ts";
 
 const LABEL = "d".repeat(63);
@@ -143,4 +143,15 @@ describe("domains and scopes", () => {
   ])("a mailbox is in a scope of %s: %j", (_why, scope, inside) => {
     expect(inScope(parseMailbox("Alice@a.example"), scope)).toBe(inside);
   });
+});
+
+test.each([
+  ["none", "bob@b.example", "bob@b.example"],
+  ["needless ones", '"bob.x"@b.example', "bob.x@b.example"],
+  ["needless quoted pairs", '"b\\ob"@b.example', "bob@b.example"],
+  ["quotes that are needed, and a pair in them that is not", '"b\\ o\\b"@b.example', '"b ob"@b.example'],
+  ["pairs that are needed", '"b\\"o\\\\b"@b.example', '"b\\"o\\\\b"@b.example'],
+  ["dots where only quotes allow them", '"bob."@b.example', '"bob."@b.example'],
+])("leastQuoted writes a mailbox with as few quotes as can be: %s", (_what, address, written) => {
+  expect(leastQuoted(parseMailbox(address)).address).toBe(written);
 });

@@ -218,8 +218,14 @@ describe("injection into a receipt", () => {
     expect(splitMessage(folded).fields.map(({ name }) => name)).toEqual(splitMessage(receipt).fields.map(({ name }) => name));
   });
 
-  test("an address outside ASCII goes as UTF-8 and the text in base64", () => {
-    const made = buildReceipt(order({ recipient: "böb@例え.example" }), parties.broker);
+  test("addresses outside ASCII leave what is signed in ASCII, so that no relay has to change it", () => {
+    const made = buildReceipt(order({ recipient: "böb@例え.example", sender: "älice@a.example" }), parties.broker);
+    const signed = report(made);
+    expect(/[^\0-\x7F]/u.exec(signed.toString("utf8"))).toBeNull();
+    expect(String(signed)).toMatch(/^Final-Recipient: utf-8; b\\x\{F6\}b@\\x\{4F8B\}\\x\{3048\}\.example\r$/mu);
+    const original = splitMultipart(parseEntity(signed)).map((part) => parseEntity(part))[2];
+    expect(original?.contentType.type).toBe("message/global-headers");
+    expect(original && String(decodedBody(original))).toMatch(/^From: älice@a\.example\r\nTo: böb@例え\.example\r$/mu);
     expect(readReceipt(made, trust)?.evidence.recipient).toBe("böb@例え.example");
     ssl.put("utf8.eml", made);
     expect(ssl.try(["cms", "-verify", "-in", "utf8.eml", "-CAfile", "ca.pem"]).status).toBe(0);
