@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Transporter } from "nodemailer";
-import { ticketHash, type BrokerClient } from "../broker/client.ts";
+import type { BrokerClient } from "../broker/client.ts";
 import { haltAt } from "../config/halt.ts";
 import { pause } from "../config/lifecycle.ts";
 import { letterOf, reasonOf, type Log } from "../config/log.ts";
@@ -13,7 +13,7 @@ import { Announcer } from "./announcer.ts";
 import { DAMAGED, LOST, failureNotice, noticeId, type Refusal } from "./bounce.ts";
 import type { Letters } from "./letters.ts";
 import { answerIn, connectTo, CONNECTIONS, envelopeOf, handOver, type EnvelopeOf, type NextHop } from "./next-hop.ts";
-import { isFinished, type Consignment, type Entry, type Progress, type Spool, type Spooled } from "./spool.ts";
+import { isFinished, sessionOf, type Consignment, type Entry, type Progress, type Spool, type Spooled } from "./spool.ts";
 import type { SubmittedRecipient } from "./submission.ts";
 import type { Language } from "./words.ts";
 
@@ -80,8 +80,8 @@ export class Relay {
   async holdBack(sessions: ReadonlySet<string>): Promise<ReadonlySet<string>> {
     const kept = new Set<string>();
     for (const spooled of this.#taken) {
-      for (const [at, { ticket }] of spooled.entry.consignments.entries()) {
-        const session = ticket === undefined ? "" : ticketHash(Buffer.from(ticket, "base64"));
+      for (const [at, consignment] of spooled.entry.consignments.entries()) {
+        const session = sessionOf(consignment) ?? "";
         if (!sessions.has(session) || spooled.progress[at]?.stage !== "waiting" || spooled.sending.has(at)) continue;
         spooled.progress[at] = { stage: "failed" };
         await this.#parts.spool.keep(spooled); // the entry may wait a while for its end
@@ -266,14 +266,14 @@ export class Relay {
     }
     const message = (await spool.message(spooled, consignment)) ?? Buffer.alloc(0);
     await this.#notify(noticeId(entry.id, at), entry, consignment, { status, answer, message, sealed: consignment.ticket !== undefined });
-    await this.#changeLetter(spooled, consignment, { state: "failed", reason: answer.slice(0, 400) });
+    await this.#failLetter(spooled, consignment, answer.slice(0, 400));
     this.#logOf(entry, consignment).warn({ event: "letter.given-up", status });
     await this.#advance(spooled, at, { stage: "failed" });
   }
 
   /** Every line names the letter, what the client was told that it was accepted as, and the copy where it is about one. */
   #logOf({ id, messageId }: Entry, consignment?: Consignment): Log {
-    const session = consignment?.ticket === undefined ? undefined : ticketHash(Buffer.from(consignment.ticket, "base64")).slice(0, 12);
+    const session = consignment && sessionOf(consignment)?.slice(0, 12);
     return this.#parts.log.with({ letter: letterOf(messageId), accepted: id, ...(session !== undefined && { session }) });
   }
 
@@ -307,16 +307,17 @@ export class Relay {
   }
 
   /** What cannot be read says nothing. */
-  async #isRecalled({ entry: { register } }: Spooled, { ticket = "" }: Consignment): Promise<boolean> {
+  async #isRecalled({ entry: { register } }: Spooled, consignment: Consignment): Promise<boolean> {
     const letter = register && (await this.#parts.letters.find(register).catch(() => undefined));
-    const session = ticketHash(Buffer.from(ticket, "base64"));
+    const session = sessionOf(consignment);
     return letter?.recipients.some((one) => one.session === session && one.state === "recalled") ?? false;
   }
 
-  async #changeLetter({ entry }: Spooled, { ticket }: Consignment, change: { state: "failed"; reason: string }): Promise<void> {
-    if (ticket === undefined || !entry.register) return;
-    const session = ticketHash(Buffer.from(ticket, "base64"));
-    const { sender, messageId } = entry.register;
-    await this.#parts.letters.change({ sender, messageId }, session, { ...change, at: this.#parts.now().toISOString() });
+  async #failLetter({ entry: { register } }: Spooled, consignment: Consignment, reason: string): Promise<void> {
+    const session = sessionOf(consignment);
+    if (session === undefined || !register) return;
+    const { sender, messageId } = register;
+    const at = this.#parts.now().toISOString();
+    await this.#parts.letters.change({ sender, messageId }, session, { state: "failed", reason, at });
   }
 }

@@ -40,6 +40,11 @@ export interface Consignment {
   readonly to: number;
 }
 
+/** By which the broker and the register know a copy; undefined for a notice of our own. */
+export function sessionOf({ ticket }: Pick<Consignment, "ticket">): string | undefined {
+  return ticket === undefined ? undefined : ticketHash(Buffer.from(ticket, "base64"));
+}
+
 /** What stands in the first line of a spool file. */
 export interface Entry {
   readonly id: string;
@@ -217,7 +222,7 @@ export class Spool {
     const waiting = (await this.all(() => undefined)).flatMap(({ entry, progress }) =>
       entry.consignments.filter((_, at) => ["waiting", "refused"].includes(progress[at]?.stage ?? "")),
     );
-    return new Set(waiting.flatMap(({ ticket }) => (ticket === undefined ? [] : [ticketHash(Buffer.from(ticket, "base64"))])));
+    return new Set(waiting.flatMap((consignment) => sessionOf(consignment) ?? []));
   }
 
   /** Everything that is not finished, the oldest first. @param broken is told of an entry that cannot be read; without it, that throws */
