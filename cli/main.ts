@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The command `kakitome`: one subcommand a file; a fault is one line on standard error and exit code 1. */
 import { Command, CommanderError } from "commander";
+import { reasonOf } from "../config/log.ts";
 import { actingAs } from "../config/owner.ts";
 import { Fault } from "../mime/fault.ts";
 import { addCompletion } from "./completion.ts";
@@ -46,12 +47,17 @@ try {
   if (thrown instanceof CommanderError) process.exitCode = thrown.exitCode === 0 ? 0 : 2;
   else {
     const fault = Fault.from(thrown);
-    console.error(fault.code === "malformed" ? fault.message : `kakitome: ${fault.advice ?? fault.message}`);
+    console.error(fault.code === "malformed" ? fault.message : `kakitome: ${fault.advice ?? `${fault.message}${causeOf(fault)}`}`);
     const user = actingAs();
     if (user !== undefined && isOfRights(thrown)) console.error(`kakitome: this command acted as the user ${user}`);
     if (fault.code === "internal" && thrown instanceof Error && !("syscall" in thrown)) console.error(thrown.stack); // the system says it all by itself
     process.exitCode = 1;
   }
+}
+
+/** Why somebody could not be reached, in the words of who found it. */
+function causeOf({ code, cause }: Fault): string {
+  return code === "unavailable" && cause !== undefined ? `: ${reasonOf(cause)}` : "";
 }
 
 /** Whether the system refused a file or a port for want of rights. */
