@@ -32,14 +32,14 @@ const SUBCOMMANDS: Readonly<Record<string, () => Promise<Add>>> = {
 
 const program = new Command("kakitome")
   .description("Registered mail for S/MIME: a broker holds the key of each letter back until it is opened, and signs the receipt.")
-  .exitOverride()
-  .showHelpAfterError("(try: kakitome --help)");
+  .exitOverride();
 
 const [, , named = ""] = process.argv;
 const wanted = Object.hasOwn(SUBCOMMANDS, named) ? SUBCOMMANDS[named] : undefined;
 const loading = wanted ? [wanted()] : Object.values(SUBCOMMANDS).map((load) => load());
 for (const add of new Set(await Promise.all(loading))) add(program);
 addCompletion(program);
+pointAtHelp(program, program.name());
 
 try {
   await program.parseAsync();
@@ -53,6 +53,12 @@ try {
     if (fault.code === "internal" && thrown instanceof Error && !("syscall" in thrown)) console.error(thrown.stack); // the system says it all by itself
     process.exitCode = 1;
   }
+}
+
+/** After a mistake on the command line each command names its own help. */
+function pointAtHelp(command: Command, path: string): void {
+  command.showHelpAfterError(`(try: ${path} --help)`);
+  for (const below of command.commands) pointAtHelp(below, `${path} ${below.name()}`);
 }
 
 /** Why somebody could not be reached, in the words of who found it. */
