@@ -391,6 +391,15 @@ suite("the doctor", () => {
     await place.a.restart();
   }, 90_000);
 
+  test("names a mailbox whose certificates were revoked, and what has it enrol anew", async () => {
+    must(["broker", "revoke", "--config", place.broker.config, "--mailbox", "carol@b.example"]);
+    const { findings } = await doctor(place.b.config);
+    expect(findings.filter(({ good }) => !good)).toMatchObject([
+      { hop: "directory", of: "carol@b.example", what: expect.stringMatching(/certificates were revoked$/u) },
+    ]);
+    expect(findings.find(({ good }) => !good)?.mend).toContain(`remove ${keysOf(place, "b", "carol@b.example")} and restart`);
+  }, 60_000);
+
   test("names a gateway that the broker revoked", async () => {
     const { fingerprint } = parseCertificate(readFileSync(join(place.b.data, "keys", "gateway.crt.pem")));
     must(["broker", "revoke", "--config", place.broker.config, "--gateway", fingerprint]);
