@@ -281,7 +281,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     at: "broker",
     hop: "table",
     what: /appendfsync/u,
-    mend: /./u,
+    mend: /Put "appendfsync always" into redis\.conf/u,
     plant({ redis }) {
       redis.cli("config", "set", "appendfsync", "everysec");
       return () => void redis.cli("config", "set", "appendfsync", "always");
