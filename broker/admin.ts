@@ -90,7 +90,7 @@ function demandToken(call: Context<{ Bindings: HttpBindings }>, token: Buffer, w
   const given = /^Bearer (\S{1,500})$/u.exec(call.req.header("authorization") ?? "")?.[1] ?? "";
   if (timingSafeEqual(hashOf(given), token)) return;
   wrong.take(networkOf(call.env.incoming.socket.remoteAddress));
-  throw new Fault("unauthenticated", "not the operator's token");
+  throw new Fault("unauthenticated", "not the operator's token", { advice: "Show the operator's token: Authorization: Bearer TOKEN" });
 }
 
 const timeOf = (milliseconds: number): string => new Date(milliseconds).toISOString();

@@ -8,6 +8,7 @@ import { isLocked } from "../config/lock.ts";
 import type { BrokerConfig } from "../config/schema.ts";
 import { demandPrivate, readPrivateKey, readSecret } from "../config/secrets.ts";
 import { issued } from "../mime/certificate.ts";
+import { Fault } from "../mime/fault.ts";
 import { probe } from "./client-probe.ts";
 import { FILES } from "./files.ts";
 import { masterKeysAt } from "./master-files.ts";
@@ -120,7 +121,7 @@ async function table({ config, to }: Place): Promise<void> {
   await to.look("table", home, mend, async () => {
     const opened = await openTable(config, new Witness(fileIn(config, FILES.witness)));
     try {
-      await opened.ready();
+      await opened.ready().catch(asWrong);
       const [days, pending] = [await opened.daysInUse(), await opened.pending()];
       const { dayKeys } = masterPlaceOf(config);
       const names = existsSync(dayKeys) ? readdirSync(dayKeys) : [];
@@ -138,6 +139,12 @@ async function table({ config, to }: Place): Promise<void> {
   await to.look("master key", undefined, "bring master.key back from its own backup", () => {
     return `${masterKeysAt(masterPlaceOf(config)).length - 1} former ones`;
   });
+}
+
+/** A table that answers, and says itself what it lacks. */
+function asWrong(thrown: unknown): never {
+  if (thrown instanceof Fault && thrown.advice !== undefined) throw new Wrong(thrown.message, thrown.advice);
+  throw thrown;
 }
 
 async function receipts({ config, to }: Place): Promise<void> {

@@ -196,8 +196,9 @@ async function ownedBefore(
 }
 
 function revokedKeys({ address, key }: Mailbox): Fault {
+  const folder = `keys/${encodeURIComponent(key)}`;
   return new Fault("forbidden", "a revoked key", {
-    advice: `The keys of ${address} were revoked: remove them from the gateway's data folder (keys/${key}) and restart it.`,
+    advice: `The keys of ${address} were revoked: remove them from the gateway's data folder (${folder}) and restart it.`,
   });
 }
 

@@ -122,7 +122,8 @@ function compare(mark: Mark, { epoch, heads }: Known): void {
 }
 
 const ADVICE =
-  'Bring the newest copy of the session table back and restart. If it is lost, stop the broker and run "kakitome broker restore --in-place", which says what that costs.';
+  "Bring the newest copy of the session table back and restart. If it is lost, stop the broker and accept the table as it is by " +
+  '"kakitome broker restore --in-place", or fill an empty one from a backup by "kakitome broker restore FILE", each with --unopened erase or release-again; its --help says what they cost.';
 
 function wentBack(how: string): Fault {
   return new Fault("unavailable", `the session table went back in time: ${how}`, { advice: ADVICE });

@@ -95,14 +95,12 @@ async function complete(options: Options): Promise<Order> {
   return { name: host, broker: url, mailboxes, imap: hostPort("--imap", imapAt), relay: hostPort("--relay", relayAt) };
 }
 
+const MADE = "# Made by kakitome init gateway. Every setting is here; the ones behind a '#' show their default.";
+
 /** The example with these answers in it: every other setting stays where it is explained. */
 function textOf(order: Order, options: Options): string {
-  const document = parseDocument(readFileSync(join(import.meta.dirname, "..", "config", "gateway.example.yaml"), "utf8"));
-  document.commentBefore =
-    document.commentBefore?.replace(
-      /^[^\n]*/u,
-      " Made by kakitome init gateway. Every setting is here; the ones behind a '#' show their default.",
-    ) ?? null;
+  const example = readFileSync(join(import.meta.dirname, "..", "config", "gateway.example.yaml"), "utf8");
+  const document = parseDocument(example.replace(/^[^\n]*/u, MADE));
   document.setIn(["name"], order.name);
   document.setIn(["data"], "data");
   document.setIn(["broker", "url"], order.broker);
@@ -113,7 +111,14 @@ function textOf(order: Order, options: Options): string {
   setAccount(document, ["relay"], order.relay, options.relayTls ?? (options.postfix ? "none" : "starttls"));
   if (options.relayUser === undefined) for (const key of ["user", "passwordFile"]) document.deleteIn(["relay", key]);
   else document.setIn(["relay", "user"], options.relayUser);
-  return document.toString({ lineWidth: 0 });
+  return asIndented(document.toString({ lineWidth: 0 }), example);
+}
+
+/** A comment behind a section is printed as deep as the section's last line; without its '#' it would be a setting of another section. */
+function asIndented(text: string, example: string): string {
+  const comments = example.split("\n").filter((line) => line.trimStart().startsWith("#"));
+  const asWritten = new Map(comments.map((line) => [line.trim(), line]));
+  return text.replaceAll(/^ *#.*$/gmu, (line) => asWritten.get(line.trim()) ?? line);
 }
 
 const relativeTo = (folder: string, file: string): string => {
@@ -144,6 +149,7 @@ function setAccount(document: Document, at: readonly (string | number)[], { host
 function setMailboxes(document: Document, { mailboxes, imap }: Order, options: Options): void {
   const pattern = document.getIn(["mailboxes", 0]);
   if (!isMap(pattern)) throw new Fault("internal", "the example has no mailbox");
+  const next = commentsBehind(pattern.get("imap"));
   for (const [at, address] of mailboxes.entries()) {
     if (at > 0) document.addIn(["mailboxes"], withoutComments(pattern));
     document.setIn(["mailboxes", at, "address"], address);
@@ -151,13 +157,26 @@ function setMailboxes(document: Document, { mailboxes, imap }: Order, options: O
     document.setIn(["mailboxes", at, "imap", "user"], address);
     document.setIn(["mailboxes", at, "imap", "passwordFile"], passwordFileOf(address));
   }
+  const last = document.getIn(["mailboxes", mailboxes.length - 1, "imap"]);
+  if (isMap(last)) last.comment = [...(last.comment ? [last.comment] : []), ...next].join("\n\n");
+}
+
+/** Takes the comments about the next section from the mailbox: the parser leaves it all up to there, with empty lines in between. */
+function commentsBehind(imap: unknown): string[] {
+  if (!isMap(imap)) return [];
+  const [own = "", ...next] = (imap.comment ?? "").split("\n\n");
+  imap.comment = own;
+  return next;
 }
 
 /** The first mailbox explains its settings; the others need not. */
 function withoutComments(pattern: YAMLMap): unknown {
   const next = pattern.clone();
   const pairs = isMap(next) ? next.items : [];
-  for (const { key } of pairs) if (typeof key === "object" && key) Object.assign(key, { commentBefore: undefined });
+  for (const { key, value } of pairs) {
+    if (typeof key === "object" && key) Object.assign(key, { commentBefore: undefined });
+    if (isMap(value)) value.comment = null;
+  }
   return next;
 }
 

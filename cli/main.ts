@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The command `kakitome`: one subcommand a file; a fault is one line on standard error and exit code 1. */
 import { Command, CommanderError } from "commander";
+import { reasonOf } from "../config/log.ts";
 import { actingAs } from "../config/owner.ts";
 import { Fault } from "../mime/fault.ts";
 import { addCompletion } from "./completion.ts";
@@ -31,14 +32,14 @@ const SUBCOMMANDS: Readonly<Record<string, () => Promise<Add>>> = {
 
 const program = new Command("kakitome")
   .description("Registered mail for S/MIME: a broker holds the key of each letter back until it is opened, and signs the receipt.")
-  .exitOverride()
-  .showHelpAfterError("(try: kakitome --help)");
+  .exitOverride();
 
 const [, , named = ""] = process.argv;
 const wanted = Object.hasOwn(SUBCOMMANDS, named) ? SUBCOMMANDS[named] : undefined;
 const loading = wanted ? [wanted()] : Object.values(SUBCOMMANDS).map((load) => load());
 for (const add of new Set(await Promise.all(loading))) add(program);
 addCompletion(program);
+pointAtHelp(program, program.name());
 
 try {
   await program.parseAsync();
@@ -46,12 +47,23 @@ try {
   if (thrown instanceof CommanderError) process.exitCode = thrown.exitCode === 0 ? 0 : 2;
   else {
     const fault = Fault.from(thrown);
-    console.error(fault.code === "malformed" ? fault.message : `kakitome: ${fault.advice ?? fault.message}`);
+    console.error(fault.code === "malformed" ? fault.message : `kakitome: ${fault.advice ?? `${fault.message}${causeOf(fault)}`}`);
     const user = actingAs();
     if (user !== undefined && isOfRights(thrown)) console.error(`kakitome: this command acted as the user ${user}`);
     if (fault.code === "internal" && thrown instanceof Error && !("syscall" in thrown)) console.error(thrown.stack); // the system says it all by itself
     process.exitCode = 1;
   }
+}
+
+/** After a mistake on the command line each command names its own help. */
+function pointAtHelp(command: Command, path: string): void {
+  command.showHelpAfterError(`(try: ${path} --help)`);
+  for (const below of command.commands) pointAtHelp(below, `${path} ${below.name()}`);
+}
+
+/** Why somebody could not be reached, in the words of who found it. */
+function causeOf({ code, cause }: Fault): string {
+  return code === "unavailable" && cause !== undefined ? `: ${reasonOf(cause)}` : "";
 }
 
 /** Whether the system refused a file or a port for want of rights. */

@@ -9,7 +9,8 @@ import { isLocked } from "../config/lock.ts";
 import { createLog } from "../config/log.ts";
 import type { GatewayConfig, OwnMailbox } from "../config/schema.ts";
 import { demandPrivate, readSecret } from "../config/secrets.ts";
-import { parseBundle, parseCertificate, type Certificate } from "../mime/certificate.ts";
+import { parseBundle, parseCertificate, serialOf, type Certificate } from "../mime/certificate.ts";
+import { parseRevocationList } from "../mime/crl.ts";
 import { Fault } from "../mime/fault.ts";
 import { Delivery } from "./delivery.ts";
 import { nextHopOf, pairAt, pemAt } from "./doors.ts";
@@ -161,6 +162,13 @@ async function knows({ broker }: OpenChannel, { address }: OwnMailbox, mend: str
   }
 }
 
+/** By the list that the broker has now; the one that the gateway keeps may be older. */
+async function isRevoked({ broker }: OpenChannel, keys: string, certificate: Certificate): Promise<boolean> {
+  const list = await broker.revocationList(AbortSignal.timeout(LOOK_MS));
+  const roots = parseBundle(await readFile(join(keys, KEY_FILES.roots)));
+  return parseRevocationList(list, roots).revoked.has(serialOf(certificate));
+}
+
 /** Our own certificates, and whether the directory gives the same ones to those who write to us. */
 async function certificates({ config, to, now, file }: Place, channel: OpenChannel | undefined): Promise<void> {
   const keys = join(config.data, "keys");
@@ -188,8 +196,17 @@ async function certificates({ config, to, now, file }: Place, channel: OpenChann
     if (channel) {
       await to.look("directory", address, missing, async () => {
         const listed = await knows(channel, own, missing);
-        if (!listed) throw new Wrong("the broker's directory does not have it: nobody can send it a letter", missing);
-        const ours = parseCertificate(await readFile(join(folder, KEY_FILES.encryption)));
+        const path = join(folder, KEY_FILES.encryption);
+        if (!listed) {
+          const gone = "the broker's directory does not have it: nobody can send it a letter";
+          if (!existsSync(path) || !(await isRevoked(channel, keys, parseCertificate(await readFile(path)))))
+            throw new Wrong(gone, missing);
+          throw new Wrong(
+            `${gone}, for its certificates were revoked`,
+            `remove ${folder} and restart the gateway: it enrols with other keys`,
+          );
+        }
+        const ours = parseCertificate(await readFile(path));
         if (listed.fingerprint === ours.fingerprint) return "gives our certificate";
         throw new Wrong(
           "the directory gives another certificate than ours: letters would be sealed to a key that is not here",

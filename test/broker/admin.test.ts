@@ -87,7 +87,10 @@ describe("without the operator's token", () => {
     const other = `${TOKEN.slice(0, -1)}${TOKEN.endsWith("A") ? "B" : "A"}`;
     for (const token of ["", other, TOKEN.slice(0, -1), `${TOKEN}A`]) {
       const asked = await ask(method, path, { token, ...(body && { body }) });
-      expect([asked.status, JSON.parse(asked.text).type]).toEqual([401, "urn:kakitome:fault:unauthenticated"]);
+      expect([asked.status, JSON.parse(asked.text)]).toMatchObject([
+        401,
+        { type: "urn:kakitome:fault:unauthenticated", detail: expect.stringContaining("Bearer TOKEN") },
+      ]);
     }
   });
 

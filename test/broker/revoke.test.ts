@@ -126,7 +126,8 @@ test("a revoked mailbox enrols anew with other keys and works; with the revoked 
     { address: member.mailbox, aliases: [], signingKey: member.identity.signer.key, encryptionKey: newKey() },
     forever,
   );
-  await expect(withOldKeys).rejects.toMatchObject({ code: "forbidden" });
+  const folder = `keys/${encodeURIComponent(member.mailbox.key)}`; // as the gateway names it
+  await expect(withOldKeys).rejects.toMatchObject({ code: "forbidden", advice: expect.stringContaining(`(${folder})`) });
   const renewed = await gateway.enrol(member.mailbox.address);
   const release = await gateway.client.present(await ticketOf(house, sender.member, member.mailbox.address), renewed.identity, forever);
   expect((await confirmAs(house, renewed, release)).evidence).toBeDefined();

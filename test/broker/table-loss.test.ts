@@ -143,7 +143,9 @@ describe("an older copy in the table's place", () => {
     cpSync(redis.folder, newer, { recursive: true });
     await replace(redis, older);
     await expect(again(present, 500)).rejects.toMatchObject({ code: "unavailable", message: expect.stringMatching(/went back in time/u) });
-    await expect(table.ready()).rejects.toMatchObject({ advice: expect.stringMatching(/kakitome broker restore --in-place/u) });
+    await expect(table.ready()).rejects.toMatchObject({
+      advice: expect.stringMatching(/kakitome broker restore --in-place.* --unopened erase or release-again/u),
+    });
     await replace(redis, newer);
     expect((await again(present))?.nextSession).toBe(given?.nextSession);
   });

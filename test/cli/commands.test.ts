@@ -65,15 +65,16 @@ describe("config check", () => {
 
 describe("a command line that cannot be meant exits 2 with a hint", () => {
   test.each([
-    ["an unknown command", ["nonsense"], /unknown command 'nonsense'/u],
-    ["a command misspelt", ["enroll"], /Did you mean enrol\?/u],
-    ["an unknown option", ["demo", "--fast"], /unknown option '--fast'/u],
-    ["an option too few", ["enrol", "--token", "t"], /required option '--fingerprint/u],
-  ])("%s", (_why, args, words) => {
+    ["an unknown command", ["nonsense"], /unknown command 'nonsense'/u, "kakitome"],
+    ["a command misspelt", ["enroll"], /Did you mean enrol\?/u, "kakitome"],
+    ["an unknown option", ["demo", "--fast"], /unknown option '--fast'/u, "kakitome demo"],
+    ["an option too few", ["enrol", "--token", "t"], /required option '--fingerprint/u, "kakitome enrol"],
+    ["a choice too few", ["broker", "restore", "b.json"], /required option '--unopened/u, "kakitome broker restore"],
+  ])("%s", (_why, args, words, command) => {
     const { status, stdout, stderr } = kakitome(args);
     expect([status, stdout]).toEqual([2, ""]);
     expect(stderr).toMatch(words);
-    expect(stderr).toContain("(try: kakitome --help)");
+    expect(stderr).toContain(`(try: ${command} --help)`);
   });
 
   test.each(["constructor", "toString", "__proto__"])("the name of what every object has: %s", (name) => {

@@ -42,6 +42,25 @@ test("writes the example with the answers in it: it loads, and every setting sta
     expect(said).toContain(step);
 });
 
+test.each([1, 2, 3])("of %i mailboxes: a comment stands as deep, and before the same section, as in the example", (count) => {
+  const mailboxes = ["alice", "bob", "carol"].slice(0, count).flatMap((name) => ["--mailbox", `${name}@a.example`]);
+  must(["init", "gateway", "--dir", folder, ...FIXED, ...mailboxes, "--relay", "mail.a.example:587"]);
+  const text = readFileSync(join(folder, "gateway.yaml"), "utf8");
+  expect(text).toMatch(/^# Made by kakitome init gateway\. /u);
+  const file = join(folder, "uncommented.yaml");
+  writeFileSync(
+    file,
+    text.replace("# policy:", "policy:").replace("#   expiry: 30d", "  expiry: 7d").replace("# retention: 30d", "retention: 7d"),
+  );
+  const { policy, retention } = loadGateway(file);
+  expect([policy?.expiry, retention]).toEqual([7 * 86_400_000, 7 * 86_400_000]);
+  const sections = (all: string): string[] => all.split("\n").filter((line) => /^(?:# )?[a-z]\S*:|^# [A-Z]/u.test(line));
+  const example = readFileSync(join(import.meta.dirname, "..", "..", "config", "gateway.example.yaml"), "utf8");
+  expect(sections(text).slice(1).map(nameOf)).toEqual(sections(example).slice(1).map(nameOf));
+});
+
+const nameOf = (line: string): string => line.replace(/:.*/u, "");
+
 test("keys and configuration can be read by their owner alone, and the door's certificate holds for its name", () => {
   must(order("--relay", "mail.a.example:587"));
   const open = readdirSync(folder).filter((name) => (statSync(join(folder, name)).mode & 0o077) !== 0);

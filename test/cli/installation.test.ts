@@ -43,6 +43,15 @@ test("init writes the host of a relay without the brackets of IPv6", () => {
   expect(loadBroker(join(folder, "broker", "broker.yaml")).receipts.relay).toMatchObject({ host: "::1", port: 587 });
 });
 
+test("a table that does not answer is named with the reason", async () => {
+  init(...good());
+  const config = join(folder, "broker", "broker.yaml");
+  const port = await freePort();
+  writeFileSync(config, readFileSync(config, "utf8").replace("table: embedded", `table: { redis: "redis://127.0.0.1:${port}" }`));
+  const { status, stderr } = kakitome(["broker", "backup", join(folder, "backup"), "--config", config]);
+  expect([status, stderr]).toEqual([1, `kakitome: session table did not answer: connect ECONNREFUSED 127.0.0.1:${port}\n`]);
+});
+
 test("init twice refuses and changes nothing", () => {
   init(...good());
   const files = () =>

@@ -281,7 +281,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     at: "broker",
     hop: "table",
     what: /appendfsync/u,
-    mend: /./u,
+    mend: /Put "appendfsync always" into redis\.conf/u,
     plant({ redis }) {
       redis.cli("config", "set", "appendfsync", "everysec");
       return () => void redis.cli("config", "set", "appendfsync", "always");
@@ -390,6 +390,15 @@ suite("the doctor", () => {
     expect(status).toBe(1);
     await place.a.restart();
   }, 90_000);
+
+  test("names a mailbox whose certificates were revoked, and what has it enrol anew", async () => {
+    must(["broker", "revoke", "--config", place.broker.config, "--mailbox", "carol@b.example"]);
+    const { findings } = await doctor(place.b.config);
+    expect(findings.filter(({ good }) => !good)).toMatchObject([
+      { hop: "directory", of: "carol@b.example", what: expect.stringMatching(/certificates were revoked$/u) },
+    ]);
+    expect(findings.find(({ good }) => !good)?.mend).toContain(`remove ${keysOf(place, "b", "carol@b.example")} and restart`);
+  }, 60_000);
 
   test("names a gateway that the broker revoked", async () => {
     const { fingerprint } = parseCertificate(readFileSync(join(place.b.data, "keys", "gateway.crt.pem")));
