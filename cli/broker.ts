@@ -126,11 +126,11 @@ export function addBroker(program: Command): void {
       const { config, inPlace, unopened, json } = options;
       if ((file === undefined) !== (inPlace === true)) throw new Fault("malformed", "name either a backup or --in-place");
       const { erased } = await restoreTable(asBroker(config), file, unopened, new Date());
-      say(
-        json,
-        { restored: true, erased },
-        `Restored. ${erased} letters that were not opened when the copy was made have lost their keys.`,
-      );
+      const outcome =
+        unopened === "erase"
+          ? `${erased} letters that were not opened when the copy was made have lost their keys.`
+          : "Letters that were not opened when the copy was made keep their keys, which can be given out again.";
+      say(json, { restored: true, erased }, `Restored. ${outcome}`);
     });
   broker
     .command("audit")

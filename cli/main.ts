@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 /** The command `kakitome`: one subcommand a file; a fault is one line on standard error and exit code 1. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { reasonOf } from "../config/log.ts";
 import { actingAs } from "../config/owner.ts";
@@ -30,7 +32,10 @@ const SUBCOMMANDS: Readonly<Record<string, () => Promise<Add>>> = {
   certificate: async () => (await import("./certificate.ts")).addCertificate,
 };
 
+const { version } = JSON.parse(readFileSync(join(import.meta.dirname, "..", "..", "package.json"), "utf8")) as { version: string };
+
 const program = new Command("kakitome")
+  .version(version)
   .description("Registered mail for S/MIME: a broker holds the key of each letter back until it is opened, and signs the receipt.")
   .exitOverride();
 

@@ -63,6 +63,11 @@ describe("config check", () => {
   });
 });
 
+test("--version says which one is installed", () => {
+  const { version } = JSON.parse(readFileSync(join(import.meta.dirname, "..", "..", "package.json"), "utf8")) as { version: string };
+  expect(kakitome(["--version"])).toEqual({ status: 0, stdout: `${version}\n`, stderr: "" });
+});
+
 describe("a command line that cannot be meant exits 2 with a hint", () => {
   test.each([
     ["an unknown command", ["nonsense"], /unknown command 'nonsense'/u, "kakitome"],
