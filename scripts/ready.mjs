@@ -50,10 +50,16 @@ export function install() {
     console.error(`Kakitome needs Node.js 20.19 or newer; this is ${process.versions.node}.`);
     process.exit(1);
   }
+  // npm takes a package of which a former installation wrote the half for installed.
+  const [modules, underWay] = [join(root, "node_modules"), join(root, "node_modules", ".kakitome-installing")];
+  if (existsSync(underWay)) rmSync(modules, { recursive: true, force: true });
+  mkdirSync(modules, { recursive: true });
+  writeFileSync(underWay, "");
   console.error("Installing the npm packages (once) ...");
   // Not `npm ci`: it refuses a lock file without the optional packages of other platforms, which not every registry holds.
   run("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"]);
   writeFileSync(stamp, digest);
+  rmSync(underWay, { force: true });
 }
 
 /** Compiles the rooms into dist/ and copies what the compiler leaves: the Redis functions the example configurations and the units. */
